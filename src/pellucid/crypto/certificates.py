@@ -1,0 +1,83 @@
+"""Parsed certificates: DER in, the facts that the handshake and the verifier need out.
+
+Whether a certificate is to be trusted is verify's question, not this file's.
+"""
+
+from __future__ import annotations
+
+from cryptography import x509
+from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.hazmat.primitives.asymmetric import ec, ed448, ed25519, mldsa, rsa
+
+from pellucid.errors import BadCertificate, UnsupportedCertificate
+
+OID_RSASSA_PSS = "1.2.840.113549.1.1.10"
+
+CertificateKey = (
+    rsa.RSAPublicKey
+    | ec.EllipticCurvePublicKey
+    | ed25519.Ed25519PublicKey
+    | ed448.Ed448PublicKey
+    | mldsa.MLDSA44PublicKey
+    | mldsa.MLDSA65PublicKey
+    | mldsa.MLDSA87PublicKey
+)
+
+
+class X509Certificate:
+    """One X.509 certificate of a peer.
+
+    der:           as received.
+    x509:          pyca/cryptography's object.
+    public_key:    of a kind that TLS 1.3 can use.
+    key_algorithm: "EC secp256r1", "RSA 2048", "RSASSA-PSS 2048", "Ed25519", "Ed448", "ML-DSA-65", …
+    """
+
+    __slots__ = ("der", "key_algorithm", "public_key", "x509")
+
+    def __init__(self, der: bytes, certificate: x509.Certificate, key: CertificateKey, key_algorithm: str) -> None:
+        self.der = der
+        self.x509 = certificate
+        self.public_key = key
+        self.key_algorithm = key_algorithm
+
+
+def parse_certificate(der: bytes) -> X509Certificate:
+    """Return the certificate *der* holds.
+
+    Raises BadCertificate if it is not one, UnsupportedCertificate if its key is of a kind TLS 1.3 has no scheme for
+    (RFC 9846 §4.5.1.2).
+    """
+    try:
+        certificate = x509.load_der_x509_certificate(der)
+    except (ValueError, TypeError) as error:
+        raise BadCertificate(f"a certificate cannot be parsed: {error}", rfc="9846 §4.5.1") from error
+    try:
+        key = certificate.public_key()
+    except (ValueError, UnsupportedAlgorithm) as error:
+        raise UnsupportedCertificate(f"a certificate's public key cannot be used: {error}", rfc="9846 §4.5.1.2") from error
+    if not isinstance(key, CertificateKey):
+        raise UnsupportedCertificate(
+            f"a certificate's public key is a {type(key).__name__}, which no TLS 1.3 signature scheme uses",
+            rfc="9846 §4.5.1.2",
+        )
+    return X509Certificate(der, certificate, key, _key_algorithm(certificate, key))
+
+
+def _key_algorithm(certificate: x509.Certificate, key: CertificateKey) -> str:
+    match key:
+        case ec.EllipticCurvePublicKey():
+            return f"EC {key.curve.name}"
+        case rsa.RSAPublicKey():
+            pss = certificate.public_key_algorithm_oid.dotted_string == OID_RSASSA_PSS
+            return f"{'RSASSA-PSS' if pss else 'RSA'} {key.key_size}"
+        case ed25519.Ed25519PublicKey():
+            return "Ed25519"
+        case ed448.Ed448PublicKey():
+            return "Ed448"
+        case mldsa.MLDSA44PublicKey():
+            return "ML-DSA-44"
+        case mldsa.MLDSA65PublicKey():
+            return "ML-DSA-65"
+        case mldsa.MLDSA87PublicKey():
+            return "ML-DSA-87"

@@ -1,0 +1,153 @@
+"""What the stack asks of cryptography: Protocols, and the record that lists the implementations.
+
+What is offered on the wire is what the provider holds; there is no second list. `dataclasses.replace(PYCA,
+random=…)` makes a test deterministic. No implementation lives here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol
+
+
+class AEAD(Protocol):
+    """One direction's cipher under one key (RFC 5116). Nonces are 12 bytes, tags as the suite says."""
+
+    def encrypt(self, nonce: bytes, data: bytes | bytearray | memoryview, associated_data: bytes, /) -> bytes: ...
+
+    def decrypt(
+        self, nonce: bytes, data: bytes | bytearray | memoryview, associated_data: bytes | bytearray | memoryview, /
+    ) -> bytes:
+        """Return the plaintext. Raises whatever the suite's `tag_error` names if the tag does not match."""
+        ...
+
+    def encrypt_into(
+        self, nonce: bytes, data: bytearray | memoryview, associated_data: bytes, buf: bytearray | memoryview, /
+    ) -> int: ...
+
+    def decrypt_into(
+        self,
+        nonce: bytes,
+        data: bytearray | memoryview,
+        associated_data: bytes | bytearray | memoryview,
+        buf: bytearray | memoryview,
+        /,
+    ) -> int: ...
+
+
+class Hash(Protocol):
+    """A running hash, as hashlib's."""
+
+    def update(self, data: bytes | bytearray | memoryview, /) -> None: ...
+    def digest(self) -> bytes: ...
+    def copy(self) -> Hash: ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Suite:
+    """A cipher suite: AEAD and hash (RFC 9846 §B.4)."""
+
+    code: int
+    name: str
+    hash_name: str
+    """as hashlib spells it"""
+    hash_length: int
+    key_length: int
+    tag_length: int
+    aead: Callable[[bytes], AEAD]
+    new_hash: Callable[[], Hash]
+    rekey_after: int | None
+    """records under one key before KeyUpdate; None where the sequence number ends first (§5.5)"""
+
+
+class KeyExchange(Protocol):
+    """The private half of one key share; used once (RFC 9846 §4.3.8: no reuse)."""
+
+    @property
+    def public(self) -> bytes: ...
+
+    def finish(self, peer: bytes) -> bytes:
+        """Return the shared secret for the peer's share. Raises IllegalParameter if it is not a valid one."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Group:
+    """A key-exchange group, KEM-shaped: a hybrid is no special case (RFC 9846 §4.3.7).
+
+    generate: make a fresh client share.   respond: (client's share) → (server's share, shared secret).
+    client_length, server_length: exact size of a share.   post_quantum: whether it resists a quantum computer.
+    """
+
+    code: int
+    name: str
+    client_length: int
+    server_length: int
+    bits: int
+    """classical strength"""
+    post_quantum: bool
+    generate: Callable[[], KeyExchange]
+    respond: Callable[[bytes], tuple[bytes, bytes]]
+
+
+class PublicKey(Protocol):
+    """A certificate's public key; the kinds are the verifiers' own business."""
+
+    def public_bytes(self, encoding: object, format: object, /) -> bytes: ...  # noqa: A002
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Verifier:
+    """A signature scheme's check (RFC 9846 §4.3.3).
+
+    accepts: whether a key (its kind, curve and SPKI algorithm OID) may be used with the scheme.
+    verify:  (key, signature, data) → whether the signature is right. Never raises for a bad one.
+    """
+
+    code: int
+    name: str
+    handshake: bool
+    """False: the scheme may stand in certificates only"""
+    accepts: Callable[[Certificate], bool]
+    verify: Callable[[Certificate, bytes, bytes], bool]
+
+
+class Certificate(Protocol):
+    """A parsed certificate, as the provider's `parse_certificate` returns it."""
+
+    @property
+    def der(self) -> bytes: ...
+    @property
+    def key_algorithm(self) -> str:
+        """ "EC secp256r1", "RSA 2048", "RSASSA-PSS 2048", "Ed25519", "ML-DSA-65", …"""
+        ...
+
+
+class Signer(Protocol):
+    """A private key, or the way to one (RFC 9846 §4.5.2). schemes: what it can sign with, preferred first."""
+
+    @property
+    def schemes(self) -> tuple[int, ...]: ...
+
+    def sign(self, scheme: int, data: bytes) -> bytes:
+        """Return the signature over *data* (not a digest)."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CryptoProvider:
+    """Everything the stack takes from outside: algorithms in order of preference, entropy, and time.
+
+    random: n → n unpredictable bytes.   now: seconds since 1970, UTC.
+    """
+
+    suites: tuple[Suite, ...]
+    groups: tuple[Group, ...]
+    verifiers: tuple[Verifier, ...]
+    parse_certificate: Callable[[bytes], Certificate]
+    """DER → parsed; raises BadCertificate or UnsupportedCertificate"""
+    random: Callable[[int], bytes]
+    now: Callable[[], float]
+    cookie_aead: Callable[[bytes], AEAD]
+    """32-byte key → the AEAD that seals HelloRetryRequest cookies"""

@@ -1,0 +1,64 @@
+"""Every limit on what a peer may make us do, as named constants in one place.
+
+Each has a test at the limit and one past it. Sizes in bytes, bodies without their 4-byte handshake header.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from pellucid.registry import HandshakeType
+
+# Record layer (RFC 9846 §5.1, §5.2)
+MAX_PLAINTEXT: Final = 2**14
+MAX_INNER_PLAINTEXT: Final = 2**14 + 1
+MAX_CIPHERTEXT: Final = 2**14 + 256
+RECORD_HEADER: Final = 5
+
+# The largest body of each handshake message; refused from the 4-byte header, before a byte of it is kept.
+MAX_HANDSHAKE_BODY: Final = {
+    HandshakeType.CLIENT_HELLO: 65_535,
+    HandshakeType.SERVER_HELLO: 16_384,
+    HandshakeType.ENCRYPTED_EXTENSIONS: 16_384,
+    HandshakeType.CERTIFICATE_REQUEST: 32_768,
+    HandshakeType.CERTIFICATE: 65_536,
+    HandshakeType.COMPRESSED_CERTIFICATE: 65_536,
+    HandshakeType.CERTIFICATE_VERIFY: 16_384,
+    HandshakeType.FINISHED: 64,
+    HandshakeType.NEW_SESSION_TICKET: 65_535,
+    HandshakeType.KEY_UPDATE: 1,
+    HandshakeType.END_OF_EARLY_DATA: 0,
+}
+
+# The peer's certificates, checked while they are counted, before any X.509 is parsed.
+MAX_CERTIFICATES: Final = 10
+MAX_CERTIFICATE_LIST: Final = 65_536
+MAX_PATH_DEPTH: Final = 8
+MAX_VERIFICATION_SECONDS: Final = 2.0
+MIN_RSA_BITS: Final = 2048
+MAX_RSA_BITS: Final = 8192
+MAX_CERTIFICATE_AUTHORITIES: Final = 20_000  # bytes of distinguished names in a CertificateRequest
+
+# Floods: how many in a row without progress.
+MAX_EMPTY_RECORDS: Final = 32
+MAX_USER_CANCELED_ALERTS: Final = 4
+MAX_CHANGE_CIPHER_SPECS: Final = 2  # one for each ClientHello
+MAX_KEY_UPDATES: Final = 32  # between two records of application data
+MAX_TICKETS: Final = 32  # NewSessionTickets in a row
+
+# Keys (RFC 9846 §5.3, §5.5, §4.7.3)
+REKEY_AFTER_RECORDS: Final = 2**24
+MAX_SEQUENCE: Final = 2**64 - 1
+MAX_EPOCH: Final = 2**48 - 1
+
+# ClientHello: lists longer than these are not searched further than this.
+MAX_KEY_SHARES: Final = 16
+MAX_COOKIE: Final = 16_384  # a larger one in a HelloRetryRequest cannot be echoed in a ClientHello of sane size
+COOKIE_LIFETIME_SECONDS: Final = 60
+
+# Time (net/)
+HANDSHAKE_TIMEOUT_SECONDS: Final = 10.0
+CLOSE_TIMEOUT_SECONDS: Final = 5.0
+CONNECT_TIMEOUT_SECONDS: Final = 30.0
+CONNECTION_ATTEMPT_DELAY_SECONDS: Final = 0.25  # RFC 8305 §5
+RESOLUTION_DELAY_SECONDS: Final = 0.05  # RFC 8305 §3

@@ -1,0 +1,316 @@
+"""What can be seen: typed events, the observer's type, and the wrapper that hides secrets.
+
+Events are plain facts, emitted at the seams and nowhere else, each once. They carry no clock: a recorder stamps
+what it receives. Nothing here may act on a connection, and nothing of ours but the registry's names is imported.
+"""
+
+from __future__ import annotations
+
+import enum
+import hashlib
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+__all__ = [
+    "AlertTraced",
+    "ClosedTraced",
+    "Direction",
+    "Epoch",
+    "HandshakeCompleted",
+    "KeysInstalled",
+    "MessageTraced",
+    "Negotiated",
+    "Observer",
+    "RecordTraced",
+    "Role",
+    "Secret",
+    "SecretDerived",
+    "SharedSecretComputed",
+    "SignatureTraced",
+    "StateChanged",
+    "TcpConnectFailed",
+    "TcpConnected",
+    "TcpConnecting",
+    "TcpInfo",
+    "TcpPacket",
+    "TraceEvent",
+    "VerificationTraced",
+]
+
+
+class Role(enum.Enum):
+    CLIENT = "client"
+    SERVER = "server"
+
+    @property
+    def peer(self) -> Role:
+        return Role.SERVER if self is Role.CLIENT else Role.CLIENT
+
+
+class Epoch(enum.IntEnum):
+    """Which family of keys protects a record (RFC 9846 §7.3): none, early, handshake or application."""
+
+    INITIAL = 0
+    EARLY = 1
+    HANDSHAKE = 2
+    APPLICATION = 3
+
+
+class Direction(enum.Enum):
+    SENT = "sent"
+    RECEIVED = "received"
+
+
+class Secret:
+    """Bytes that repr, str, format, JSON, pickle and equality with bytes do not show; `reveal()` returns them."""
+
+    __slots__ = ("_value",)
+
+    def __init__(self, value: bytes) -> None:
+        self._value = value
+
+    def reveal(self) -> bytes:
+        """Return the secret itself. Whoever calls this answers for where it goes."""
+        return self._value
+
+    def fingerprint(self) -> str:
+        """Return 16 hex digits of SHA-256 over the secret: enough to compare two, not to use one."""
+        return hashlib.sha256(b"pellucid fingerprint" + self._value).hexdigest()[:16]
+
+    def __len__(self) -> int:
+        return len(self._value)
+
+    def __repr__(self) -> str:
+        return f"Secret(<{len(self._value)} bytes hidden>)"
+
+    def __reduce__(self) -> str | tuple[object, ...]:
+        raise TypeError("a Secret is not pickled")
+
+
+@dataclass(frozen=True, slots=True)
+class TraceEvent:
+    """The base of all events."""
+
+
+# ---- TCP (net/) --------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TcpConnecting(TraceEvent):
+    """A connection attempt starts (RFC 8305). address: "192.0.2.1" or "2001:db8::1"; attempt: from 1."""
+
+    host: str
+    address: str
+    port: int
+    attempt: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TcpConnectFailed(TraceEvent):
+    address: str
+    port: int
+    reason: str
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TcpInfo:
+    """What the kernel tells of a connection (Linux TCP_INFO). Sizes in bytes; a shift is None where not negotiated."""
+
+    rtt_seconds: float
+    rtt_variance_seconds: float
+    send_mss: int
+    receive_mss: int
+    path_mtu: int
+    congestion_window: int
+    """in segments"""
+    receive_window: int
+    send_window_shift: int | None
+    receive_window_shift: int | None
+    sack: bool
+    timestamps: bool
+    ecn: bool
+    syn_data: bool
+    """TCP Fast Open carried data in the SYN"""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TcpPacket(TraceEvent):
+    """One TCP segment of the connection's opening, as captured or as the kernel saved it.
+
+    direction: SENT or RECEIVED, seen from this end. flags: names in the order SYN, ACK, FIN, RST, PSH, ECE, CWR.
+    options:   (name, value) as in the header: ("mss", "1460"), ("window scale", "7"), ("SACK permitted", ""), …
+    source:    "AF_PACKET" (captured), "TCP_SAVED_SYN" (saved by the kernel).
+    """
+
+    direction: Direction
+    seconds: float | None
+    flags: tuple[str, ...]
+    sequence: int
+    acknowledgment: int
+    window: int
+    options: tuple[tuple[str, str], ...]
+    source: str
+    raw: bytes = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TcpConnected(TraceEvent):
+    """The TCP handshake is done. seconds: connect() duration on the client, None on the server.
+
+    unavailable: what could not be had of the kernel, each with its reason.
+    """
+
+    role: Role
+    local_address: str
+    local_port: int
+    peer_address: str
+    peer_port: int
+    seconds: float | None
+    info: TcpInfo | None
+    unavailable: tuple[tuple[str, str], ...] = ()
+
+
+# ---- TLS (connection, handshake, record) -------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RecordTraced(TraceEvent):
+    """One record, header included in *size*. content_type: the inner one; sequence: None for plaintext.
+
+    Only emitted when asked for.
+    """
+
+    direction: Direction
+    epoch: Epoch
+    content_type: int
+    size: int
+    content_size: int
+    padding_size: int
+    sequence: int | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MessageTraced(TraceEvent):
+    """One whole handshake message (RFC 9846 §4). raw: with its 4-byte header; body: the decoded value."""
+
+    direction: Direction
+    epoch: Epoch
+    message_type: int
+    raw: bytes = field(repr=False)
+    body: object = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StateChanged(TraceEvent):
+    """The state machine took an arrow (RFC 9846 App. A). cause: the message's name, or what we did."""
+
+    role: Role
+    old: str
+    new: str
+    cause: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Negotiated(TraceEvent):
+    """One choice and why. what: "version", "cipher_suite", "group", "signature_scheme", "alpn", "credential", …"""
+
+    what: str
+    chosen: str
+    reason: str
+    local: tuple[str, ...] = ()
+    peer: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SharedSecretComputed(TraceEvent):
+    """(EC)DHE or KEM output (RFC 9846 §7.4): both public values, and the secret that never travelled."""
+
+    group: int
+    local_public: bytes
+    peer_public: bytes
+    secret: Secret
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SecretDerived(TraceEvent):
+    """One step of the key schedule (RFC 9846 §7.1).
+
+    name:    "early_secret", "client_handshake_traffic_secret", …; parent: the name of the secret it comes from, or None.
+    method:  "HKDF-Extract" or "Derive-Secret"; label: as on the wire ("c hs traffic", without "tls13 "), "" for an extract.
+    context: the transcript hash that went in, b"" if none; messages: what that hash covers.
+    keylog:  RFC 9850's label where the key log has one, else "".
+    """
+
+    name: str
+    parent: str | None
+    method: str
+    label: str
+    context: bytes
+    messages: str
+    secret: Secret
+    keylog: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KeysInstalled(TraceEvent):
+    """Record protection in one direction changes (RFC 9846 §7.3). generation: 0, then 1 more with each KeyUpdate."""
+
+    direction: Direction
+    epoch: Epoch
+    generation: int
+    cipher_suite: int
+    secret_name: str
+    key: Secret
+    iv: Secret
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VerificationTraced(TraceEvent):
+    """The verdict on the peer's certificates. report: a pellucid.verify.VerificationReport."""
+
+    report: object
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SignatureTraced(TraceEvent):
+    """CertificateVerify was made or checked (RFC 9846 §4.5.2), or Finished (§4.5.3).
+
+    what: "CertificateVerify" or "Finished"; signer: whose it is; valid: the outcome; scheme: 0 for Finished.
+    """
+
+    what: str
+    signer: Role
+    scheme: int
+    valid: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HandshakeCompleted(TraceEvent):
+    """Both Finished are sent and checked. client_random: the key log's index."""
+
+    role: Role
+    cipher_suite: int
+    group: int
+    alpn: str | None
+    server_name: str | None
+    client_random: bytes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AlertTraced(TraceEvent):
+    direction: Direction
+    epoch: Epoch
+    description: int
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ClosedTraced(TraceEvent):
+    """One direction ended. how: "close_notify", "alert", "truncated"."""
+
+    direction: Direction
+    how: str
+
+
+Observer = Callable[[TraceEvent], None]

@@ -1,0 +1,46 @@
+"""What a verifier is asked, and the shape of a verifier (RFC 9846 §4.5.1.3)."""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from pellucid.crypto.certificates import X509Certificate
+from pellucid.verify.report import VerificationReport
+
+
+class Purpose(enum.Enum):
+    """What the peer's certificate must be good for (extended key usage)."""
+
+    SERVER_AUTH = "server authentication"
+    CLIENT_AUTH = "client authentication"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VerificationRequest:
+    """The peer's certificates and what is known of the peer.
+
+    leaf:          the end-entity certificate, parsed.
+    intermediates: the rest of certificate_list, DER, in the order sent; at most 9, 64 KiB in all.
+    server_name:   the host name (A-label or U-label) or IP address the client meant; None when the peer is a client.
+    now:           seconds since 1970, UTC.
+    """
+
+    leaf: X509Certificate
+    intermediates: tuple[bytes, ...]
+    purpose: Purpose
+    server_name: str | None
+    now: float
+
+
+class PeerVerifier(Protocol):
+    """Decides whether a peer's certificates are to be trusted. Must not block and must not raise for a bad chain."""
+
+    def verify(self, request: VerificationRequest) -> VerificationReport: ...
+
+    @property
+    def authorities(self) -> Sequence[bytes]:
+        """DER names of the CAs it trusts, for certificate_authorities; may be empty."""
+        ...
