@@ -252,7 +252,7 @@ def suite_by_name(name: str) -> int:
 
 
 def group_by_name(name: str) -> int:
-    """Return the code point of a group's name, case-insensitively, NIST's short names too; KeyError if there is none."""
+    """Return the code point of a group's name, NIST's short names too, in any case; KeyError if none."""
     return _BY_NAME_GROUP[name.lower()]
 
 

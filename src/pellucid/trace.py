@@ -13,13 +13,13 @@ from dataclasses import dataclass, field
 
 __all__ = [
     "AlertTraced",
+    "ChoiceMade",
     "ClosedTraced",
     "Direction",
     "Epoch",
     "HandshakeCompleted",
     "KeysInstalled",
     "MessageTraced",
-    "Negotiated",
     "Observer",
     "RecordTraced",
     "Role",
@@ -212,7 +212,7 @@ class StateChanged(TraceEvent):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Negotiated(TraceEvent):
+class ChoiceMade(TraceEvent):
     """One choice and why. what: "version", "cipher_suite", "group", "signature_scheme", "alpn", "credential", …"""
 
     what: str
@@ -236,8 +236,9 @@ class SharedSecretComputed(TraceEvent):
 class SecretDerived(TraceEvent):
     """One step of the key schedule (RFC 9846 §7.1).
 
-    name:    "early_secret", "client_handshake_traffic_secret", …; parent: the name of the secret it comes from, or None.
-    method:  "HKDF-Extract" or "Derive-Secret"; label: as on the wire ("c hs traffic", without "tls13 "), "" for an extract.
+    name:    "early_secret", "client_handshake_traffic_secret", …; parent: the name of the secret it comes from.
+    method:  "HKDF-Extract" or "Derive-Secret".
+    label:   as on the wire, without "tls13 ": "c hs traffic"; "" for an extract.
     context: the transcript hash that went in, b"" if none; messages: what that hash covers.
     keylog:  RFC 9850's label where the key log has one, else "".
     """

@@ -1,0 +1,1 @@
+"""The algorithms: one record of implementations, and the objects they work on."""

@@ -55,7 +55,9 @@ def parse_certificate(der: bytes) -> X509Certificate:
     try:
         key = certificate.public_key()
     except (ValueError, UnsupportedAlgorithm) as error:
-        raise UnsupportedCertificate(f"a certificate's public key cannot be used: {error}", rfc="9846 §4.5.1.2") from error
+        raise UnsupportedCertificate(
+            f"a certificate's public key cannot be used: {error}", rfc="9846 §4.5.1.2"
+        ) from error
     if not isinstance(key, CertificateKey):
         raise UnsupportedCertificate(
             f"a certificate's public key is a {type(key).__name__}, which no TLS 1.3 signature scheme uses",

@@ -10,29 +10,25 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
+from pellucid.crypto.certificates import X509Certificate
+
+Buffer = bytes | bytearray | memoryview
+
 
 class AEAD(Protocol):
-    """One direction's cipher under one key (RFC 5116). Nonces are 12 bytes, tags as the suite says."""
+    """One direction's cipher under one key (RFC 5116). Nonces are 12 bytes; the tag stands at the end.
 
-    def encrypt(self, nonce: bytes, data: bytes | bytearray | memoryview, associated_data: bytes, /) -> bytes: ...
+    decrypt and decrypt_into raise the provider's `tag_error` if the tag does not match; the *_into forms write to
+    *buf*, which must have exactly the length of the result, and return that length.
+    """
 
-    def decrypt(
-        self, nonce: bytes, data: bytes | bytearray | memoryview, associated_data: bytes | bytearray | memoryview, /
-    ) -> bytes:
-        """Return the plaintext. Raises whatever the suite's `tag_error` names if the tag does not match."""
-        ...
-
+    def encrypt(self, nonce: bytes, data: Buffer, associated_data: Buffer, /) -> bytes: ...
+    def decrypt(self, nonce: bytes, data: Buffer, associated_data: Buffer, /) -> bytes: ...
     def encrypt_into(
-        self, nonce: bytes, data: bytearray | memoryview, associated_data: bytes, buf: bytearray | memoryview, /
+        self, nonce: bytes, data: Buffer, associated_data: Buffer, buf: bytearray | memoryview, /
     ) -> int: ...
-
     def decrypt_into(
-        self,
-        nonce: bytes,
-        data: bytearray | memoryview,
-        associated_data: bytes | bytearray | memoryview,
-        buf: bytearray | memoryview,
-        /,
+        self, nonce: bytes, data: Buffer, associated_data: Buffer, buf: bytearray | memoryview, /
     ) -> int: ...
 
 
@@ -44,7 +40,7 @@ class Hash(Protocol):
     def copy(self) -> Hash: ...
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Suite:
     """A cipher suite: AEAD and hash (RFC 9846 §B.4)."""
 
@@ -72,7 +68,7 @@ class KeyExchange(Protocol):
         ...
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Group:
     """A key-exchange group, KEM-shaped: a hybrid is no special case (RFC 9846 §4.3.7).
 
@@ -91,13 +87,7 @@ class Group:
     respond: Callable[[bytes], tuple[bytes, bytes]]
 
 
-class PublicKey(Protocol):
-    """A certificate's public key; the kinds are the verifiers' own business."""
-
-    def public_bytes(self, encoding: object, format: object, /) -> bytes: ...  # noqa: A002
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Verifier:
     """A signature scheme's check (RFC 9846 §4.3.3).
 
@@ -109,19 +99,8 @@ class Verifier:
     name: str
     handshake: bool
     """False: the scheme may stand in certificates only"""
-    accepts: Callable[[Certificate], bool]
-    verify: Callable[[Certificate, bytes, bytes], bool]
-
-
-class Certificate(Protocol):
-    """A parsed certificate, as the provider's `parse_certificate` returns it."""
-
-    @property
-    def der(self) -> bytes: ...
-    @property
-    def key_algorithm(self) -> str:
-        """ "EC secp256r1", "RSA 2048", "RSASSA-PSS 2048", "Ed25519", "ML-DSA-65", …"""
-        ...
+    accepts: Callable[[X509Certificate], bool]
+    verify: Callable[[X509Certificate, bytes, bytes], bool]
 
 
 class Signer(Protocol):
@@ -145,9 +124,11 @@ class CryptoProvider:
     suites: tuple[Suite, ...]
     groups: tuple[Group, ...]
     verifiers: tuple[Verifier, ...]
-    parse_certificate: Callable[[bytes], Certificate]
+    parse_certificate: Callable[[bytes], X509Certificate]
     """DER → parsed; raises BadCertificate or UnsupportedCertificate"""
     random: Callable[[int], bytes]
     now: Callable[[], float]
+    tag_error: type[Exception]
+    """what an AEAD raises when the tag does not match"""
     cookie_aead: Callable[[bytes], AEAD]
     """32-byte key → the AEAD that seals HelloRetryRequest cookies"""

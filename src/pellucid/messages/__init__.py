@@ -1,0 +1,1 @@
+"""What was said: handshake messages and their extensions, as values."""
