@@ -1,0 +1,35 @@
+"""Verification of the peer's certificate: trust, names, purposes, keys; a verdict and the report that explains it."""
+
+from pellucid.verify.names import is_ip, normalize_server_name
+from pellucid.verify.report import (
+    CertificateRejected,
+    Check,
+    CheckGroup,
+    Failure,
+    Outcome,
+    VerificationReport,
+    VerifiedPeer,
+    verified_peer,
+)
+from pellucid.verify.request import PeerVerifier, Purpose, VerificationRequest
+from pellucid.verify.trust import TrustStore
+from pellucid.verify.webpki import WebPKIVerifier, dangerous_accept_any
+
+__all__ = [
+    "CertificateRejected",
+    "Check",
+    "CheckGroup",
+    "Failure",
+    "Outcome",
+    "PeerVerifier",
+    "Purpose",
+    "TrustStore",
+    "VerificationReport",
+    "VerificationRequest",
+    "VerifiedPeer",
+    "WebPKIVerifier",
+    "dangerous_accept_any",
+    "is_ip",
+    "normalize_server_name",
+    "verified_peer",
+]

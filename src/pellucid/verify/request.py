@@ -25,7 +25,7 @@ class VerificationRequest:
     leaf:          the end-entity certificate, parsed.
     intermediates: the rest of certificate_list, DER, in the order sent; at most 9, 64 KiB in all.
     server_name:   the host name (A-label or U-label) or IP address the client meant; None when the peer is a client.
-    now:           seconds since 1970, UTC.
+    now:           seconds since 1970, UTC; fractions of a second are not looked at.
     """
 
     leaf: X509Certificate
@@ -36,7 +36,10 @@ class VerificationRequest:
 
 
 class PeerVerifier(Protocol):
-    """Decides whether a peer's certificates are to be trusted. Must not block and must not raise for a bad chain."""
+    """Decides whether a peer's certificates are to be trusted. Must not block and must not raise for a bad chain.
+
+    A request that nobody could answer (no server name for a server, an impossible one) raises UsageError.
+    """
 
     def verify(self, request: VerificationRequest) -> VerificationReport: ...
 

@@ -1,0 +1,265 @@
+"""What a verification found: every check with its evidence, the decisive failure, the alert to send.
+
+Only values live here. No certificate is judged in this file.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from typing import Final
+
+from pellucid.crypto.certificates import X509Certificate
+from pellucid.errors import InternalError, PeerError
+from pellucid.registry import AlertDescription, alert_name
+
+
+class Outcome(enum.Enum):
+    """How one check ended."""
+
+    PASSED = "passed"
+    FAILED = "failed"
+    NOT_APPLICABLE = "not applicable"
+    NOT_CHECKED = "not checked"
+
+
+class CheckGroup(enum.Enum):
+    """The four questions asked of a peer's certificate."""
+
+    VALIDITY = "certificate valid"
+    NAME = "name matches"
+    TRUST = "signed by a trusted CA"
+    SIGNATURE = "CertificateVerify correct"
+
+
+class Failure(enum.Enum):
+    """Why a peer's certificate was refused. The values are stable: programs and documents may use them."""
+
+    TOO_LARGE = "too-large"
+    MALFORMED = "malformed"
+    REVOKED = "revoked"
+    BAD_SIGNATURE = "bad-signature"
+    SELF_SIGNED = "self-signed"
+    MISSING_INTERMEDIATE = "missing-intermediate"
+    UNKNOWN_CA = "unknown-ca"
+    NOT_A_CA = "not-a-ca"
+    WRONG_NAME = "wrong-name"
+    WRONG_PURPOSE = "wrong-purpose"
+    WEAK_SIGNATURE = "weak-signature"
+    WEAK_KEY = "weak-key"
+    EXPIRED = "expired"
+    NOT_YET_VALID = "not-yet-valid"
+    CONSTRAINT = "constraint"
+    UNSUPPORTED = "unsupported"
+
+
+DECISIVE_ORDER: Final = tuple(Failure)
+"""When several checks fail, the first in this order names the failure: what nothing else can repair comes first.
+
+A certificate nobody vouches for says nothing, so trust comes before name, and name before dates: a wrong name on an
+otherwise good certificate is WRONG_NAME, an expired one of a trusted CA is EXPIRED, an expired self-signed one is
+SELF_SIGNED.
+"""
+
+ALERTS: Final = {
+    Failure.TOO_LARGE: AlertDescription.BAD_CERTIFICATE,
+    Failure.MALFORMED: AlertDescription.BAD_CERTIFICATE,
+    Failure.REVOKED: AlertDescription.CERTIFICATE_REVOKED,
+    Failure.BAD_SIGNATURE: AlertDescription.BAD_CERTIFICATE,
+    Failure.SELF_SIGNED: AlertDescription.UNKNOWN_CA,
+    Failure.MISSING_INTERMEDIATE: AlertDescription.UNKNOWN_CA,
+    Failure.UNKNOWN_CA: AlertDescription.UNKNOWN_CA,
+    Failure.NOT_A_CA: AlertDescription.BAD_CERTIFICATE,
+    Failure.WRONG_NAME: AlertDescription.BAD_CERTIFICATE,
+    Failure.WRONG_PURPOSE: AlertDescription.UNSUPPORTED_CERTIFICATE,
+    Failure.WEAK_SIGNATURE: AlertDescription.BAD_CERTIFICATE,
+    Failure.WEAK_KEY: AlertDescription.BAD_CERTIFICATE,
+    Failure.EXPIRED: AlertDescription.CERTIFICATE_EXPIRED,
+    Failure.NOT_YET_VALID: AlertDescription.CERTIFICATE_EXPIRED,
+    Failure.CONSTRAINT: AlertDescription.CERTIFICATE_UNKNOWN,
+    Failure.UNSUPPORTED: AlertDescription.UNSUPPORTED_CERTIFICATE,
+}
+"""The alert that tells the peer (RFC 9846 §6.2)."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Check:
+    """One check and what it saw.
+
+    evidence:    one plain sentence: which certificate, which name, which root.
+    certificate: 0 is the leaf, n the n-th certificate sent after it; None: none in particular, or a root of ours.
+    failure:     set exactly when the outcome is FAILED, except for a check that another one explains better.
+    """
+
+    group: CheckGroup
+    name: str
+    outcome: Outcome
+    evidence: str
+    certificate: int | None = None
+    failure: Failure | None = None
+
+    def to_dict(self) -> dict[str, object]:
+        """Return the check for JSON."""
+        return {
+            "group": self.group.value,
+            "name": self.name,
+            "outcome": self.outcome.value,
+            "evidence": self.evidence,
+            "certificate": self.certificate,
+            "failure": self.failure.value if self.failure else None,
+        }
+
+
+class LazyChecks:
+    """The explanation, written when first read. It is told the verdict and cannot change it."""
+
+    __slots__ = ("_checks", "_explain")
+
+    def __init__(self, explain: Callable[[], tuple[Check, ...]]) -> None:
+        self._explain = explain
+        self._checks: tuple[Check, ...] | None = None
+
+    def read(self) -> tuple[Check, ...]:
+        """Return the checks, computing them the first time."""
+        if self._checks is None:
+            self._checks = self._explain()
+        return self._checks
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VerificationReport:
+    """The answer to a VerificationRequest (RFC 9846 §4.5.1.3, RFC 5280 §6, RFC 9525).
+
+    accepted: the verdict.
+    failure:  the decisive failure; None if there is none. Set on an accepted report only by a `dangerous_` verifier.
+    summary:  one line that names the decisive failure, or the root that vouches for the peer.
+    path:     the verified path as DER, leaf first, root last; empty if there is none.
+    alert:    the AlertDescription to send if refused, else None.
+    missing_intermediate_urls: where the leaf says its issuer can be fetched (AIA), when one seems to be missing.
+    dangerous: nothing was demanded of the peer; `accepted` means nothing.
+    """
+
+    accepted: bool
+    summary: str
+    failure: Failure | None = None
+    path: tuple[bytes, ...] = ()
+    alert: int | None = None
+    missing_intermediate_urls: tuple[str, ...] = ()
+    dangerous: bool = False
+    explanation: LazyChecks = field(repr=False, compare=False)
+    later: tuple[Check, ...] = field(default=(), repr=False)
+
+    @property
+    def checks(self) -> tuple[Check, ...]:
+        """Every check, in the order made. On an accepted report they are computed when first read."""
+        return self.explanation.read() + self.later
+
+    def by_group(self) -> dict[CheckGroup, tuple[Check, ...]]:
+        """Return the checks of each of the four groups; a group not looked at yet is empty."""
+        checks = self.checks
+        return {group: tuple(check for check in checks if check.group is group) for group in CheckGroup}
+
+    def outcome(self, group: CheckGroup) -> Outcome:
+        """Return FAILED if a check of *group* failed, else PASSED if one passed, else NOT_CHECKED."""
+        outcomes = {check.outcome for check in self.checks if check.group is group}
+        for outcome in (Outcome.FAILED, Outcome.PASSED):
+            if outcome in outcomes:
+                return outcome
+        return Outcome.NOT_CHECKED
+
+    def with_check(self, check: Check) -> VerificationReport:
+        """Return the report with one more check, such as CertificateVerify's. A failed one makes it a refusal."""
+        later = (*self.later, check)
+        if check.outcome is not Outcome.FAILED:
+            return replace(self, later=later)
+        bad_proof = check.group is CheckGroup.SIGNATURE
+        failure = check.failure or Failure.BAD_SIGNATURE
+        if not self.accepted:
+            return replace(self, later=later)
+        return replace(
+            self,
+            later=later,
+            accepted=False,
+            failure=failure,
+            summary=check.evidence,
+            path=(),
+            alert=AlertDescription.DECRYPT_ERROR if bad_proof else ALERTS[failure],
+        )
+
+    def to_dict(self) -> dict[str, object]:
+        """Return the report for JSON; certificates as hexadecimal DER."""
+        return {
+            "accepted": self.accepted,
+            "dangerous": self.dangerous,
+            "failure": self.failure.value if self.failure else None,
+            "summary": self.summary,
+            "alert": alert_name(self.alert) if self.alert is not None else None,
+            "path": [der.hex() for der in self.path],
+            "missing_intermediate_urls": list(self.missing_intermediate_urls),
+            "groups": {group.value: self.outcome(group).value for group in CheckGroup},
+            "checks": [check.to_dict() for check in self.checks],
+        }
+
+    def lines(self) -> tuple[str, ...]:
+        """Return the report as lines of text: each group, then its checks."""
+        lines: list[str] = []
+        for group, checks in self.by_group().items():
+            lines.append(f"{group.value}: {self.outcome(group).value}")
+            lines += [f"  {check.outcome.value}: {check.name}: {check.evidence}" for check in checks]
+        return tuple(lines)
+
+
+class CertificateRejected(PeerError):
+    """The peer's certificate was refused; *report* says why. `str()` is one line, the checks are in `__notes__`."""
+
+    alert: int  # type: ignore[misc]  # PeerError's is the class's; here the report chooses it (RFC 9846 §6.2)
+
+    def __init__(self, report: VerificationReport) -> None:
+        super().__init__(report.summary, rfc="9846 §4.5.1.3")
+        self.report = report
+        self.alert = AlertDescription.CERTIFICATE_UNKNOWN if report.alert is None else report.alert
+        self.add_note("\n".join(report.lines()))
+
+
+_PROOF: Final = object()
+
+
+class VerifiedPeer:
+    """Proof that a verifier accepted the peer's certificate; only `verified_peer` makes one.
+
+    leaf:   the end-entity certificate.
+    chain:  the verified path as DER, leaf first.
+    report: the accepted report.
+    """
+
+    __slots__ = ("chain", "leaf", "report")
+
+    leaf: X509Certificate
+    chain: tuple[bytes, ...]
+    report: VerificationReport
+
+    def __init__(self, proof: object, leaf: X509Certificate, report: VerificationReport) -> None:
+        if proof is not _PROOF:
+            raise InternalError("a VerifiedPeer is made by verified_peer() alone")
+        object.__setattr__(self, "leaf", leaf)
+        object.__setattr__(self, "chain", report.path)
+        object.__setattr__(self, "report", report)
+
+    def __setattr__(self, name: str, value: object) -> None:
+        raise AttributeError(f"VerifiedPeer is immutable: {name}")
+
+    def __delattr__(self, name: str) -> None:
+        raise AttributeError(f"VerifiedPeer is immutable: {name}")
+
+    def __repr__(self) -> str:
+        return f"VerifiedPeer({self.report.summary!r})"
+
+
+def verified_peer(leaf: X509Certificate, report: VerificationReport) -> VerifiedPeer:
+    """Return the proof that *report* accepted *leaf*. Raises CertificateRejected if it did not."""
+    if not report.accepted:
+        raise CertificateRejected(report)
+    if not report.path or report.path[0] != leaf.der:
+        raise InternalError("the report is about another certificate")
+    return VerifiedPeer(_PROOF, leaf, report)

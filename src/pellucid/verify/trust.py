@@ -1,0 +1,150 @@
+"""Trust anchors: a frozen set of root certificates, parsed once. No file is read here (that is net/load.py)."""
+
+from __future__ import annotations
+
+import binascii
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Final
+
+from cryptography import x509
+from cryptography.x509.verification import Store
+
+from pellucid.errors import UsageError
+
+_PEM: Final = re.compile(
+    rb"-----BEGIN (?P<label>(?:X509 |TRUSTED )?CERTIFICATE)-----(?P<body>.*?)-----END (?P=label)-----", re.DOTALL
+)
+# What pyca/cryptography raises for a certificate it cannot parse; Warning, for applications that make them errors.
+PARSE_ERRORS: Final = (ValueError, TypeError, Warning)
+
+
+class _Derived:
+    """What follows from the roots, computed when first needed and shared by every use of the store."""
+
+    __slots__ = ("authorities", "by_subject", "members", "store")
+
+    def __init__(self) -> None:
+        self.store: Store | None = None
+        self.by_subject: Mapping[bytes, tuple[x509.Certificate, ...]] | None = None
+        self.authorities: tuple[bytes, ...] | None = None
+        self.members: frozenset[bytes] | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
+class TrustStore:
+    """Root certificates that are trusted, and where they came from.
+
+    roots:        DER, each once, in the order given.
+    certificates: the same, parsed.
+    origin:       "explicit", "SSL_CERT_FILE=/x", "operating system (wassima)", "certifi", …
+    skipped:      one line for each certificate that could not be parsed and is not among the roots.
+    Make one with from_pem, from_der or empty; combine with `|`.
+    """
+
+    roots: tuple[bytes, ...]
+    certificates: tuple[x509.Certificate, ...] = field(compare=False)
+    origin: str = "explicit"
+    skipped: tuple[str, ...] = ()
+    _derived: _Derived = field(default_factory=_Derived, compare=False)
+
+    @classmethod
+    def from_der(cls, certificates: Iterable[bytes], *, origin: str = "explicit") -> TrustStore:
+        """Return the store of the DER *certificates*. Raises UsageError if not one of them can be parsed."""
+        parsed: dict[bytes, x509.Certificate] = {}
+        skipped: list[str] = []
+        count = 0
+        for count, der in enumerate(certificates, 1):
+            try:
+                parsed.setdefault(bytes(der), x509.load_der_x509_certificate(bytes(der)))
+            except PARSE_ERRORS as error:
+                skipped.append(f"certificate {count} of {origin}: {error}")
+        if not parsed:
+            reason = skipped[0] if skipped else f"{origin} holds none"
+            raise UsageError(f"no usable root certificate: {reason}; TrustStore.empty() trusts nobody on purpose")
+        return cls(roots=tuple(parsed), certificates=tuple(parsed.values()), origin=origin, skipped=tuple(skipped))
+
+    @classmethod
+    def from_pem(cls, data: bytes | str, *, origin: str = "explicit") -> TrustStore:
+        """Return the store of all certificates in the PEM text *data*; text between them is ignored.
+
+        Raises UsageError if there is no certificate in it, or none that can be parsed.
+        """
+        return cls.from_der(certificates_in_pem(data), origin=origin)
+
+    @classmethod
+    def empty(cls, *, origin: str = "explicit") -> TrustStore:
+        """Return the store that trusts nobody."""
+        return cls(roots=(), certificates=(), origin=origin)
+
+    def __or__(self, other: TrustStore) -> TrustStore:
+        """Return the store that trusts the roots of both."""
+        merged = dict(zip(self.roots + other.roots, self.certificates + other.certificates, strict=True))
+        origins = dict.fromkeys(origin for store in (self, other) for origin in store.origin.split(" + "))
+        return TrustStore(
+            roots=tuple(merged),
+            certificates=tuple(merged.values()),
+            origin=" + ".join(origins),
+            skipped=self.skipped + other.skipped,
+        )
+
+    def __len__(self) -> int:
+        return len(self.roots)
+
+    def __bool__(self) -> bool:
+        return bool(self.roots)
+
+    def __contains__(self, der: object) -> bool:
+        if self._derived.members is None:
+            self._derived.members = frozenset(self.roots)
+        return der in self._derived.members
+
+    def __repr__(self) -> str:
+        skipped = f", {len(self.skipped)} skipped" if self.skipped else ""
+        return f"TrustStore({len(self.roots)} roots{skipped}, {self.origin})"
+
+    @property
+    def store(self) -> Store | None:
+        """The roots as pyca/cryptography's Store, built once; None if there are none (it has no empty Store)."""
+        if self._derived.store is None and self.roots:
+            self._derived.store = Store(list(self.certificates))
+        return self._derived.store
+
+    @property
+    def authorities(self) -> tuple[bytes, ...]:
+        """The roots' subject names as DER, each once: for certificate_authorities (RFC 9846 §4.3.4)."""
+        if self._derived.authorities is None:
+            self._derived.authorities = tuple(self._index())
+        return self._derived.authorities
+
+    def with_subject(self, name: bytes) -> tuple[x509.Certificate, ...]:
+        """Return the roots whose subject is *name*, a DER name."""
+        return self._index().get(name, ())
+
+    def _index(self) -> Mapping[bytes, tuple[x509.Certificate, ...]]:
+        if self._derived.by_subject is None:
+            index: dict[bytes, tuple[x509.Certificate, ...]] = {}
+            for certificate in self.certificates:
+                try:
+                    subject = certificate.subject.public_bytes()
+                except PARSE_ERRORS:
+                    continue  # A root whose name cannot be read issues nothing that we could find.
+                index[subject] = (*index.get(subject, ()), certificate)
+            self._derived.by_subject = index
+        return self._derived.by_subject
+
+
+def certificates_in_pem(data: bytes | str) -> list[bytes]:
+    """Return the DER of each certificate in the PEM text *data*.
+
+    A block that is not base64 comes back as the empty string, so that whoever parses it counts it as unusable.
+    """
+    text = data.encode("utf-8", "replace") if isinstance(data, str) else data
+    found: list[bytes] = []
+    for block in _PEM.finditer(text):
+        try:
+            found.append(binascii.a2b_base64(b"".join(block["body"].split()), strict_mode=True))
+        except binascii.Error:
+            found.append(b"")
+    return found

@@ -1,0 +1,393 @@
+"""The verifier of X.509 certificates, servers' and clients': limits, our decisive checks, pyca/cryptography's verdict.
+
+A certificate is accepted when both accept it: our checks of the leaf (checks.py) and the verdict here. This is the one
+module that uses `cryptography.x509.verification`, whose interface upstream calls unstable.
+
+What is asked of extensions is upstream's Web PKI policy but for these, which browsers and OpenSSL accept, and which
+many private CAs issue:
+- a CA certificate without keyUsage; with it, keyCertSign is still required (RFC 5280 §4.2.1.3);
+- basicConstraints of a CA that is not marked critical (§4.2.1.9);
+- subjectAltName marked critical although there is a subject (§4.2.1.6);
+- a leaf without authorityKeyIdentifier (§4.2.1.1);
+- a client's leaf without subjectAltName: clients are not looked up by name;
+- a leaf that is a CA, if it is itself in the trust store, as `openssl req -x509` makes them. A leaf in the trust store
+  needs no issuer; its name, dates, key and purpose are checked like any other's.
+Ed25519 and Ed448 issuers: see `_edwards_verdict`.
+"""
+
+from __future__ import annotations
+
+import datetime
+from dataclasses import dataclass, replace
+from typing import Final
+
+from cryptography import x509
+from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.hazmat.primitives.asymmetric import rsa
+from cryptography.x509.verification import (
+    Criticality,
+    ExtensionPolicy,
+    Policy,
+    PolicyBuilder,
+    Store,
+    VerificationError,
+)
+
+from pellucid.errors import UsageError
+from pellucid.limits import MAX_CERTIFICATE_LIST, MAX_CERTIFICATES, MAX_PATH_DEPTH, MAX_RSA_BITS
+from pellucid.verify.checks import extension, failed, leaf_checks, name_check, special_issuer_key
+from pellucid.verify.findings import (
+    Case,
+    Findings,
+    explain_accepted,
+    find,
+    issuer_urls,
+    shown_verdict,
+    verdict_check,
+)
+from pellucid.verify.names import ReferenceName, matching_name, reference_name, wildcard_stand_in
+from pellucid.verify.paths import Candidate
+from pellucid.verify.report import (
+    ALERTS,
+    DECISIVE_ORDER,
+    Check,
+    CheckGroup,
+    Failure,
+    LazyChecks,
+    Outcome,
+    VerificationReport,
+)
+from pellucid.verify.request import PeerVerifier, Purpose, VerificationRequest
+from pellucid.verify.trust import PARSE_ERRORS, TrustStore
+
+_PYCA: Final = "pyca/cryptography accepts the path"
+_PYCA_LEAF: Final = "pyca/cryptography accepts the leaf; its Ed25519 or Ed448 issuers were checked here"
+_LARGE_KEY_BYTES: Final = MAX_RSA_BITS // 8  # a certificate shorter than that holds no larger modulus
+# All that a CA certificate on a path with Edwards keys may have: nothing that needs path processing of ours.
+_PLAIN_CA_EXTENSIONS: Final = frozenset(
+    kind.oid
+    for kind in (
+        x509.BasicConstraints,
+        x509.KeyUsage,
+        x509.ExtendedKeyUsage,
+        x509.SubjectKeyIdentifier,
+        x509.AuthorityKeyIdentifier,
+        x509.SubjectAlternativeName,
+        x509.AuthorityInformationAccess,
+        x509.CRLDistributionPoints,
+    )
+)
+_MAY_BE_CRITICAL: Final = frozenset(
+    kind.oid for kind in (x509.BasicConstraints, x509.KeyUsage, x509.ExtendedKeyUsage, x509.SubjectAlternativeName)
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Verdict:
+    """pyca/cryptography's answer: the path, or why there is none."""
+
+    path: tuple[x509.Certificate, ...] = ()
+    text: str
+
+
+class WebPKIVerifier:
+    """Verifies peers against *trust* (RFC 5280 §6, RFC 9525, RFC 9846 §4.5.1.3); made once and shared.
+
+    max_certificates, max_bytes: what the peer may send, the leaf counted; more is refused unread.
+    max_path_depth:              intermediates between leaf and root, 0..255.
+    """
+
+    def __init__(
+        self,
+        trust: TrustStore,
+        *,
+        max_certificates: int = MAX_CERTIFICATES,
+        max_bytes: int = MAX_CERTIFICATE_LIST,
+        max_path_depth: int = MAX_PATH_DEPTH,
+    ) -> None:
+        if not isinstance(trust, TrustStore):
+            raise UsageError(f"a verifier needs a TrustStore, not {type(trust).__name__}")
+        if not 0 <= max_path_depth <= 255:
+            raise UsageError(f"max_path_depth is {max_path_depth}; 0 to 255 are possible")
+        self._trust = trust
+        self._max_certificates = max_certificates
+        self._max_bytes = max_bytes
+        self._max_path_depth = max_path_depth
+        self._builders: dict[Purpose, PolicyBuilder] = {}
+
+    @property
+    def trust(self) -> TrustStore:
+        """The roots."""
+        return self._trust
+
+    @property
+    def authorities(self) -> tuple[bytes, ...]:
+        """The roots' subject names as DER, for certificate_authorities (RFC 9846 §4.3.4)."""
+        return self._trust.authorities
+
+    def verify(self, request: VerificationRequest) -> VerificationReport:
+        """Return the report on *request*: the verdict now, the explanation of an accepted one when it is read.
+
+        Raises UsageError if a server's name is missing or impossible, or a client has one; never for what a peer sent.
+        """
+        reference, when = _reference(request), _moment(request.now)
+        size = self._size_check(request)
+        if size is not None:
+            return _refused((size,))
+        case, check = _parse(request, reference, when, self._trust)
+        if check is not None:
+            return _refused((check,))
+        own = leaf_checks(case.leaf, case.purpose, trusted=case.leaf.der in self._trust)
+        own += (name_check(case.leaf, reference),)
+        verdict = self._verdict(case)
+        if verdict.path and not failed(own):
+            return _accepted(case, verdict)
+        return self._refuse(case, verdict)
+
+    def _size_check(self, request: VerificationRequest) -> Check | None:
+        count = 1 + len(request.intermediates)
+        size = len(request.leaf.der) + sum(map(len, request.intermediates))
+        if count <= self._max_certificates and size <= self._max_bytes:
+            return None
+        return _bad(
+            CheckGroup.VALIDITY,
+            "size",
+            Failure.TOO_LARGE,
+            f"{size} bytes of certificates were sent, {count} in number; "
+            f"{self._max_bytes} bytes and {self._max_certificates} certificates are allowed",
+        )
+
+    def _verdict(self, case: Case) -> _Verdict:
+        """Ask pyca/cryptography, for the path and all that is on it."""
+        store = self._trust.store
+        if store is None:
+            return _Verdict(text="no root is trusted")
+        verdict = _ask(self._builder(case.purpose, store), case, [one.certificate for one in case.presented])
+        large = [one for one in verdict.path[1:-1] if _too_large_key(one)]
+        return _Verdict(text=f"an intermediate has an RSA key of over {MAX_RSA_BITS} bits") if large else verdict
+
+    def _refuse(self, case: Case, verdict: _Verdict) -> VerificationReport:
+        """Explain a refusal; the one thing that can turn it is a chain that only Edwards issuers keep from passing."""
+        candidates = find(case)
+        if not verdict.path:
+            for found in filter(_only_edwards, candidates):
+                turned = self._edwards_verdict(case, found)
+                if turned.path:
+                    return _accepted(case, turned)
+        findings = candidates[0]
+        failure = None
+        if not findings.failures:
+            unsupported = "Forbidden" in verdict.text or "nsupported" in verdict.text
+            failure = Failure.UNSUPPORTED if unsupported else Failure.CONSTRAINT
+        checks = (*findings.checks, verdict_check(verdict.text, accepted=bool(verdict.path), failure=failure))
+        return _refused(checks, issuer_urls(case.leaf))
+
+    def _edwards_verdict(self, case: Case, findings: Findings) -> _Verdict:
+        """Decide on a path that has Ed25519 or Ed448 issuers, which pyca/cryptography refuses in issuers.
+
+        Private CAs have such keys and OpenSSL accepts them. Everything that RFC 5280 §6.1 asks of the path was already
+        checked for the findings: signatures, dates, CA flags, key usage, path lengths, purposes, keys; `_only_edwards`
+        admits no name or policy constraints and no unknown critical extension, so nothing else is left to process.
+        The leaf (name, dates, purpose, extensions) is still pyca/cryptography's to judge, with itself as the anchor.
+        """
+        path = tuple(one.certificate for one in findings.path.certificates)
+        if len(path) - 2 > self._max_path_depth:
+            return _Verdict(text=f"the path has more than {self._max_path_depth} intermediates")
+        builder = _make_builder(case.purpose, Store([path[0]]), frozenset(), self._max_path_depth)
+        verdict = _ask(builder, case, [])
+        return replace(verdict, path=path, text=_PYCA_LEAF) if verdict.path else verdict
+
+    def _builder(self, purpose: Purpose, store: Store) -> PolicyBuilder:
+        builder = self._builders.get(purpose)
+        if builder is None:
+            builder = _make_builder(purpose, store, frozenset(self._trust.certificates), self._max_path_depth)
+            self._builders[purpose] = builder
+        return builder
+
+
+class _DangerousVerifier:
+    """Accepts any peer; the report still says what was wrong."""
+
+    def __init__(self, trust: TrustStore) -> None:
+        self._inner = WebPKIVerifier(trust)
+
+    @property
+    def authorities(self) -> tuple[bytes, ...]:
+        return ()
+
+    def verify(self, request: VerificationRequest) -> VerificationReport:
+        report = self._inner.verify(request)
+        if report.accepted:
+            return report
+        return replace(
+            report,
+            accepted=True,
+            dangerous=True,
+            alert=None,
+            path=(request.leaf.der,),
+            summary=f"NOT VERIFIED (dangerous_accept_any): {report.summary}",
+        )
+
+
+def dangerous_accept_any(trust: TrustStore | None = None) -> PeerVerifier:
+    """Return a verifier that accepts every certificate, so that anyone can pose as the peer. For tests alone.
+
+    trust: what the checks in the report are made against; nothing is demanded of the peer either way. Accepted reports
+    of peers that would have been refused have `dangerous` set and keep their `failure`.
+    """
+    return _DangerousVerifier(TrustStore.empty() if trust is None else trust)
+
+
+def _reference(request: VerificationRequest) -> ReferenceName | None:
+    if request.purpose is Purpose.CLIENT_AUTH:
+        if request.server_name is not None:
+            raise UsageError("a client's certificate is not verified against a server name")
+        return None
+    if request.server_name is None:
+        raise UsageError("a server's certificate cannot be verified without the server's name")
+    return reference_name(request.server_name)
+
+
+def _moment(now: float) -> datetime.datetime:
+    try:
+        return datetime.datetime.fromtimestamp(int(now), datetime.UTC)
+    except (OverflowError, ValueError, OSError) as error:
+        raise UsageError(f"the time {now} is not one: {error}") from error
+
+
+def _parse(
+    request: VerificationRequest, reference: ReferenceName | None, when: datetime.datetime, trust: TrustStore
+) -> tuple[Case, Check | None]:
+    """Parse what was sent after the leaf. One that is no certificate refuses the chain (RFC 9846 §4.5.1)."""
+    presented: list[Candidate] = []
+    check = None
+    for index, der in enumerate(request.intermediates, 1):
+        try:
+            presented.append(Candidate(x509.load_der_x509_certificate(der), index, der))
+        except PARSE_ERRORS as error:
+            text = f"certificate {index} cannot be parsed: {shown_verdict(str(error))}"
+            check = _bad(CheckGroup.VALIDITY, "parsing", Failure.MALFORMED, text, index)
+            break
+    case = Case(
+        leaf=Candidate(request.leaf.x509, 0, request.leaf.der),
+        presented=tuple(presented),
+        trust=trust,
+        purpose=request.purpose,
+        reference=reference,
+        when=when,
+    )
+    return case, check
+
+
+def _ask(builder: PolicyBuilder, case: Case, intermediates: list[x509.Certificate]) -> _Verdict:
+    dated = builder.time(case.when)
+    leaf = case.leaf.certificate
+    try:
+        if case.reference is None:
+            return _Verdict(path=tuple(dated.build_client_verifier().verify(leaf, intermediates).chain), text=_PYCA)
+        subject = _subject(case.leaf, case.reference)
+        if subject is None:
+            return _Verdict(text=f"no name in the certificate can stand for {case.reference.text}")
+        return _Verdict(path=tuple(dated.build_server_verifier(subject).verify(leaf, intermediates)), text=_PYCA)
+    except (VerificationError, *PARSE_ERRORS, UnsupportedAlgorithm) as error:
+        return _Verdict(text=str(error))
+
+
+def _subject(leaf: Candidate, reference: ReferenceName) -> x509.DNSName | x509.IPAddress | None:
+    if reference.address is not None:
+        return x509.IPAddress(reference.address)
+    if "_" not in reference.text:
+        return x509.DNSName(reference.text)
+    matched = matching_name(reference, extension(leaf, x509.SubjectAlternativeName) or ())
+    stand_in = wildcard_stand_in(reference, matched) if matched else None
+    return None if stand_in is None else x509.DNSName(stand_in)
+
+
+def _make_builder(
+    purpose: Purpose, store: Store, pinned: frozenset[x509.Certificate], max_path_depth: int
+) -> PolicyBuilder:
+    """Build all of the policy but time and name. pinned: leaves that may be CAs."""
+
+    def ca_flag(_: Policy, certificate: x509.Certificate, constraints: x509.BasicConstraints | None) -> None:
+        if constraints is not None and constraints.ca and certificate not in pinned:
+            raise ValueError("the leaf is a CA certificate")
+
+    ca = (
+        ExtensionPolicy.webpki_defaults_ca()
+        .require_present(x509.BasicConstraints, Criticality.AGNOSTIC, None)
+        .may_be_present(x509.KeyUsage, Criticality.AGNOSTIC, _may_sign_certificates)
+    )
+    leaf = (
+        ExtensionPolicy.webpki_defaults_ee()
+        .may_be_present(x509.AuthorityKeyIdentifier, Criticality.NON_CRITICAL, None)
+        .may_be_present(x509.BasicConstraints, Criticality.AGNOSTIC, ca_flag)
+    )
+    if purpose is Purpose.SERVER_AUTH:
+        leaf = leaf.require_present(x509.SubjectAlternativeName, Criticality.AGNOSTIC, None)
+    else:
+        leaf = leaf.may_be_present(x509.SubjectAlternativeName, Criticality.AGNOSTIC, None)
+    builder = PolicyBuilder().store(store).max_chain_depth(max_path_depth)
+    return builder.extension_policies(ca_policy=ca, ee_policy=leaf)
+
+
+def _may_sign_certificates(_: Policy, certificate: x509.Certificate, usage: x509.KeyUsage | None) -> None:
+    if usage is not None and not usage.key_cert_sign:
+        raise ValueError("a CA's key usage lacks keyCertSign")
+
+
+def _too_large_key(certificate: x509.Certificate) -> bool:
+    if len(certificate.tbs_certificate_bytes) <= _LARGE_KEY_BYTES:
+        return False
+    key = certificate.public_key()
+    return isinstance(key, rsa.RSAPublicKey) and key.key_size > MAX_RSA_BITS
+
+
+def _only_edwards(findings: Findings) -> bool:
+    """Whether a path to a root fails for nothing but Edwards keys of issuers, and has only plain CA certificates."""
+    issuers = findings.path.certificates[1:]
+    kinds = {special_issuer_key(issuer) for issuer in issuers} - {None}
+    return (
+        findings.path.anchored
+        and bool(kinds)
+        and kinds <= {"Ed25519", "Ed448"}
+        and all(check.name == "issuer key" for check in findings.checks if check.outcome is Outcome.FAILED)
+        and all(_is_plain_ca(issuer) for issuer in issuers)
+    )
+
+
+def _is_plain_ca(issuer: Candidate) -> bool:
+    return issuer.extensions is not None and all(
+        found.oid in _PLAIN_CA_EXTENSIONS and (found.oid in _MAY_BE_CRITICAL or not found.critical)
+        for found in issuer.extensions
+    )
+
+
+def _accepted(case: Case, verdict: _Verdict) -> VerificationReport:
+    who = case.reference.text if case.reference is not None else case.purpose.value
+    return VerificationReport(
+        accepted=True,
+        summary=f"the certificate is valid for {who}",
+        path=tuple(Candidate(one, None).der for one in verdict.path),
+        explanation=LazyChecks(lambda: explain_accepted(case, verdict.path, verdict.text)),
+    )
+
+
+def _refused(checks: tuple[Check, ...], urls: tuple[str, ...] = ()) -> VerificationReport:
+    decisive = min((check for check in checks if check.failure is not None), key=_rank)
+    failure = decisive.failure or Failure.UNSUPPORTED
+    return VerificationReport(
+        accepted=False,
+        failure=failure,
+        summary=decisive.evidence,
+        alert=ALERTS[failure],
+        missing_intermediate_urls=urls if failure in {Failure.MISSING_INTERMEDIATE, Failure.UNKNOWN_CA} else (),
+        explanation=LazyChecks(lambda: checks),
+    )
+
+
+def _rank(check: Check) -> int:
+    return DECISIVE_ORDER.index(check.failure) if check.failure is not None else len(DECISIVE_ORDER)
+
+
+def _bad(group: CheckGroup, name: str, failure: Failure, evidence: str, index: int | None = None) -> Check:
+    return Check(group=group, name=name, outcome=Outcome.FAILED, evidence=evidence, failure=failure, certificate=index)
