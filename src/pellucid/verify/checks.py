@@ -23,7 +23,7 @@ from pellucid.verify.trust import PARSE_ERRORS
 
 _CURVES: Final = ("secp256r1", "secp384r1", "secp521r1")
 _BROKEN_HASHES: Final = ("md5", "sha1")
-_PURPOSE_OIDS: Final = {
+PURPOSE_OIDS: Final = {
     Purpose.SERVER_AUTH: ExtendedKeyUsageOID.SERVER_AUTH,
     Purpose.CLIENT_AUTH: ExtendedKeyUsageOID.CLIENT_AUTH,
 }
@@ -75,11 +75,6 @@ def extension(candidate: Candidate, kind: type[_E]) -> _E | None:
         return None
 
 
-def failed(checks: tuple[Check, ...]) -> bool:
-    """Return whether one of *checks* failed."""
-    return any(check.outcome is Outcome.FAILED for check in checks)
-
-
 def leaf_checks(leaf: Candidate, purpose: Purpose, *, trusted: bool) -> tuple[Check, ...]:
     """Return the decisive checks of the end-entity certificate (RFC 9846 §4.5.1.2, RFC 5280 §4.2.1).
 
@@ -93,10 +88,10 @@ def leaf_checks(leaf: Candidate, purpose: Purpose, *, trusted: bool) -> tuple[Ch
         extensions_check(leaf),
         key_check(leaf),
         signature_algorithm_check(leaf, anchor=trusted),
-        _leaf_usage_check(leaf),
+        _leaf_usage_check(leaf, trusted=trusted),
         purpose_check(leaf, purpose, is_leaf=True),
         _leaf_flag_check(leaf, trusted=trusted),
-        _subject_check(leaf),
+        subject_check(leaf),
     )
 
 
@@ -190,7 +185,7 @@ def purpose_check(candidate: Candidate, purpose: Purpose, *, is_leaf: bool) -> C
     usages = extension(candidate, x509.ExtendedKeyUsage)
     if usages is None:
         return about.ok("purpose", "no extended key usage: good for any purpose")
-    if _PURPOSE_OIDS[purpose] in usages or (not is_leaf and ExtendedKeyUsageOID.ANY_EXTENDED_KEY_USAGE in usages):
+    if PURPOSE_OIDS[purpose] in usages or (not is_leaf and ExtendedKeyUsageOID.ANY_EXTENDED_KEY_USAGE in usages):
         return about.ok("purpose", f"extended key usage includes {purpose.value}")
     named = ", ".join(_usage_name(usage) for usage in usages) or "nothing"
     return about.bad("purpose", Failure.WRONG_PURPOSE, f"{candidate.label} is for {named}, not for {purpose.value}")
@@ -298,14 +293,16 @@ def special_issuer_key(issuer: Candidate) -> str | None:
     return type(key).__name__.removesuffix("PublicKey") if isinstance(key, _EDWARDS) else None
 
 
-def _leaf_usage_check(leaf: Candidate) -> Check:
-    """keyUsage, if present, has digitalSignature (RFC 9846 §4.5.1.2)."""
+def _leaf_usage_check(leaf: Candidate, *, trusted: bool) -> Check:
+    """keyUsage, if present, has digitalSignature (RFC 9846 §4.5.1.2), and not keyCertSign in a leaf that is no CA."""
     about = _About(leaf)
     usage = extension(leaf, x509.KeyUsage)
     if usage is None:
         return about.ok("key usage", "no key usage: the key may sign")
     if not usage.digital_signature:
         return about.bad("key usage", Failure.WRONG_PURPOSE, f"{leaf.label} has a key usage without digital signature")
+    if usage.key_cert_sign and not trusted:
+        return about.bad("key usage", Failure.WRONG_PURPOSE, f"{leaf.label} has a CA's key usage")
     return about.ok("key usage", "key usage includes digital signature")
 
 
@@ -320,7 +317,7 @@ def _leaf_flag_check(leaf: Candidate, *, trusted: bool) -> Check:
     return about.bad("CA flag", Failure.WRONG_PURPOSE, f"{leaf.label} is a CA certificate, not a peer's")
 
 
-def _subject_check(leaf: Candidate) -> Check:
+def subject_check(leaf: Candidate) -> Check:
     """A certificate without subject marks its subjectAltName critical (RFC 5280 §4.1.2.6)."""
     about = _About(leaf)
     if leaf.certificate.subject.rdns:

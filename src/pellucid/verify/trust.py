@@ -23,13 +23,14 @@ PARSE_ERRORS: Final = (ValueError, TypeError, Warning)
 class _Derived:
     """What follows from the roots, computed when first needed and shared by every use of the store."""
 
-    __slots__ = ("authorities", "by_subject", "members", "store")
+    __slots__ = ("authorities", "by_subject", "encodings", "members", "store")
 
     def __init__(self) -> None:
         self.store: Store | None = None
         self.by_subject: Mapping[bytes, tuple[x509.Certificate, ...]] | None = None
         self.authorities: tuple[bytes, ...] | None = None
         self.members: frozenset[bytes] | None = None
+        self.encodings: Mapping[int, bytes] | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)
@@ -117,6 +118,12 @@ class TrustStore:
         if self._derived.authorities is None:
             self._derived.authorities = tuple(self._index())
         return self._derived.authorities
+
+    def encoding_of(self, certificate: x509.Certificate) -> bytes | None:
+        """Return the DER of *certificate* if it is this very object among the roots; encoding it anew takes longer."""
+        if self._derived.encodings is None:
+            self._derived.encodings = {id(one): der for one, der in zip(self.certificates, self.roots, strict=True)}
+        return self._derived.encodings.get(id(certificate))
 
     def with_subject(self, name: bytes) -> tuple[x509.Certificate, ...]:
         """Return the roots whose subject is *name*, a DER name."""

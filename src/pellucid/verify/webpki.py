@@ -24,6 +24,7 @@ from typing import Final
 from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric import rsa
+from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.verification import (
     Criticality,
     ExtensionPolicy,
@@ -35,7 +36,7 @@ from cryptography.x509.verification import (
 
 from pellucid.errors import UsageError
 from pellucid.limits import MAX_CERTIFICATE_LIST, MAX_CERTIFICATES, MAX_PATH_DEPTH, MAX_RSA_BITS
-from pellucid.verify.checks import extension, failed, leaf_checks, name_check, special_issuer_key
+from pellucid.verify.checks import PURPOSE_OIDS, extension, key_check, name_check, special_issuer_key, subject_check
 from pellucid.verify.findings import (
     Case,
     Findings,
@@ -137,10 +138,8 @@ class WebPKIVerifier:
         case, check = _parse(request, reference, when, self._trust)
         if check is not None:
             return _refused((check,))
-        own = leaf_checks(case.leaf, case.purpose, trusted=case.leaf.der in self._trust)
-        own += (name_check(case.leaf, reference),)
         verdict = self._verdict(case)
-        if verdict.path and not failed(own):
+        if verdict.path and _passes_ours(case):
             return _accepted(case, verdict)
         return self._refuse(case, verdict)
 
@@ -163,7 +162,7 @@ class WebPKIVerifier:
         if store is None:
             return _Verdict(text="no root is trusted")
         verdict = _ask(self._builder(case.purpose, store), case, [one.certificate for one in case.presented])
-        large = [one for one in verdict.path[1:-1] if _too_large_key(one)]
+        large = [one for one in case.presented if len(one.der) > _LARGE_KEY_BYTES and _too_large_key(one, verdict.path)]
         return _Verdict(text=f"an intermediate has an RSA key of over {MAX_RSA_BITS} bits") if large else verdict
 
     def _refuse(self, case: Case, verdict: _Verdict) -> VerificationReport:
@@ -293,6 +292,22 @@ def _ask(builder: PolicyBuilder, case: Case, intermediates: list[x509.Certificat
         return _Verdict(text=str(error))
 
 
+def _passes_ours(case: Case) -> bool:
+    """Whether the leaf passes those of our checks that the policy does not hold already.
+
+    The policy's callbacks are checks of ours too (CA flag, key usage, purpose), and upstream sees to the version and to
+    the signature algorithms. Reading the extensions in Python costs more than the verdict, so names are matched here
+    only where upstream's rule is wider than ours, and everything else when the report is read.
+    """
+    if key_check(case.leaf).outcome is Outcome.FAILED or subject_check(case.leaf).outcome is Outcome.FAILED:
+        return False
+    if case.reference is None or case.reference.address is not None:
+        return True
+    host, base = case.reference.text, case.reference.text.partition(".")[2]
+    wide_wildcard = "." not in base and f"*.{base}".encode() in case.leaf.der.lower()
+    return not (wide_wildcard or "_" in host) or name_check(case.leaf, case.reference).outcome is Outcome.PASSED
+
+
 def _subject(leaf: Candidate, reference: ReferenceName) -> x509.DNSName | x509.IPAddress | None:
     if reference.address is not None:
         return x509.IPAddress(reference.address)
@@ -317,8 +332,21 @@ def _make_builder(
         .require_present(x509.BasicConstraints, Criticality.AGNOSTIC, None)
         .may_be_present(x509.KeyUsage, Criticality.AGNOSTIC, _may_sign_certificates)
     )
+
+    def key_usage(_: Policy, certificate: x509.Certificate, usage: x509.KeyUsage | None) -> None:
+        if usage is None:
+            return
+        if not usage.digital_signature or (usage.key_cert_sign and certificate not in pinned):
+            raise ValueError("the leaf's key usage is not that of a peer")
+
+    def extended_key_usage(_: Policy, __: x509.Certificate, usages: x509.ExtendedKeyUsage | None) -> None:
+        if usages is not None and PURPOSE_OIDS[purpose] not in usages:
+            raise ValueError(f"the leaf's extended key usage lacks {purpose.value}")
+
     leaf = (
         ExtensionPolicy.webpki_defaults_ee()
+        .may_be_present(x509.KeyUsage, Criticality.AGNOSTIC, key_usage)
+        .may_be_present(x509.ExtendedKeyUsage, Criticality.NON_CRITICAL, extended_key_usage)
         .may_be_present(x509.AuthorityKeyIdentifier, Criticality.NON_CRITICAL, None)
         .may_be_present(x509.BasicConstraints, Criticality.AGNOSTIC, ca_flag)
     )
@@ -335,10 +363,10 @@ def _may_sign_certificates(_: Policy, certificate: x509.Certificate, usage: x509
         raise ValueError("a CA's key usage lacks keyCertSign")
 
 
-def _too_large_key(certificate: x509.Certificate) -> bool:
-    if len(certificate.tbs_certificate_bytes) <= _LARGE_KEY_BYTES:
+def _too_large_key(candidate: Candidate, path: tuple[x509.Certificate, ...]) -> bool:
+    if candidate.certificate not in path:
         return False
-    key = certificate.public_key()
+    key = candidate.certificate.public_key()
     return isinstance(key, rsa.RSAPublicKey) and key.key_size > MAX_RSA_BITS
 
 
@@ -362,12 +390,18 @@ def _is_plain_ca(issuer: Candidate) -> bool:
     )
 
 
+def _encodings(case: Case, path: tuple[x509.Certificate, ...]) -> tuple[bytes, ...]:
+    """Return the DER of the certificates on *path*: upstream hands back the objects it was given."""
+    known = {id(one.certificate): one.der for one in (case.leaf, *case.presented)}
+    return tuple(known.get(id(one)) or case.trust.encoding_of(one) or one.public_bytes(Encoding.DER) for one in path)
+
+
 def _accepted(case: Case, verdict: _Verdict) -> VerificationReport:
     who = case.reference.text if case.reference is not None else case.purpose.value
     return VerificationReport(
         accepted=True,
         summary=f"the certificate is valid for {who}",
-        path=tuple(Candidate(one, None).der for one in verdict.path),
+        path=_encodings(case, verdict.path),
         explanation=LazyChecks(lambda: explain_accepted(case, verdict.path, verdict.text)),
     )
 
