@@ -64,6 +64,8 @@ class PeerError(TLSError):
     def __init__(self, reason: str, *, rfc: str = "") -> None:
         super().__init__(reason)
         self.rfc = rfc
+        self.report: object | None = None
+        """the VerificationReport, where the peer's certificates had been examined"""
 
     def __str__(self) -> str:
         section = f" (RFC {self.rfc})" if self.rfc else ""

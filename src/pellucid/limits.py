@@ -51,8 +51,7 @@ REKEY_AFTER_RECORDS: Final = 2**24
 MAX_SEQUENCE: Final = 2**64 - 1
 MAX_EPOCH: Final = 2**48 - 1
 
-# ClientHello: lists longer than these are not searched further than this.
-MAX_KEY_SHARES: Final = 16
+# HelloRetryRequest
 MAX_COOKIE: Final = 16_384  # a larger one in a HelloRetryRequest cannot be echoed in a ClientHello of sane size
 COOKIE_LIFETIME_SECONDS: Final = 60
 

@@ -91,6 +91,11 @@ def signer_for(leaf: X509Certificate, key: PrivateKey) -> PrivateKeySigner:
     return PrivateKeySigner(key, schemes)
 
 
+def issuer_names(chain: Sequence[bytes]) -> frozenset[bytes]:
+    """Return the DER names of who issued the chain's certificates."""
+    return frozenset(parse_own_certificate(der).x509.issuer.public_bytes() for der in chain)
+
+
 def certificate_names(leaf: X509Certificate) -> tuple[str, ...]:
     """Return the names that the certificate is for: DNS names in lower case, then addresses (its subjectAltName)."""
     try:

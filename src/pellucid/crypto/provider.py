@@ -6,9 +6,10 @@ random=…)` makes a test deterministic. No implementation lives here.
 
 from __future__ import annotations
 
+import enum
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Final, Protocol
 
 from pellucid.crypto.certificates import X509Certificate
 
@@ -103,14 +104,23 @@ class Verifier:
     verify: Callable[[X509Certificate, bytes, bytes], bool]
 
 
+class Pending(enum.Enum):
+    """The answer of a signer, resolver or verifier that needs the outside world: the connection pauses."""
+
+    PENDING = "pending"
+
+
+PENDING: Final = Pending.PENDING
+
+
 class Signer(Protocol):
     """A private key, or the way to one (RFC 9846 §4.5.2). schemes: what it can sign with, preferred first."""
 
     @property
     def schemes(self) -> tuple[int, ...]: ...
 
-    def sign(self, scheme: int, data: bytes) -> bytes:
-        """Return the signature over *data* (not a digest)."""
+    def sign(self, scheme: int, data: bytes) -> bytes | Pending:
+        """Return the signature over *data* (not a digest), or PENDING: then the connection pauses for it."""
         ...
 
 

@@ -1,0 +1,90 @@
+"""What `Connection.next_event` returns. h11's manner: one object a thing that happened, NEED_DATA when nothing did."""
+
+from __future__ import annotations
+
+import enum
+from typing import Final, NamedTuple
+
+from pellucid.handshake.actions import NeedCredential, NeedSignature, NeedVerification, Negotiated
+from pellucid.messages.handshake import NewSessionTicket
+
+__all__ = [
+    "NEED_DATA",
+    "ApplicationData",
+    "CloseNotify",
+    "CredentialNeeded",
+    "Event",
+    "HandshakeComplete",
+    "KeyUpdated",
+    "NeedData",
+    "SignatureNeeded",
+    "TicketReceived",
+    "VerificationNeeded",
+]
+
+
+class NeedData(enum.Enum):
+    """Nothing more happened: feed `receive_data`."""
+
+    NEED_DATA = "NEED_DATA"
+
+
+NEED_DATA: Final = NeedData.NEED_DATA
+
+
+class HandshakeComplete(NamedTuple):
+    """Both Finished are sent and checked: application data may flow."""
+
+    negotiated: Negotiated
+
+
+class ApplicationData(NamedTuple):
+    """Bytes of the application, authenticated, in order; never empty."""
+
+    data: bytes
+
+
+class TicketReceived(NamedTuple):
+    """The server sent a NewSessionTicket (RFC 9846 §4.7.1)."""
+
+    ticket: NewSessionTicket
+
+
+class KeyUpdated(NamedTuple):
+    """The peer went to its next key (RFC 9846 §4.7.3). generation: its KeyUpdates so far."""
+
+    generation: int
+
+
+class CloseNotify(NamedTuple):
+    """The peer will send no more (RFC 9846 §6.1). Our direction stays open until `close`."""
+
+
+class CredentialNeeded(NamedTuple):
+    """The configuration's resolver answered PENDING: `resume(credential)`, or None for "no certificate"."""
+
+    need: NeedCredential
+
+
+class SignatureNeeded(NamedTuple):
+    """The signer answered PENDING: `resume(signature)`."""
+
+    need: NeedSignature
+
+
+class VerificationNeeded(NamedTuple):
+    """The verifier answered PENDING: `resume(report)`."""
+
+    need: NeedVerification
+
+
+Event = (
+    HandshakeComplete
+    | ApplicationData
+    | TicketReceived
+    | KeyUpdated
+    | CloseNotify
+    | CredentialNeeded
+    | SignatureNeeded
+    | VerificationNeeded
+)

@@ -1,0 +1,252 @@
+"""Certificate, CertificateVerify, Finished: making them, checking them, and the proofs that they were right.
+
+RFC 9846 §4.5. Both sides use the same functions; whose message it is, is an argument.
+"""
+
+from __future__ import annotations
+
+import hmac
+from collections.abc import Callable, Container
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from pellucid.config import Credential
+from pellucid.crypto.certificates import X509Certificate
+from pellucid.crypto.provider import PENDING, Verifier
+from pellucid.crypto.signatures import PrivateKeySigner
+from pellucid.errors import (
+    BadCertificate,
+    DecodeError,
+    DecryptError,
+    IllegalParameter,
+    InternalError,
+)
+from pellucid.handshake.actions import (
+    Authenticated,
+    FinishedChecked,
+    NeedSignature,
+    NeedVerification,
+    Pause,
+    Result,
+    SignatureChecked,
+)
+from pellucid.handshake.core import Context
+from pellucid.limits import MAX_CERTIFICATE_LIST, MAX_CERTIFICATES
+from pellucid.messages.extensions import M, decode_extensions
+from pellucid.messages.handshake import Certificate, CertificateEntry, CertificateVerify, Finished, handshake_message
+from pellucid.registry import SignatureScheme as S
+from pellucid.registry import scheme_name
+from pellucid.schedule import TrafficSecret
+from pellucid.trace import Role, SignatureTraced, VerificationTraced
+from pellucid.verify.report import (
+    Check,
+    CheckGroup,
+    Failure,
+    Outcome,
+    VerificationReport,
+    VerifiedPeer,
+    verified_peer,
+)
+from pellucid.verify.request import PeerVerifier, Purpose, VerificationRequest
+
+_CONTEXT_STRINGS: Final = {
+    Role.SERVER: b"TLS 1.3, server CertificateVerify",
+    Role.CLIENT: b"TLS 1.3, client CertificateVerify",
+}
+
+
+def signed_content(signer: Role, transcript_hash: bytes) -> bytes:
+    """Return what CertificateVerify signs (RFC 9846 §4.5.2). transcript_hash: up to and with Certificate."""
+    return b"\x20" * 64 + _CONTEXT_STRINGS[signer] + b"\0" + transcript_hash
+
+
+# ---- the peer's ----------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class PresentedCertificates:
+    """The peer's Certificate message, counted, its leaf parsed; nothing of it is believed yet."""
+
+    leaf: X509Certificate
+    intermediates: tuple[bytes, ...] = field(repr=False)
+
+
+def read_certificate(
+    context: Context[Any], message: Certificate, requested: Container[int]
+) -> PresentedCertificates | None:
+    """Return the certificates presented, None for an empty list (RFC 9846 §4.5.1.3).
+
+    requested: the extension types that the entries may answer.
+    Raises DecodeError, BadCertificate, UnsupportedCertificate, UnsupportedExtension, IllegalParameter.
+    """
+    if message.certificate_request_context:
+        raise IllegalParameter("certificate_request_context is not empty in the handshake", rfc="9846 §4.5.1")
+    entries = message.certificate_list
+    if not entries:
+        return None
+    if len(entries) > MAX_CERTIFICATES:
+        raise BadCertificate(
+            f"{len(entries)} certificates, at most {MAX_CERTIFICATES} are looked at", rfc="9846 §4.5.1"
+        )
+    if (size := sum(len(entry.cert_data) for entry in entries)) > MAX_CERTIFICATE_LIST:
+        raise BadCertificate(f"{size} bytes of certificates, at most {MAX_CERTIFICATE_LIST}", rfc="9846 §4.5.1")
+    for entry in entries:
+        if entry.extensions:
+            decode_extensions(M.CT, entry.extensions, requested=requested)
+    leaf = context.provider.parse_certificate(entries[0].cert_data)
+    return PresentedCertificates(leaf, tuple(entry.cert_data for entry in entries[1:]))
+
+
+def check_certificate_verify(
+    context: Context[Any],
+    signer: Role,
+    presented: PresentedCertificates,
+    message: CertificateVerify,
+    verifier: PeerVerifier,
+    server_name: str | None,
+    then: Callable[[Authenticated], Result],
+) -> Result:
+    """Check the peer's CertificateVerify, then its chain; go on with *then* if both are right.
+
+    The transcript must end with the peer's Certificate. Both checks are made whatever the other says, so that the
+    report has all four groups; a wrong signature is the error then, for it is the graver one.
+
+    Raises IllegalParameter for a scheme not offered or not the key's, DecryptError for a wrong signature,
+    CertificateRejected for a chain that is not trusted (RFC 9846 §4.5.2).
+    """
+    scheme = _scheme_of(context, message.algorithm, presented.leaf)
+    content = signed_content(signer, context.transcript.digest())
+    valid = scheme.verify(presented.leaf, message.signature, content)
+    request = VerificationRequest(
+        leaf=presented.leaf,
+        intermediates=presented.intermediates,
+        purpose=Purpose.SERVER_AUTH if signer is Role.SERVER else Purpose.CLIENT_AUTH,
+        server_name=server_name,
+        now=context.provider.now(),
+    )
+
+    def judge(report: VerificationReport) -> Result:
+        if not isinstance(report, VerificationReport):
+            raise InternalError("the answer to NeedVerification is a VerificationReport")
+        peer = _verdict(context, signer, presented.leaf, scheme, report, valid=valid)
+        return then(Authenticated(peer, SignatureChecked(scheme.code)))
+
+    report = verifier.verify(request)
+    if report is PENDING:
+        return Pause(NeedVerification(verifier, request), judge)
+    return judge(report)
+
+
+def _scheme_of(context: Context[Any], code: int, leaf: X509Certificate) -> Verifier:
+    scheme: Verifier | None = context.config.verifier_table.get(code)
+    if scheme is None or not scheme.handshake:
+        raise IllegalParameter(f"CertificateVerify uses {scheme_name(code)}, which was not offered", rfc="9846 §4.5.2")
+    if not scheme.accepts(leaf):
+        raise IllegalParameter(
+            f"CertificateVerify uses {scheme.name} with a key of {leaf.key_algorithm}", rfc="9846 §4.5.2"
+        )
+    return scheme
+
+
+def _verdict(
+    context: Context[Any],
+    signer: Role,
+    leaf: X509Certificate,
+    scheme: Verifier,
+    report: VerificationReport,
+    *,
+    valid: bool,
+) -> VerifiedPeer:
+    whose = f"{scheme.name} signature by the {signer.value}'s {leaf.key_algorithm} key over the handshake"
+    check = Check(
+        group=CheckGroup.SIGNATURE,
+        name="CertificateVerify",
+        outcome=Outcome.PASSED if valid else Outcome.FAILED,
+        evidence=f"the {whose} is {'right' if valid else 'wrong'}",
+        certificate=0,
+        failure=None if valid else Failure.BAD_SIGNATURE,
+    )
+    report = report.with_check(check)
+    if context.trace is not None:
+        context.trace(SignatureTraced(what="CertificateVerify", signer=signer, scheme=scheme.code, valid=valid))
+        context.trace(VerificationTraced(report=report))
+    if not valid:
+        error = DecryptError(f"CertificateVerify: the {whose} is wrong", rfc="9846 §4.5.2")
+        error.report = report
+        error.add_note("\n".join(report.lines()))
+        raise error
+    return verified_peer(leaf, report)
+
+
+def check_finished(
+    context: Context[Any], sender: Role, secret: TrafficSecret, transcript_hash: bytes, message: Finished
+) -> FinishedChecked:
+    """Return the proof that the peer's Finished is right (RFC 9846 §4.5.3).
+
+    secret: the sender's handshake traffic secret.   transcript_hash: up to what came before this Finished.
+    Raises DecodeError for a wrong length, DecryptError for a wrong value.
+    """
+    if len(message.verify_data) != secret.suite.hash_length:
+        raise DecodeError(
+            f"Finished has {len(message.verify_data)} bytes, not {secret.suite.hash_length}", rfc="9846 §4.5.3"
+        )
+    valid = hmac.compare_digest(secret.verify_data(transcript_hash), message.verify_data)
+    if context.trace is not None:
+        context.trace(SignatureTraced(what="Finished", signer=sender, scheme=0, valid=valid))
+    if not valid:
+        raise DecryptError(f"the {sender.value}'s Finished is wrong", rfc="9846 §4.5.3")
+    return FinishedChecked(sender)
+
+
+# ---- our own -------------------------------------------------------------------------------------------------------
+
+# A fault in an RSA-CRT computation gives the key away: such signatures are checked before they leave (§C.3).
+_CHECK_OUR_OWN: Final = frozenset(
+    {
+        S.RSA_PSS_RSAE_SHA256,
+        S.RSA_PSS_RSAE_SHA384,
+        S.RSA_PSS_RSAE_SHA512,
+        S.RSA_PSS_PSS_SHA256,
+        S.RSA_PSS_PSS_SHA384,
+        S.RSA_PSS_PSS_SHA512,
+    }
+)
+
+
+def certificate_message(credential: Credential | None) -> bytes:
+    """Return our Certificate, header included; with an empty list for None (RFC 9846 §4.5.1)."""
+    chain = () if credential is None else credential.chain
+    return handshake_message(Certificate(b"", tuple(CertificateEntry(der, ()) for der in chain)))
+
+
+def sign_certificate_verify(
+    context: Context[Any], credential: Credential, scheme: int, then: Callable[[bytes], Result]
+) -> Result:
+    """Make our CertificateVerify over the transcript, which must end with our Certificate; go on with *then*.
+
+    Pauses if the signer answers PENDING. Raises InternalError if a signature is wrong that must be checked: those of
+    RSA keys, and all of signers that are not ours (RFC 9846 §C.3).
+    """
+    content = signed_content(context.role, context.transcript.digest())
+    signer = credential.signer
+
+    def finish(signature: bytes) -> Result:
+        if not isinstance(signature, bytes):
+            raise InternalError("a signature is bytes")
+        if scheme in _CHECK_OUR_OWN or not isinstance(signer, PrivateKeySigner):
+            verifier = context.config.verifier_table[scheme]
+            if not verifier.verify(credential.leaf, signature, content):
+                raise InternalError("our own signer gave a signature that its certificate does not verify")
+        if context.trace is not None:
+            context.trace(SignatureTraced(what="CertificateVerify", signer=context.role, scheme=scheme, valid=True))
+        return then(handshake_message(CertificateVerify(scheme, signature)))
+
+    signature = signer.sign(scheme, content)
+    if signature is PENDING:
+        return Pause(NeedSignature(signer, scheme, content), finish)
+    return finish(signature)
+
+
+def finished_message(secret: TrafficSecret, transcript_hash: bytes) -> bytes:
+    """Return our Finished, header included (RFC 9846 §4.5.3). secret: our handshake traffic secret."""
+    return handshake_message(Finished(secret.verify_data(transcript_hash)))

@@ -1,0 +1,88 @@
+"""After the handshake: KeyUpdate in both directions, tickets (RFC 9846 §4.7). Both sides alike."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+from pellucid.errors import IllegalParameter, UsageError
+from pellucid.handshake.actions import InstallKeys, PeerKeyUpdated, SendMessage, Step, TicketIssued
+from pellucid.handshake.core import Context
+from pellucid.handshake.states import State
+from pellucid.limits import MAX_EPOCH
+from pellucid.messages.extensions import M, decode_extensions
+from pellucid.messages.handshake import KeyUpdate, NewSessionTicket, handshake_message
+from pellucid.schedule import TrafficSecret
+from pellucid.trace import Direction, Epoch, Role
+
+UPDATE_NOT_REQUESTED = 0
+UPDATE_REQUESTED = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Connected:
+    """The phase after both Finished. sending, receiving: the current traffic secrets.
+
+    awaits_update: we asked the peer for a KeyUpdate and have not seen one since (§4.7.3: we do not ask twice).
+    """
+
+    state: State
+    sending: TrafficSecret
+    receiving: TrafficSecret
+    awaits_update: bool = False
+
+
+def secret_name(sender: Role, generation: int) -> str:
+    return f"{sender.value}_application_traffic_secret_{generation}"
+
+
+def on_key_update(context: Context[Any], phase: Connected, message: KeyUpdate, raw: bytes) -> Step:
+    """The peer's next record is under its next key. IllegalParameter for a request_update that is neither 0 nor 1."""
+    if message.request_update not in {UPDATE_NOT_REQUESTED, UPDATE_REQUESTED}:
+        raise IllegalParameter(f"KeyUpdate.request_update is {message.request_update}", rfc="9846 §4.7.3")
+    receiving = phase.receiving.next()
+    name = secret_name(context.role.peer, receiving.generation)
+    tell_update(context, context.role.peer, receiving)
+    return Step(
+        replace(phase, receiving=receiving, awaits_update=False),
+        phase.state,
+        [
+            InstallKeys(Direction.RECEIVED, receiving, name),
+            PeerKeyUpdated(receiving.generation, message.request_update == UPDATE_REQUESTED),
+        ],
+    )
+
+
+def send_key_update(context: Context[Any], phase: Connected, *, request_peer: bool) -> Step:
+    """Go to our next key; ask the peer to do so too unless we are still waiting for its last answer (§4.7.3)."""
+    sending = phase.sending.next()
+    if sending.generation > MAX_EPOCH:
+        raise UsageError("no more KeyUpdates may be sent on this connection")
+    ask = request_peer and not phase.awaits_update
+    message = handshake_message(KeyUpdate(UPDATE_REQUESTED if ask else UPDATE_NOT_REQUESTED))
+    tell_update(context, context.role, sending)
+    return Step(
+        replace(phase, sending=sending, awaits_update=phase.awaits_update or ask),
+        phase.state,
+        [
+            SendMessage(Epoch.APPLICATION, message),
+            InstallKeys(Direction.SENT, sending, secret_name(context.role, sending.generation)),
+        ],
+    )
+
+
+def tell_update(context: Context[Any], sender: Role, secret: TrafficSecret) -> None:
+    if context.trace is not None:
+        context.derived(
+            secret_name(sender, secret.generation),
+            secret.value,
+            parent=secret_name(sender, secret.generation - 1),
+            label="traffic upd",
+            method="HKDF-Expand-Label",
+        )
+
+
+def on_new_session_ticket(context: Context[Any], phase: Connected, message: NewSessionTicket, raw: bytes) -> Step:
+    """Hand the ticket up. Its extensions are decoded, so that a malformed one is refused."""
+    decode_extensions(M.NST, message.extensions)
+    return Step(phase, phase.state, [TicketIssued(message)])

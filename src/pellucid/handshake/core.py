@@ -1,0 +1,178 @@
+"""The driver: looks the arrow up, decodes, calls the handler, checks where it led, hands the actions back.
+
+It knows no message's meaning. It never sees a record.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Generic, TypeVar
+
+from pellucid.config import ClientConfig, ServerConfig
+from pellucid.errors import InternalError, UnexpectedMessage, UsageError
+from pellucid.handshake.actions import Action, InstallKeys, Need, Pause, Result, SendMessage, Step
+from pellucid.handshake.states import Arrow, State
+from pellucid.messages.handshake import BODIES, HEADER_LENGTH, message_type
+from pellucid.registry import HandshakeType, handshake_type_name
+from pellucid.trace import (
+    ChoiceMade,
+    Direction,
+    Epoch,
+    KeysInstalled,
+    MessageTraced,
+    Observer,
+    Role,
+    Secret,
+    SecretDerived,
+    StateChanged,
+)
+from pellucid.transcript import Transcript
+
+Config = TypeVar("Config", ClientConfig, ServerConfig)
+Handler = Callable[[Any, Any, Any, bytes], Result]
+"""(context, phase, decoded body, message with header) → result. Any: the tables pair phase and body with the state."""
+
+
+class Context(Generic[Config]):
+    """What every handler of one connection may use: the configuration, the transcript, the observer."""
+
+    __slots__ = ("config", "epoch", "provider", "role", "trace", "transcript")
+
+    def __init__(self, role: Role, config: Config, trace: Observer | None) -> None:
+        self.role = role
+        self.config: Config = config
+        self.provider = config.provider
+        self.trace = trace
+        self.transcript = Transcript()
+        self.epoch = Epoch.INITIAL
+
+    def chose(
+        self, what: str, chosen: str, reason: str, local: tuple[str, ...] = (), peer: tuple[str, ...] = ()
+    ) -> None:
+        """Tell the observer of a choice. Call only under `if context.trace is not None`."""
+        if self.trace is not None:
+            self.trace(ChoiceMade(what=what, chosen=chosen, reason=reason, local=local, peer=peer))
+
+    def derived(
+        self,
+        name: str,
+        value: bytes,
+        *,
+        parent: str | None,
+        method: str = "Derive-Secret",
+        label: str = "",
+        context: bytes = b"",
+        messages: str = "",
+        keylog: str = "",
+    ) -> None:
+        """Tell the observer of a step of the key schedule. Call only under `if context.trace is not None`."""
+        if self.trace is not None:
+            self.trace(
+                SecretDerived(
+                    name=name,
+                    parent=parent,
+                    method=method,
+                    label=label,
+                    context=context,
+                    messages=messages,
+                    secret=Secret(value),
+                    keylog=keylog,
+                )
+            )
+
+
+class Handshake(Generic[Config]):
+    """One side's state machine. `receive` and `resume` return actions to be carried out in order."""
+
+    def __init__(
+        self,
+        context: Context[Config],
+        arrows: dict[tuple[State, int], Arrow],
+        handlers: dict[tuple[State, int], Handler],
+        state: State,
+        phase: object,
+    ) -> None:
+        self.context: Context[Config] = context
+        self.state = state
+        self.phase = phase
+        self.need: Need | None = None
+        self._arrows = arrows
+        self._handlers = handlers
+        self._resume: Callable[[Any], Result] | None = None
+        self._cause: int | None = None
+
+    def expects(self, message: int) -> bool:
+        """Return whether a message of this type on the wire may come now."""
+        arrows, state = self._arrows, self.state
+        if (state, message) in arrows:
+            return True
+        return message == HandshakeType.SERVER_HELLO and (state, HandshakeType.HELLO_RETRY_REQUEST) in arrows
+
+    def receive(self, raw: bytes) -> list[Action]:
+        """Take one whole handshake message, header included. Raises PeerError; then the connection is over."""
+        if self.need is not None:
+            raise InternalError("a message was handed over while the handshake is paused")
+        kind = message_type(raw)
+        if (self.state, kind) not in self._arrows:
+            raise UnexpectedMessage(f"{handshake_type_name(kind)} came in state {self.state.value}", rfc="9846 §A")
+        body = BODIES[kind].decode(raw[HEADER_LENGTH:])
+        context = self.context
+        if context.trace is not None:
+            context.trace(
+                MessageTraced(direction=Direction.RECEIVED, epoch=context.epoch, message_type=kind, raw=raw, body=body)
+            )
+        self._cause = kind
+        return self._take(self._handlers[self.state, kind](context, self.phase, body, raw))
+
+    def resume(self, answer: object) -> list[Action]:
+        """Answer the pause named by `need`. Raises UsageError if there is none."""
+        if self._resume is None:
+            raise UsageError("the handshake is not paused")
+        resume, self._resume, self.need = self._resume, None, None
+        return self._take(resume(answer))
+
+    def begin(self, step: Result, cause: str) -> list[Action]:
+        """Carry out a step that we take by ourselves: the ClientHello, a KeyUpdate."""
+        self._cause = None
+        return self._take(step, cause)
+
+    def _take(self, result: Result, own_cause: str = "") -> list[Action]:
+        if isinstance(result, Pause):
+            self.need = result.need
+            self._resume = result.resume
+            return []
+        old = self.state
+        if self._cause is not None and result.state not in self._arrows[old, self._cause].leads_to:
+            raise InternalError(f"no arrow leads from {old.value} to {result.state.value}")
+        self.phase, self.state = result.phase, result.state
+        if self.context.trace is not None:
+            self._tell(result, old, own_cause)
+        return result.actions
+
+    def _tell(self, step: Step, old: State, own_cause: str) -> None:
+        trace = self.context.trace
+        if trace is None:
+            return
+        for action in step.actions:
+            match action:
+                case SendMessage(epoch, raw):
+                    kind = message_type(raw)
+                    body = BODIES[kind].decode(raw[HEADER_LENGTH:])
+                    trace(MessageTraced(direction=Direction.SENT, epoch=epoch, message_type=kind, raw=raw, body=body))
+                case InstallKeys(direction, secret, name):
+                    keys = secret.keys()
+                    trace(
+                        KeysInstalled(
+                            direction=direction,
+                            epoch=secret.epoch,
+                            generation=secret.generation,
+                            cipher_suite=secret.suite.code,
+                            secret_name=name,
+                            key=Secret(keys.key),
+                            iv=Secret(keys.iv),
+                        )
+                    )
+                case _:
+                    continue
+        cause = own_cause or ("" if self._cause is None else handshake_type_name(self._cause))
+        trace(StateChanged(role=self.context.role, old=old.value, new=step.state.value, cause=cause))

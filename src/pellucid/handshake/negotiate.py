@@ -1,0 +1,261 @@
+"""Choices as pure functions: from what both sides said to what will be used, and why (RFC 9846 §4.2.1).
+
+Nothing here has a state, sends or derives anything.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Container, Sequence
+from dataclasses import dataclass, replace
+from typing import Final
+
+from pellucid.config import Credential, ServerConfig
+from pellucid.crypto.provider import Group, Suite
+from pellucid.errors import (
+    HandshakeFailure,
+    IllegalParameter,
+    MissingExtension,
+    NoApplicationProtocol,
+    ProtocolVersion,
+    UnrecognizedName,
+)
+from pellucid.messages import extensions as x
+from pellucid.messages.extensions import Extensions, KeyShareEntry
+from pellucid.messages.handshake import DOWNGRADE_TLS_1_1, DOWNGRADE_TLS_1_2, ClientHello, Extension, ServerHello
+from pellucid.registry import (
+    TLS_1_2,
+    TLS_1_3,
+    ExtensionType,
+    extension_name,
+    group_name,
+    is_grease,
+    suite_name,
+    version_name,
+)
+
+NULL_COMPRESSION: Final = b"\0"
+
+
+def names(codes: Sequence[int]) -> str:
+    """Return the hex of code points for an error's text, at most eight."""
+    shown = ", ".join(f"0x{code:04x}" for code in codes[:8])
+    return shown + (", …" if len(codes) > 8 else "")
+
+
+# ---- what a server makes of a ClientHello ----------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ClientOffer:
+    """A ClientHello whose form is right: what the client offers, decoded. GREASE values are still in it."""
+
+    hello: ClientHello
+    extensions: Extensions
+    server_name: str | None
+    alpn: tuple[bytes, ...]
+    groups: tuple[int, ...]
+    shares: dict[int, bytes]
+    signature_schemes: tuple[int, ...]
+
+
+def read_client_hello(hello: ClientHello) -> ClientOffer:
+    """Return what the client offers (RFC 9846 §4.2.2, §9.2).
+
+    Raises ProtocolVersion, IllegalParameter, DecodeError, MissingExtension.
+    """
+    check_client_version(hello)
+    decoded = x.decode_extensions(x.M.CH, hello.extensions)
+    if hello.legacy_compression_methods != NULL_COMPRESSION:
+        raise IllegalParameter("legacy_compression_methods is not exactly null", rfc="9846 §4.2.2")
+    groups = decoded.get(x.SUPPORTED_GROUPS)
+    shares = decoded.get(x.KEY_SHARES)
+    schemes = decoded.get(x.SIGNATURE_ALGORITHMS)
+    for value, code in (
+        (schemes, ExtensionType.SIGNATURE_ALGORITHMS),
+        (groups, ExtensionType.SUPPORTED_GROUPS),
+        (shares, ExtensionType.KEY_SHARE),
+    ):
+        if value is None:
+            raise MissingExtension(f"ClientHello has no {extension_name(code)}", rfc="9846 §9.2")
+    return ClientOffer(
+        hello=hello,
+        extensions=decoded,
+        server_name=decoded.get(x.SERVER_NAME),
+        alpn=decoded.get(x.ALPN) or (),
+        groups=groups or (),
+        shares=_read_shares(shares or (), groups or ()),
+        signature_schemes=schemes or (),
+    )
+
+
+def check_client_version(hello: ClientHello) -> None:
+    """Raise ProtocolVersion unless the client offers TLS 1.3 (RFC 9846 §4.2.2, §4.3.1)."""
+    offered = next((e for e in hello.extensions if e.extension_type == ExtensionType.SUPPORTED_VERSIONS), None)
+    if offered is None:
+        raise ProtocolVersion(
+            f"the client offers {version_name(hello.legacy_version)} at most, only TLS 1.3 is spoken here",
+            rfc="9846 §4.3.1",
+        )
+    versions = x.SUPPORTED_VERSIONS.codec.decode_all(offered.extension_data, "supported_versions")
+    if TLS_1_3 not in versions:
+        known = ", ".join(version_name(v) for v in versions[:8] if not is_grease(v))
+        raise ProtocolVersion(f"the client offers {known}, only TLS 1.3 is spoken here", rfc="9846 §4.3.1")
+    if hello.legacy_version != TLS_1_2:
+        raise ProtocolVersion(f"legacy_version is 0x{hello.legacy_version:04x}, not 0x0303", rfc="9846 §4.2.2")
+
+
+def _read_shares(entries: tuple[KeyShareEntry, ...], groups: tuple[int, ...]) -> dict[int, bytes]:
+    shares: dict[int, bytes] = {}
+    listed = frozenset(groups)
+    for group, key_exchange in entries:
+        if group in shares:
+            raise IllegalParameter(f"two key shares for {group_name(group)}", rfc="9846 §4.3.8")
+        if group not in listed:
+            raise IllegalParameter(
+                f"a key share for {group_name(group)}, which supported_groups does not list", rfc="9846 §4.3.8"
+            )
+        shares[group] = key_exchange
+    return shares
+
+
+def choose_suite(config: ServerConfig, hello: ClientHello) -> tuple[Suite, str]:
+    """Return the first of our suites that the client offers. HandshakeFailure if there is none (RFC 9846 §4.2.1)."""
+    offered = frozenset(hello.cipher_suites)
+    for code, suite in config.suite_table.items():
+        if code in offered:
+            return suite, "the first of ours that the client offers"
+    raise HandshakeFailure(
+        f"no cipher suite in common: the client offers {names(hello.cipher_suites)}", rfc="9846 §4.2.1"
+    )
+
+
+def choose_group(config: ServerConfig, offer: ClientOffer) -> tuple[Group, str]:
+    """Return the group to use; if the client sent no share for it, a HelloRetryRequest has to ask (RFC 9846 §4.3.8).
+
+    A post-quantum group both sides have is worth a round trip, whatever was shared (attack C14); among equals one
+    that the client already shared is taken. HandshakeFailure if there is none in common.
+    """
+    offered = frozenset(offer.groups)
+    common = [group for code, group in config.group_table.items() if code in offered]
+    if not common:
+        raise HandshakeFailure(f"no group in common: the client offers {names(offer.groups)}", rfc="9846 §4.2.1")
+    resistant = [group for group in common if group.post_quantum]
+    if resistant and common[0].post_quantum:
+        common = resistant
+    for group in common:
+        if group.code in offer.shares:
+            return group, "the first of ours that the client sent a share for"
+    return common[0], "the first of ours that the client supports; it sent no share for it"
+
+
+def choose_alpn(config: ServerConfig, offer: ClientOffer) -> bytes | None:
+    """Return the application protocol; None if one side names none. NoApplicationProtocol (RFC 7301 §3.2)."""
+    if not config.alpn_names or not offer.alpn:
+        return None
+    for name in config.alpn_names:
+        if name in offer.alpn:
+            return name
+    offered = ", ".join(repr(name[:32])[1:] for name in offer.alpn[:8])
+    raise NoApplicationProtocol(f"no application protocol in common: the client offers {offered}", rfc="7301 §3.2")
+
+
+def choose_credential(config: ServerConfig, offer: ClientOffer) -> tuple[Credential, str]:
+    """Return the credential for the name asked for that the client can check (RFC 9846 §4.5.1.2).
+
+    UnrecognizedName if there is none for the name and the configuration is strict. HandshakeFailure if the client
+    accepts no signature that any of them can make.
+    """
+    name = offer.server_name
+    candidates = config.credentials
+    reason = "the client named no server"
+    if name is not None:
+        matching = tuple(credential for credential in candidates if covers(credential.names, name))
+        if matching:
+            candidates, reason = matching, f"it is for {name}"
+        elif config.strict_server_name:
+            raise UnrecognizedName(f"no credential is for {name[:64]!r}", rfc="6066 §3")
+        else:
+            reason = f"none is for {name[:64]!r}: the default"
+    for credential in candidates:
+        if signature_scheme(config.verifier_table, credential, offer.signature_schemes) is not None:
+            return credential, reason
+    raise no_scheme(offer.signature_schemes)
+
+
+def no_scheme(offered: Sequence[int]) -> HandshakeFailure:
+    return HandshakeFailure(f"no signature scheme in common: the client accepts {names(offered)}", rfc="9846 §4.3.3")
+
+
+def covers(certificate_names: tuple[str, ...], server_name: str) -> bool:
+    """Return whether names of a certificate cover *server_name*; a wildcard covers one label (RFC 9525 §6.3)."""
+    if server_name in certificate_names:
+        return True
+    _, dot, parent = server_name.partition(".")
+    return bool(dot) and f"*.{parent}" in certificate_names
+
+
+def signature_scheme(enabled: Container[int], credential: Credential, accepted: Container[int]) -> int | None:
+    """Return the first scheme of the credential's signer that we have enabled and the peer accepts, or None."""
+    for code in credential.signer.schemes:
+        if code in enabled and code in accepted:
+            return code
+    return None
+
+
+_FREE_TO_CHANGE: Final = frozenset(
+    {
+        ExtensionType.KEY_SHARE,
+        ExtensionType.EARLY_DATA,
+        ExtensionType.COOKIE,
+        ExtensionType.PRE_SHARED_KEY,
+        ExtensionType.PADDING,
+    }
+)
+
+
+def unchanged_part(hello: ClientHello) -> bytes:
+    """Return the encoding of what must be the same in a second ClientHello (RFC 9846 §4.2.2)."""
+    kept = tuple(extension for extension in hello.extensions if extension.extension_type not in _FREE_TO_CHANGE)
+    return replace(hello, extensions=kept).encode()
+
+
+# ---- what a client makes of a ServerHello ----------------------------------------------------------------------------
+
+
+def check_server_version(hello: ServerHello) -> None:
+    """Raise unless the server chose TLS 1.3: looked at before anything else in it (RFC 9846 §4.2.3, §4.3.1).
+
+    IllegalParameter for the downgrade sentinel or a version that was not offered, ProtocolVersion for an older one.
+    """
+    chosen = next((e for e in hello.extensions if e.extension_type == ExtensionType.SUPPORTED_VERSIONS), None)
+    if chosen is None:
+        if hello.random.endswith((DOWNGRADE_TLS_1_2, DOWNGRADE_TLS_1_1)):
+            raise IllegalParameter(
+                f"the server speaks TLS 1.3 but chose {version_name(hello.legacy_version)}: somebody downgraded it",
+                rfc="9846 §4.2.3",
+            )
+        raise ProtocolVersion(
+            f"the server chose {version_name(hello.legacy_version)}; it does not speak TLS 1.3", rfc="9846 §4.3.1"
+        )
+    version = x.SELECTED_VERSION.codec.decode_all(chosen.extension_data, "supported_versions")
+    if version != TLS_1_3:
+        raise IllegalParameter(f"the server chose {version_name(version)}, offered is TLS 1.3", rfc="9846 §4.3.1")
+    if hello.legacy_version != TLS_1_2:
+        raise ProtocolVersion(f"legacy_version is 0x{hello.legacy_version:04x}, not 0x0303", rfc="9846 §4.2.3")
+
+
+def check_server_hello_fields(hello: ServerHello, session_id: bytes, suites: Sequence[int]) -> None:
+    """Raise IllegalParameter unless the echoes and the suite fit what was offered (RFC 9846 §4.2.3)."""
+    if hello.legacy_session_id_echo != session_id:
+        raise IllegalParameter("legacy_session_id_echo is not what was sent", rfc="9846 §4.2.3")
+    if hello.legacy_compression_method != 0:
+        raise IllegalParameter("legacy_compression_method is not 0", rfc="9846 §4.2.3")
+    if hello.cipher_suite not in suites:
+        raise IllegalParameter(
+            f"the server chose {suite_name(hello.cipher_suite)}, which was not offered", rfc="9846 §4.2.3"
+        )
+
+
+def suits_request(extensions: Sequence[Extension]) -> frozenset[int]:
+    """Return the types that a response may have: those sent, without GREASE (RFC 8701 §3.1)."""
+    return frozenset(e.extension_type for e in extensions if not is_grease(e.extension_type))

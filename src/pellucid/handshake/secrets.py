@@ -1,0 +1,106 @@
+"""From the shared secret to traffic secrets, telling the observer each step (RFC 9846 §7.1). Both sides alike."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from pellucid.crypto.provider import Suite
+from pellucid.handshake.core import Context
+from pellucid.schedule import EarlySecret, HandshakeSecret, TrafficSecret, empty_hash
+from pellucid.trace import Secret, SharedSecretComputed
+
+
+@dataclass(frozen=True, slots=True)
+class HandshakeSecrets:
+    """What hangs on the handshake secret, and the stage itself."""
+
+    stage: HandshakeSecret
+    client: TrafficSecret
+    server: TrafficSecret
+
+
+@dataclass(frozen=True, slots=True)
+class ApplicationSecrets:
+    """What hangs on the main secret once the server's Finished is in the transcript."""
+
+    client: TrafficSecret
+    server: TrafficSecret
+    exporter: bytes = field(repr=False)
+
+
+def handshake_secrets(context: Context[Any], suite: Suite, shared_secret: bytes) -> HandshakeSecrets:
+    """Derive the handshake traffic secrets. The transcript must end with ServerHello."""
+    transcript_hash = context.transcript.digest()
+    early = EarlySecret.extract(suite)
+    stage = early.handshake(shared_secret)
+    client = stage.client_handshake_traffic_secret(transcript_hash)
+    server = stage.server_handshake_traffic_secret(transcript_hash)
+    if context.trace is not None:
+        nothing = empty_hash(suite)
+        hellos = "ClientHello…ServerHello"
+        context.derived("early_secret", early.value, parent=None, method="HKDF-Extract")
+        context.derived("derived (early)", early.derived(), parent="early_secret", label="derived", context=nothing)
+        context.derived("handshake_secret", stage.value, parent="derived (early)", method="HKDF-Extract")
+        context.derived(
+            "client_handshake_traffic_secret",
+            client.value,
+            parent="handshake_secret",
+            label="c hs traffic",
+            context=transcript_hash,
+            messages=hellos,
+            keylog="CLIENT_HANDSHAKE_TRAFFIC_SECRET",
+        )
+        context.derived(
+            "server_handshake_traffic_secret",
+            server.value,
+            parent="handshake_secret",
+            label="s hs traffic",
+            context=transcript_hash,
+            messages=hellos,
+            keylog="SERVER_HANDSHAKE_TRAFFIC_SECRET",
+        )
+    return HandshakeSecrets(stage, client, server)
+
+
+def application_secrets(context: Context[Any], secrets: HandshakeSecrets) -> ApplicationSecrets:
+    """Derive the application traffic secrets. The transcript must end with the server's Finished."""
+    transcript_hash = context.transcript.digest()
+    main = secrets.stage.main()
+    client = main.client_application_traffic_secret(transcript_hash)
+    server = main.server_application_traffic_secret(transcript_hash)
+    exporter = main.exporter_secret(transcript_hash)
+    if context.trace is not None:
+        context.derived(
+            "derived (handshake)",
+            secrets.stage.derived(),
+            parent="handshake_secret",
+            label="derived",
+            context=empty_hash(main.suite),
+        )
+        context.derived("main_secret", main.value, parent="derived (handshake)", method="HKDF-Extract")
+        for name, value, label, keylog in (
+            ("client_application_traffic_secret_0", client.value, "c ap traffic", "CLIENT_TRAFFIC_SECRET_0"),
+            ("server_application_traffic_secret_0", server.value, "s ap traffic", "SERVER_TRAFFIC_SECRET_0"),
+            ("exporter_secret", exporter, "exp master", "EXPORTER_SECRET"),
+        ):
+            context.derived(
+                name,
+                value,
+                parent="main_secret",
+                label=label,
+                context=transcript_hash,
+                messages="ClientHello…server Finished",
+                keylog=keylog,
+            )
+    return ApplicationSecrets(client, server, exporter)
+
+
+def tell_shared_secret(
+    context: Context[Any], group: int, local_public: bytes, peer_public: bytes, secret: bytes
+) -> None:
+    """Tell the observer of the key exchange's result."""
+    if context.trace is not None:
+        context.trace(
+            SharedSecretComputed(group=group, local_public=local_public, peer_public=peer_public, secret=Secret(secret))
+        )

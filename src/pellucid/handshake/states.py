@@ -1,0 +1,91 @@
+"""RFC 9846 Appendix A as two tables: one row is one arrow. The driver obeys them; the docs draw them.
+
+A state is where an endpoint waits; `via` names the boxes that the RFC draws and nobody waits in.
+"""
+
+from __future__ import annotations
+
+import enum
+from dataclasses import dataclass
+from typing import Final
+
+from pellucid.registry import HandshakeType as H
+
+
+class ClientState(enum.Enum):
+    """Appendix A.1."""
+
+    START = "START"
+    WAIT_SH = "WAIT_SH"
+    WAIT_EE = "WAIT_EE"
+    WAIT_CERT_CR = "WAIT_CERT_CR"
+    WAIT_CERT = "WAIT_CERT"
+    WAIT_CV = "WAIT_CV"
+    WAIT_FINISHED = "WAIT_FINISHED"
+    CONNECTED = "CONNECTED"
+
+
+class ServerState(enum.Enum):
+    """Appendix A.2."""
+
+    START = "START"
+    RECVD_CH = "RECVD_CH"
+    NEGOTIATED = "NEGOTIATED"
+    WAIT_FLIGHT2 = "WAIT_FLIGHT2"
+    WAIT_CERT = "WAIT_CERT"
+    WAIT_CV = "WAIT_CV"
+    WAIT_FINISHED = "WAIT_FINISHED"
+    CONNECTED = "CONNECTED"
+
+
+State = ClientState | ServerState
+
+
+@dataclass(frozen=True, slots=True)
+class Arrow:
+    """In *state*, *receives* (a HandshakeType) leads to one of *leads_to*."""
+
+    state: State
+    receives: int
+    leads_to: tuple[State, ...]
+    via: tuple[State, ...] = ()
+
+
+def arrow(state: State, receives: int, *leads_to: State, via: tuple[State, ...] = ()) -> Arrow:
+    return Arrow(state, receives, leads_to, via)
+
+
+C = ClientState
+S = ServerState
+
+CLIENT: Final = (
+    #     state            receives                  may lead to
+    arrow(C.WAIT_SH, H.HELLO_RETRY_REQUEST, C.WAIT_SH, via=(C.START,)),
+    arrow(C.WAIT_SH, H.SERVER_HELLO, C.WAIT_EE),
+    arrow(C.WAIT_EE, H.ENCRYPTED_EXTENSIONS, C.WAIT_CERT_CR),
+    arrow(C.WAIT_CERT_CR, H.CERTIFICATE_REQUEST, C.WAIT_CERT),
+    arrow(C.WAIT_CERT_CR, H.CERTIFICATE, C.WAIT_CV),
+    arrow(C.WAIT_CERT, H.CERTIFICATE, C.WAIT_CV),
+    arrow(C.WAIT_CV, H.CERTIFICATE_VERIFY, C.WAIT_FINISHED),
+    arrow(C.WAIT_FINISHED, H.FINISHED, C.CONNECTED),
+    arrow(C.CONNECTED, H.NEW_SESSION_TICKET, C.CONNECTED),
+    arrow(C.CONNECTED, H.KEY_UPDATE, C.CONNECTED),
+)
+
+_ANSWERED: Final = (S.RECVD_CH, S.NEGOTIATED, S.WAIT_FLIGHT2)
+SERVER: Final = (
+    arrow(S.START, H.CLIENT_HELLO, S.START, S.WAIT_CERT, S.WAIT_FINISHED, via=_ANSWERED),
+    arrow(S.WAIT_CERT, H.CERTIFICATE, S.WAIT_CV, S.WAIT_FINISHED),
+    arrow(S.WAIT_CV, H.CERTIFICATE_VERIFY, S.WAIT_FINISHED),
+    arrow(S.WAIT_FINISHED, H.FINISHED, S.CONNECTED),
+    arrow(S.CONNECTED, H.KEY_UPDATE, S.CONNECTED),
+)
+
+
+def by_message(table: tuple[Arrow, ...]) -> dict[tuple[State, int], Arrow]:
+    """Return the table keyed by (state, message)."""
+    return {(row.state, row.receives): row for row in table}
+
+
+CLIENT_ARROWS: Final = by_message(CLIENT)
+SERVER_ARROWS: Final = by_message(SERVER)
