@@ -1,0 +1,242 @@
+"""Which address to try next, and when: Happy Eyeballs v2 (RFC 8305) without sockets, clocks or threads.
+
+`Race` is told what happened and the time, and answers what may start when. Both the blocking and the async
+connect run on it. Here too: what went wrong, told as one error that lists every attempt.
+"""
+
+from __future__ import annotations
+
+import errno
+import ipaddress
+import socket
+from collections import deque
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+import idna
+
+from pellucid.limits import CONNECTION_ATTEMPT_DELAY_SECONDS, RESOLUTION_DELAY_SECONDS
+
+__all__ = [
+    "Address",
+    "ConnectFailed",
+    "ConnectRefused",
+    "ConnectTimedOut",
+    "FailedAttempt",
+    "NameNotResolved",
+    "Race",
+    "Resolve",
+    "addresses_of",
+    "connect_error",
+    "known_addresses",
+    "lookup_name",
+]
+
+Resolve = Mapping[str, str | Sequence[str]]
+"""Host name → address or addresses to use instead of asking the resolver."""
+
+MAX_ADDRESSES: Final = 16  # for each family; a longer answer is not searched further
+
+
+@dataclass(frozen=True, slots=True)
+class Address:
+    """Where to connect: an address family and what `socket.connect` takes for it."""
+
+    family: int
+    sockaddr: tuple[str | int, ...]
+
+    @property
+    def host(self) -> str:
+        return str(self.sockaddr[0])
+
+    @property
+    def port(self) -> int:
+        return int(self.sockaddr[1])
+
+    def __str__(self) -> str:
+        return f"[{self.host}]:{self.port}" if self.family == socket.AF_INET6 else f"{self.host}:{self.port}"
+
+
+@dataclass(frozen=True, slots=True)
+class FailedAttempt:
+    """One address that did not answer as hoped, why, and after how many seconds."""
+
+    address: Address
+    error: OSError
+    seconds: float
+
+    @property
+    def reason(self) -> str:
+        return self.error.strerror or str(self.error) or type(self.error).__name__
+
+
+class ConnectFailed(OSError):
+    """No address of the host could be connected to. attempts: what was tried, in order; may be empty."""
+
+    def __init__(self, code: int, message: str, attempts: Sequence[FailedAttempt] = ()) -> None:
+        super().__init__(code, message)
+        self.attempts = tuple(attempts)
+
+    def __str__(self) -> str:
+        return str(self.strerror)
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return type(self), (self.errno, self.strerror, self.attempts)
+
+
+class ConnectRefused(ConnectFailed, ConnectionRefusedError):
+    """Every address refused."""
+
+
+class ConnectTimedOut(ConnectFailed, TimeoutError):
+    """The time was up, or every address let its own run out."""
+
+
+class NameNotResolved(ConnectFailed, socket.gaierror):
+    """The host has no address that the resolver knows of."""
+
+
+def connect_error(
+    host: str, port: int, attempts: Sequence[FailedAttempt], lookups: Sequence[OSError], *, timeout: float | None
+) -> ConnectFailed:
+    """Return the one error for a connect that came to nothing.
+
+    lookups: what the resolver answered where it failed.   timeout: the seconds that ran out, None if they did not.
+    """
+    tried = "; ".join(f"{attempt.address}: {attempt.reason}" for attempt in attempts)
+    where = f"cannot connect to {host} port {port}"
+    if timeout is not None:
+        during = tried or "its name was still being resolved"
+        return ConnectTimedOut(errno.ETIMEDOUT, f"{where}: nobody answered within {timeout:g} s ({during})", attempts)
+    if not attempts:
+        reason = lookups[0].strerror if lookups else "it has no address"
+        code = lookups[0].errno if lookups else None
+        number = socket.EAI_NONAME if code is None else code
+        return NameNotResolved(number, f"cannot resolve {host}: {reason}")
+    codes = {attempt.error.errno for attempt in attempts}
+    code = attempts[-1].error.errno or errno.EHOSTUNREACH
+    kind = ConnectFailed
+    if codes == {errno.ECONNREFUSED}:
+        kind = ConnectRefused
+    elif codes == {errno.ETIMEDOUT}:
+        kind = ConnectTimedOut
+    return kind(code, f"{where}: {tried}", attempts)
+
+
+def lookup_name(host: str) -> bytes:
+    """Return *host* as the resolver wants it: ASCII, A-labels (RFC 5891).
+
+    Raises NameNotResolved for what cannot be a host name.
+    """
+    try:
+        name = host.encode("ascii") if host.isascii() else idna.encode(host, uts46=True)
+    except UnicodeError as error:  # idna.IDNAError is one
+        raise NameNotResolved(socket.EAI_NONAME, f"cannot resolve {host!r}: {error}") from None
+    if not name or b"\0" in name or len(name) > 255:
+        raise NameNotResolved(socket.EAI_NONAME, f"cannot resolve {host!r}: not a host name")
+    return name
+
+
+def known_addresses(host: str, port: int, resolve: Resolve | None) -> tuple[Address, ...] | None:
+    """Return the addresses that need no resolver: a literal, or what *resolve* says of *host*; None if there are none.
+
+    Raises NameNotResolved if *resolve* names something that is not an address.
+    """
+    listed = None if resolve is None else resolve.get(host)
+    if listed is not None:
+        literals: Sequence[str] = (listed,) if isinstance(listed, str) else listed
+    elif _is_literal(host):
+        literals = (host,)
+    else:
+        return None
+    found: list[Address] = []
+    for literal in literals:
+        try:
+            found += addresses_of(
+                socket.getaddrinfo(literal, port, type=socket.SOCK_STREAM, flags=socket.AI_NUMERICHOST)
+            )
+        except (OSError, UnicodeError):
+            raise NameNotResolved(
+                socket.EAI_NONAME, f"cannot resolve {host}: {literal!r} is not an IP address"
+            ) from None
+    return tuple(found)
+
+
+def addresses_of(answer: Iterable[tuple[object, ...]]) -> list[Address]:
+    """Return the addresses in an answer of getaddrinfo, in its order (RFC 6724), each once, at most 16."""
+    found: dict[Address, None] = {}
+    for family, _kind, _protocol, _name, sockaddr in answer:
+        if isinstance(family, int) and isinstance(sockaddr, tuple) and len(found) < MAX_ADDRESSES:
+            found[Address(int(family), sockaddr)] = None
+    return list(found)
+
+
+def _is_literal(host: str) -> bool:
+    try:
+        ipaddress.ip_address(host)
+    except ValueError:
+        return False
+    return True
+
+
+class Race:
+    """The order and the pace of the attempts (RFC 8305 §3-§5). Times are seconds of any one clock.
+
+    lookups: the families the resolver was asked for and has not answered yet.
+    """
+
+    def __init__(self, lookups: Iterable[int] = ()) -> None:
+        self._lookups = set(lookups)
+        self._waiting: dict[int, deque[Address]] = {}
+        self._order: list[int] = []
+        """families, the preferred one first"""
+        self._last_family: int | None = None
+        self._not_before = 0.0
+        self._started = False
+
+    def add(self, addresses: Iterable[Address]) -> None:
+        """Take addresses whose order is known: the family of the first one leads."""
+        for address in addresses:
+            if address.family not in self._order:
+                self._order.append(address.family)
+            self._waiting.setdefault(address.family, deque()).append(address)
+
+    def answered(self, family: int, addresses: Iterable[Address], now: float) -> None:
+        """Take the resolver's answer for one family; an empty one says that it failed or has none.
+
+        IPv6 starts at once; IPv4 waits 50 ms for IPv6's answer to come in (§3).
+        """
+        self._lookups.discard(family)
+        self.add(addresses)
+        if family == socket.AF_INET6 and family in self._order:
+            self._order.remove(family)
+            self._order.insert(0, family)
+        if self._started:
+            return
+        waiting_for_ipv6 = family != socket.AF_INET6 and socket.AF_INET6 in self._lookups
+        self._not_before = now + RESOLUTION_DELAY_SECONDS if waiting_for_ipv6 else now
+
+    @property
+    def exhausted(self) -> bool:
+        """Whether nothing is left to start and nothing more can be found."""
+        return not self._lookups and not any(self._waiting.values())
+
+    def next_start(self) -> float | None:
+        """Return when the next attempt may start; None while there is no address to try."""
+        return self._not_before if any(self._waiting.values()) else None
+
+    def start(self, now: float) -> Address:
+        """Return the address to try now. Families take turns (§4); the next attempt may start 250 ms later (§5)."""
+        ready = [family for family in self._order if self._waiting[family]]
+        family = next((other for other in ready if other != self._last_family), ready[0])
+        if self._last_family is None:
+            family = ready[0]
+        self._last_family = family
+        self._started = True
+        self._not_before = now + CONNECTION_ATTEMPT_DELAY_SECONDS
+        return self._waiting[family].popleft()
+
+    def failed(self, now: float) -> None:
+        """An attempt failed: the next one need not wait for its turn."""
+        self._not_before = min(self._not_before, now)

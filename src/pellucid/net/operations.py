@@ -1,0 +1,128 @@
+"""What the I/O script asks of a driver: the operations, the lock, the error of a deadline. No I/O here."""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+from dataclasses import dataclass
+from typing import Any, Final, Protocol, TypeVar
+
+from pellucid.events import CredentialNeeded, SignatureNeeded, VerificationNeeded
+
+__all__ = [
+    "RECEIVE_SIZE",
+    "Acquire",
+    "Answer",
+    "Deadline",
+    "DeadlineExceeded",
+    "EndDeadline",
+    "EndOutput",
+    "Lock",
+    "Operation",
+    "Pause",
+    "Receive",
+    "Send",
+    "SendNow",
+    "Steps",
+    "Until",
+    "until",
+]
+
+RECEIVE_SIZE: Final = 2**16
+
+T = TypeVar("T")
+
+Pause = CredentialNeeded | SignatureNeeded | VerificationNeeded
+"""An event that the connection waits at until it is answered."""
+
+
+class DeadlineExceeded(TimeoutError):
+    """The time was up: the call's own timeout, or that of the handshake."""
+
+
+class Lock(Protocol):
+    """A lock of the driver's kind; waiting for it is the operation `Acquire`."""
+
+    def try_acquire(self) -> bool: ...
+    def release(self) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Acquire:
+    """Wait for a lock."""
+
+    lock: Lock
+
+
+@dataclass(frozen=True, slots=True)
+class Receive:
+    """Wait for bytes and return at most RECEIVE_SIZE of them, b"" at the stream's end.
+
+    or_writable: return None when there is room for output, if that comes first.
+    """
+
+    or_writable: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Send:
+    """Wait for room, send what fits of *data*, return how many bytes that was: at least one."""
+
+    data: memoryview
+
+
+@dataclass(frozen=True, slots=True)
+class SendNow:
+    """Send what fits of *data* without waiting, return how many bytes that was: perhaps none."""
+
+    data: memoryview
+
+
+@dataclass(frozen=True, slots=True)
+class Deadline:
+    """From now on operations fail with DeadlineExceeded after *seconds*, and no later than the call's own deadline.
+
+    cleanup: after an error; the call's deadline counts no more, and a cancellation does not interrupt.
+    """
+
+    seconds: float
+    what: str
+    cleanup: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class EndDeadline:
+    """From now on only the call's own deadline counts."""
+
+
+@dataclass(frozen=True, slots=True)
+class EndOutput:
+    """Send the transport's end of stream (TCP: FIN); reading goes on."""
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """Ask whoever answers pauses: a key service, an async certificate resolver. Returns what `resume` takes."""
+
+    pause: Pause
+
+
+@dataclass(frozen=True, slots=True)
+class Until:
+    """A deadline in force. moment: by time.monotonic; what and seconds: for the message."""
+
+    moment: float
+    what: str
+    seconds: float
+
+    def error(self) -> DeadlineExceeded:
+        return DeadlineExceeded(f"{self.what} took longer than {self.seconds:g} s")
+
+
+def until(operation: Deadline, call: Until | None, now: float) -> Until:
+    """Return the deadline that counts from *now* on. call: the call's own."""
+    own = Until(now + operation.seconds, operation.what, operation.seconds)
+    return own if call is None or operation.cleanup or own.moment < call.moment else call
+
+
+Operation = Acquire | Receive | Send | SendNow | Deadline | EndDeadline | EndOutput | Answer
+Steps = Generator[Operation, Any, T]

@@ -1,0 +1,76 @@
+"""What connect, listen and wrap share before any I/O: the connection a configuration asks for, and addresses."""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+from collections.abc import Callable
+from dataclasses import replace
+
+from pellucid.config import ClientConfig, ServerConfig
+from pellucid.connection import Connection
+from pellucid.errors import UsageError
+from pellucid.net.load import system_trust
+from pellucid.trace import Observer
+
+__all__ = ["new_connection", "observer_of", "refuse_early_bytes", "socket_address", "with_system_trust"]
+
+_MAX_FILLED = 16
+_filled: dict[int, tuple[ClientConfig, ClientConfig]] = {}
+"""id of a configuration without trust → itself, and the one with the system's roots; the last few"""
+
+
+def new_connection(
+    config: ClientConfig | ServerConfig | None, server_name: str | None, trace: Observer | None
+) -> Connection:
+    """Return the connection without I/O. trace: None takes what config.trace gives."""
+    if isinstance(config, ServerConfig):
+        return Connection.server(config, trace=trace)
+    if server_name is None:
+        raise UsageError("a client names the server: server_name")
+    return Connection.client(with_system_trust(config), server_name, trace=trace)
+
+
+def observer_of(config: ClientConfig | ServerConfig | None, trace: Observer | None) -> Observer | None:
+    """Return who watches: *trace*, or whom config.trace names."""
+    if trace is not None or config is None or config.trace is None:
+        return trace
+    return config.trace()
+
+
+def with_system_trust(config: ClientConfig | None) -> ClientConfig:
+    """Return *config*, with the system's roots if it says neither whom to trust nor who verifies."""
+    config = config if config is not None else _DEFAULT
+    if config.trust is not None or config.verifier is not None:
+        return config
+    if (known := _filled.get(id(config))) is not None and known[0] is config:
+        return known[1]
+    filled = replace(config, trust=system_trust())
+    while len(_filled) >= _MAX_FILLED:
+        with contextlib.suppress(KeyError, StopIteration, RuntimeError):  # another thread may have been faster
+            del _filled[next(iter(_filled))]
+    _filled[id(config)] = (config, filled)
+    return filled
+
+
+def refuse_early_bytes(sock: socket.socket | None, received: bytes) -> None:
+    """Raise UsageError if the server spoke before the ClientHello. The socket is left not blocking."""
+    waiting = received
+    if not waiting and sock is not None:
+        sock.setblocking(False)
+        with contextlib.suppress(BlockingIOError):
+            waiting = sock.recv(1, socket.MSG_PEEK)
+    if waiting:
+        raise UsageError("there are bytes from the server before the ClientHello: they were sent in plaintext")
+
+
+def socket_address(name: Callable[[], object]) -> tuple[str, int]:
+    """Return (address, port) of getsockname or getpeername; ("", 0) for what has none."""
+    try:
+        address = name()
+    except OSError:
+        return "", 0
+    return (str(address[0]), int(address[1])) if isinstance(address, tuple) and len(address) >= 2 else ("", 0)
+
+
+_DEFAULT = ClientConfig()
