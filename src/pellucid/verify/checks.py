@@ -269,11 +269,13 @@ def constraints_check(issuer: Candidate) -> Check | None:
     )
 
 
-def issuer_key_check(issuer: Candidate) -> Check | None:
+def issuer_key_check(issuer: Candidate, *, accepted: bool) -> Check | None:
     """A finding if the issuer's key is of a kind that pyca/cryptography refuses in issuers, else None."""
     kind = special_issuer_key(issuer)
     if kind is None:
         return None
+    if accepted:
+        return _About(issuer).ok("issuer key", f"{issuer.label} signs with {kind}, checked here", CheckGroup.TRUST)
     return _About(issuer).bad(
         "issuer key",
         Failure.UNSUPPORTED,

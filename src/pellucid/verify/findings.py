@@ -135,7 +135,11 @@ def _along(case: Case, path: Path, trust_checks: tuple[Check, ...], *, accepted:
     for issuer in path.certificates[1:]:
         if issuer not in unread:
             checks += authority_checks(issuer, below)
-        checks += [check for check in (issuer_key_check(issuer), constraints_check(issuer)) if check is not None]
+        checks += [
+            check
+            for check in (issuer_key_check(issuer, accepted=accepted), constraints_check(issuer))
+            if check is not None
+        ]
         below += not issuer.self_issued
     return Findings(path=path, checks=(*checks, *trust_checks))
 

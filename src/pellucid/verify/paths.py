@@ -15,13 +15,14 @@ from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.hazmat.primitives.serialization import Encoding
 
-from pellucid.limits import MAX_PATH_DEPTH, MAX_RSA_BITS
+from pellucid.limits import MAX_CERTIFICATES, MAX_RSA_BITS
 from pellucid.verify.names import shown
 from pellucid.verify.trust import PARSE_ERRORS, TrustStore
 
 _MAX_SIGNATURES: Final = 64  # checked for one explanation; 64 of the slowest kind take about 30 ms
 _MAX_STEPS: Final = 500
 _MAX_PATHS: Final = 8
+_MAX_LENGTH: Final = MAX_CERTIFICATES + 1  # all that may be sent, and a root: that a path is too long is the verdict's
 _CRYPTO_ERRORS: Final = (*PARSE_ERRORS, UnsupportedAlgorithm)
 
 
@@ -122,7 +123,7 @@ class _Finder:
         if last.der in self._trust:
             self._complete.append(Path(certificates=path, anchored=True))
             return
-        if len(path) > MAX_PATH_DEPTH + 1:
+        if len(path) >= _MAX_LENGTH:
             return
         for issuer in self._issuers(last):
             if self._steps >= _MAX_STEPS or len(self._complete) >= _MAX_PATHS:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from pellucid.crypto.certificates import X509Certificate
+from pellucid.crypto.provider import Pending
 from pellucid.verify.report import VerificationReport
 
 
@@ -41,7 +42,9 @@ class PeerVerifier(Protocol):
     A request that nobody could answer (no server name for a server, an impossible one) raises UsageError.
     """
 
-    def verify(self, request: VerificationRequest) -> VerificationReport: ...
+    def verify(self, request: VerificationRequest) -> VerificationReport | Pending:
+        """Return the report, or PENDING: then the connection pauses for it."""
+        ...
 
     @property
     def authorities(self) -> Sequence[bytes]:

@@ -186,7 +186,8 @@ class WebPKIVerifier:
 
         Private CAs have such keys and OpenSSL accepts them. Everything that RFC 5280 §6.1 asks of the path was already
         checked for the findings: signatures, dates, CA flags, key usage, path lengths, purposes, keys; `_only_edwards`
-        admits no name or policy constraints and no unknown critical extension, so nothing else is left to process.
+        admits no name or policy constraints, no unknown critical extension and no self-issued intermediates, so nothing
+        else is left to process.
         The leaf (name, dates, purpose, extensions) is still pyca/cryptography's to judge, with itself as the anchor.
         """
         path = tuple(one.certificate for one in findings.path.certificates)
@@ -380,6 +381,7 @@ def _only_edwards(findings: Findings) -> bool:
         and kinds <= {"Ed25519", "Ed448"}
         and all(check.name == "issuer key" for check in findings.checks if check.outcome is Outcome.FAILED)
         and all(_is_plain_ca(issuer) for issuer in issuers)
+        and not any(issuer.self_issued for issuer in issuers[:-1])
     )
 
 
