@@ -178,6 +178,7 @@ class TcpConnected(TraceEvent):
 class RecordTraced(TraceEvent):
     """One record, header included in *size*. content_type: the inner one; sequence: None for plaintext.
 
+    raw: the record as it stands on the wire, header included: what an eavesdropper sees.
     Only emitted when asked for.
     """
 
@@ -188,6 +189,7 @@ class RecordTraced(TraceEvent):
     content_size: int
     padding_size: int
     sequence: int | None
+    raw: bytes = field(repr=False, default=b"")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -76,7 +76,7 @@ class RecordReader:
         header = bytes(data[offset : offset + RECORD_HEADER])
         body = bytes(data[offset + RECORD_HEADER : stop])
         if not protected:
-            self._tell(outer, RECORD_HEADER + length, length, 0, None)
+            self._tell(outer, header + body, length, 0, None)
             return Record(outer, body, False), stop
         return self._open(header, body), stop
 
@@ -95,7 +95,7 @@ class RecordReader:
             raise RecordOverflow(f"a record with {len(inner)} bytes inside", rfc="9846 §5.4")
         content_type, content = split_inner_plaintext(inner)
         padding = len(inner) - len(content) - 1
-        self._tell(content_type, len(header) + len(body), len(content), padding, keys.sequence - 1)
+        self._tell(content_type, header + body, len(content), padding, keys.sequence - 1)
         if content:
             self._empty = 0
         elif content_type == ContentType.APPLICATION_DATA:
@@ -181,17 +181,18 @@ class RecordReader:
             self._empty = 0
         return opened, offset, error
 
-    def _tell(self, content_type: int, size: int, content_size: int, padding: int, sequence: int | None) -> None:
+    def _tell(self, content_type: int, raw: bytes, content_size: int, padding: int, sequence: int | None) -> None:
         if self._trace is not None:
             self._trace(
                 RecordTraced(
                     direction=Direction.RECEIVED,
                     epoch=Epoch.INITIAL if sequence is None else self.epoch,
                     content_type=content_type,
-                    size=size,
+                    size=len(raw),
                     content_size=content_size,
                     padding_size=padding,
                     sequence=sequence,
+                    raw=raw,
                 )
             )
 

@@ -104,16 +104,16 @@ class RecordWriter:
             header = bytes((content_type,)) + self._version + len(content).to_bytes(2, "big")
             self._version = b"\x03\x03"
             self._out.append(header + content)
-            self._tell(content_type, len(content) + RECORD_HEADER, len(content), 0, None)
+            self._tell(content_type, header + content, len(content), 0, None)
             return
         padding = 0 if self._padding is None else self._padding(content_type, len(content))
         if not 0 <= padding <= MAX_PLAINTEXT - len(content):
             raise UsageError(f"the padding policy asks for {padding} bytes after {len(content)}")
         inner = content + bytes((content_type,)) + bytes(padding)
         header = HEADER_PREFIX + (len(inner) + keys.tag_length).to_bytes(2, "big")
-        self._out.append(header + keys.aead.encrypt(self._nonce(keys), inner, header))
-        size = RECORD_HEADER + len(inner) + keys.tag_length
-        self._tell(content_type, size, len(content), padding, keys.sequence - 1)
+        raw = header + keys.aead.encrypt(self._nonce(keys), inner, header)
+        self._out.append(raw)
+        self._tell(content_type, raw, len(content), padding, keys.sequence - 1)
 
     def _nonce(self, keys: Keys) -> bytes:
         """Return the next record's nonce; the number it is made of is spent, whatever becomes of the record."""
@@ -166,16 +166,17 @@ class RecordWriter:
                 encrypt_into((iv ^ sequence).to_bytes(12, "big"), rest, header, view[at + 5 :])
         self._out.append(bytes(out))
 
-    def _tell(self, content_type: int, size: int, content_size: int, padding: int, sequence: int | None) -> None:
+    def _tell(self, content_type: int, raw: bytes, content_size: int, padding: int, sequence: int | None) -> None:
         if self._trace is not None:
             self._trace(
                 RecordTraced(
                     direction=Direction.SENT,
                     epoch=self.epoch,
                     content_type=content_type,
-                    size=size,
+                    size=len(raw),
                     content_size=content_size,
                     padding_size=padding,
                     sequence=sequence,
+                    raw=raw,
                 )
             )
