@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import random
 from typing import get_args
 
 import pytest
@@ -353,9 +354,6 @@ def test_F9_name_constraints_are_a_constraint(ca: CA) -> None:
 
 
 def test_unknown_critical_extension_is_a_constraint(ca: CA) -> None:
-    unknown = Extra(
-        value=x509.UnrecognizedExtension(x509.ObjectIdentifier("1.3.6.1.4.1.99999.1"), b"\x05\x00"), critical=True
-    )
     alert = AlertDescription.CERTIFICATE_UNKNOWN
     refused(verify(ca, ca.issue(HOST, extra=[UNKNOWN_CRITICAL])), Failure.CONSTRAINT, alert, "critical extension")
     refused(verify(ca, ca.intermediate(extra=[UNKNOWN_CRITICAL]).issue(HOST)), Failure.CONSTRAINT, alert)
@@ -368,6 +366,46 @@ def test_malformed_extensions_and_intermediates_are_malformed(ca: CA) -> None:
     refused(verify(ca, ca.issue(HOST), intermediates=(b"garbage",)), Failure.MALFORMED, alert, "certificate 1")
     report = verify(ca, ca.issue(HOST), intermediates=(ca.root_der, ca.root_der[:-1]))
     refused(report, Failure.MALFORMED, alert, "certificate 2")
+
+
+def test_parts_that_upstream_parses_late_are_malformed_not_exceptions(ca: CA) -> None:
+    certificate = ca.issue(HOST, common_name="subject").certificate
+    tbs = certificate.tbs_certificate_bytes
+    broken = resign(ca, tbs.replace(b"\x0c\x07subject", b"\x0c\x07\xffubject"))  # not UTF-8
+    refused(verify(ca, broken), Failure.MALFORMED, AlertDescription.BAD_CERTIFICATE, "subject")
+    no_version = ca.root_der.replace(bytes.fromhex("a003020102"), bytes.fromhex("a003020116"), 1)
+    report = verify(ca, ca.issue(HOST), intermediates=(no_version,))
+    refused(report, Failure.MALFORMED, AlertDescription.BAD_CERTIFICATE, "certificate 1", "version")
+
+
+def test_mutated_certificates_raise_nothing_and_explain_every_refusal(ca: CA, intermediate: CA) -> None:
+    chance = random.Random(9846)
+    issued = intermediate.issue(HOST)
+    verdicts = set()
+    for _ in range(1500):
+        chain = [bytearray(der) for der in issued.chain_der]
+        target = chance.choice(chain)
+        for _ in range(chance.choice((1, 1, 2, 4))):
+            target[chance.randrange(len(target))] = chance.randrange(256)
+        try:
+            leaf = parse_certificate(bytes(chain[0]))
+        except Exception:
+            continue  # parse_certificate has its own tests.
+        request = VerificationRequest(
+            leaf=leaf,
+            intermediates=(bytes(chain[1]),),
+            purpose=Purpose.SERVER_AUTH,
+            server_name=HOST,
+            now=NOW.timestamp(),
+        )
+        report = WebPKIVerifier(ca.trust).verify(request)
+        verdicts.add(report.failure)
+        assert report.accepted is not any(check.outcome is Outcome.FAILED for check in report.checks)
+        assert report.accepted is (report.failure is None)
+        assert report.summary.isprintable()
+        if report.accepted:
+            assert tuple(map(bytes, chain)) == issued.chain_der
+    assert verdicts >= {Failure.BAD_SIGNATURE, Failure.MALFORMED}
 
 
 @pytest.mark.rfc("9846 §4.5.1", "be prepared to handle potentially extraneous certificates and arbitrary orderings")
@@ -419,9 +457,6 @@ def test_edwards_issuers_are_held_to_the_same_rules(kind) -> None:
     refused(verify(CA(key=kind), root.issue(HOST)), Failure.UNKNOWN_CA, AlertDescription.UNKNOWN_CA)
     old = CA(key=kind, not_before=NOW - 9 * DAY, not_after=NOW - DAY)
     refused(verify(old, old.issue(HOST)), Failure.EXPIRED, expired, "root")
-    critical = Extra(
-        value=x509.UnrecognizedExtension(x509.ObjectIdentifier("1.3.6.1.4.1.99999.1"), b"\x05\x00"), critical=True
-    )
     assert not verify(root, root.issue(HOST, extra=[UNKNOWN_CRITICAL])).accepted
     assert not verify(root, root.intermediate(key=kind, extra=[UNKNOWN_CRITICAL]).issue(HOST)).accepted
 
@@ -529,6 +564,7 @@ def with_hash(ca: CA, issued: Issued, algorithm: str) -> Issued:
 
 
 def resign(ca: CA, tbs: bytes) -> Issued:
+    """Sign *tbs*, a whole TBSCertificate, with *ca*'s P-256 key."""
     assert isinstance(ca.private_key, ec.EllipticCurvePrivateKey)
     signature = ca.private_key.sign(tbs, ec.ECDSA(hashes.SHA256()))
     algorithm = _sequence(b"\x06\x08" + bytes.fromhex("2a8648ce3d040302"))

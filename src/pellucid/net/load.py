@@ -6,10 +6,14 @@ the bundle where Linux distributions and BSDs keep it, certifi (if installed).
 
 from __future__ import annotations
 
+import contextlib
 import os
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
+
+from cryptography.utils import CryptographyDeprecationWarning
 
 from pellucid.errors import UsageError
 from pellucid.verify.trust import TrustStore
@@ -120,7 +124,8 @@ def _from_wassima() -> TrustStore | None:
     except ImportError:
         return None
     roots = wassima.root_der_certificates()
-    return TrustStore.from_der(roots, origin="operating system (wassima)") if roots else None
+    with _old_roots_allowed():
+        return TrustStore.from_der(roots, origin="operating system (wassima)") if roots else None
 
 
 def _from_bundle() -> TrustStore | None:
@@ -135,7 +140,8 @@ def _from_certifi() -> TrustStore | None:
         import certifi  # noqa: PLC0415  # an optional dependency, at the edge
     except ImportError:
         return None
-    return TrustStore.from_pem(read_pem(certifi.where()), origin="certifi")
+    path = Path(certifi.where())
+    return _parse(read_pem(path), path, "certifi")
 
 
 def _load(path: Path, *, origin: str) -> TrustStore:
@@ -154,11 +160,20 @@ def _load(path: Path, *, origin: str) -> TrustStore:
 
 def _parse(data: bytes, path: Path, origin: str) -> TrustStore:
     try:
-        if b"-----BEGIN " in data:
-            return TrustStore.from_pem(data, origin=origin)
-        return TrustStore.from_der([data], origin=origin)
+        with _old_roots_allowed():
+            if b"-----BEGIN " in data:
+                return TrustStore.from_pem(data, origin=origin)
+            return TrustStore.from_der([data], origin=origin)
     except UsageError as error:
         raise UsageError(f"{path}: {error}") from error
+
+
+@contextlib.contextmanager
+def _old_roots_allowed() -> Iterator[None]:
+    """Every system has roots with the serial number 0; that upstream warns of them helps nobody who uses them."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", CryptographyDeprecationWarning)
+        yield
 
 
 def _certificate_files(directory: Path) -> Iterator[Path]:

@@ -16,7 +16,7 @@ from cryptography.x509.oid import ExtendedKeyUsageOID
 
 from pellucid.limits import MAX_RSA_BITS, MIN_RSA_BITS
 from pellucid.verify.names import ReferenceName, listing, matching_name, presented_names
-from pellucid.verify.paths import Candidate
+from pellucid.verify.paths import EMPTY_NAME, Candidate
 from pellucid.verify.report import Check, CheckGroup, Failure, Outcome
 from pellucid.verify.request import Purpose
 from pellucid.verify.trust import PARSE_ERRORS
@@ -322,7 +322,9 @@ def _leaf_flag_check(leaf: Candidate, *, trusted: bool) -> Check:
 def subject_check(leaf: Candidate) -> Check:
     """A certificate without subject marks its subjectAltName critical (RFC 5280 §4.1.2.6)."""
     about = _About(leaf)
-    if leaf.certificate.subject.rdns:
+    if not leaf.subject:
+        return about.bad("subject", Failure.MALFORMED, "the leaf's subject cannot be parsed")
+    if leaf.subject != EMPTY_NAME:
         return about.ok("subject", "the subject is not empty")
     if leaf.extensions is not None:
         for found in leaf.extensions:

@@ -19,6 +19,7 @@ from pellucid.limits import MAX_CERTIFICATES, MAX_RSA_BITS
 from pellucid.verify.names import shown
 from pellucid.verify.trust import PARSE_ERRORS, TrustStore
 
+EMPTY_NAME: Final = b"\x30\x00"  # a DER name without a single attribute
 _MAX_SIGNATURES: Final = 64  # checked for one explanation; 64 of the slowest kind take about 30 ms
 _MAX_STEPS: Final = 500
 _MAX_PATHS: Final = 8
@@ -50,14 +51,14 @@ class Candidate:
         """The extensions, or None if they cannot be parsed."""
         try:
             return self.certificate.extensions
-        except (*PARSE_ERRORS, x509.DuplicateExtension, x509.UnsupportedGeneralNameType):
+        except PARSE_ERRORS:
             return None
 
     @cached_property
     def label(self) -> str:
         """What people call it: which one it is, and its subject."""
         place = "the root" if self.index is None else "the leaf" if self.index == 0 else f"certificate {self.index}"
-        named = self.subject and self.certificate.subject.rdns
+        named = self.subject not in {b"", EMPTY_NAME}
         return f"{place} {display_name(self.certificate.subject)}" if named else place
 
     @property

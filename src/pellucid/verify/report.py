@@ -138,6 +138,7 @@ class VerificationReport:
     alert:    the AlertDescription to send if refused, else None.
     missing_intermediate_urls: where the leaf says its issuer can be fetched (AIA), when one seems to be missing.
     dangerous: nothing was demanded of the peer; `accepted` means nothing.
+    A verifier of one's own gives accepted, summary and path, or failure and alert, and adds checks with with_check.
     """
 
     accepted: bool
@@ -147,7 +148,7 @@ class VerificationReport:
     alert: int | None = None
     missing_intermediate_urls: tuple[str, ...] = ()
     dangerous: bool = False
-    explanation: LazyChecks = field(repr=False, compare=False)
+    explanation: LazyChecks = field(default_factory=lambda: LazyChecks(tuple), repr=False, compare=False)
     later: tuple[Check, ...] = field(default=(), repr=False)
 
     @property

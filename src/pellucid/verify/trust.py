@@ -16,8 +16,16 @@ from pellucid.errors import UsageError
 _PEM: Final = re.compile(
     rb"-----BEGIN (?P<label>(?:X509 |TRUSTED )?CERTIFICATE)-----(?P<body>.*?)-----END (?P=label)-----", re.DOTALL
 )
-# What pyca/cryptography raises for a certificate it cannot parse; Warning, for applications that make them errors.
-PARSE_ERRORS: Final = (ValueError, TypeError, Warning)
+# What pyca/cryptography raises for a certificate, or a part of one, that it cannot parse: not only ValueError.
+# Warning: for applications that make warnings errors.
+PARSE_ERRORS: Final = (
+    ValueError,
+    TypeError,
+    Warning,
+    x509.InvalidVersion,
+    x509.DuplicateExtension,
+    x509.UnsupportedGeneralNameType,
+)
 
 
 class _Derived:
