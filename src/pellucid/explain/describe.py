@@ -1,0 +1,252 @@
+"""Any event in one plain sentence: what happened, and why it matters."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Final
+
+from pellucid.explain.text import escaped, shortened
+from pellucid.registry import AlertDescription as A
+from pellucid.registry import HandshakeType as H
+from pellucid.registry import (
+    alert_name,
+    content_type_name,
+    group_name,
+    handshake_type_name,
+    scheme_name,
+    suite_name,
+)
+from pellucid.trace import (
+    AlertTraced,
+    ChoiceMade,
+    ClosedTraced,
+    Direction,
+    Epoch,
+    HandshakeCompleted,
+    KeysInstalled,
+    MessageTraced,
+    RecordTraced,
+    SecretDerived,
+    SharedSecretComputed,
+    SignatureTraced,
+    StateChanged,
+    TcpConnected,
+    TcpConnectFailed,
+    TcpConnecting,
+    TcpPacket,
+    TraceEvent,
+    VerificationTraced,
+)
+from pellucid.verify.report import VerificationReport
+
+__all__ = ["ALERTS", "DESCRIBERS", "MESSAGES", "describe", "protection", "seconds"]
+
+MESSAGES: Final = {
+    H.CLIENT_HELLO: "the client says what it can do, and sends its half of the key exchange",
+    H.SERVER_HELLO: "the server picks one of each and sends its half: from here on all is encrypted",
+    H.HELLO_RETRY_REQUEST: "the server asks the client to try again, with what it names",
+    H.ENCRYPTED_EXTENSIONS: "the server answers the rest of the offer, the first message nobody else can read",
+    H.CERTIFICATE_REQUEST: "the server asks the client to show a certificate too",
+    H.CERTIFICATE: "who this is, and who vouches for it; not believed yet",
+    H.CERTIFICATE_VERIFY: "a signature over the whole conversation: the proof that the certificate's key is here",
+    H.FINISHED: "a checksum of the whole conversation under a key only the two ends have: nothing was changed",
+    H.NEW_SESSION_TICKET: "a ticket with which the client may come back faster",
+    H.END_OF_EARLY_DATA: "the data sent before the handshake was done ends here",
+    H.KEY_UPDATE: "the sender goes on with a fresh key; the old one is thrown away",
+    H.COMPRESSED_CERTIFICATE: "a certificate message, compressed",
+    H.MESSAGE_HASH: "stands for the first ClientHello in the hash after a retry",
+}
+"""Handshake message → what it is for."""
+
+ALERTS: Final = {
+    A.CLOSE_NOTIFY: "nothing more will be sent, and nothing was cut off",
+    A.BAD_RECORD_MAC: "a record did not open: it was changed on the way, or the keys differ",
+    A.UNEXPECTED_MESSAGE: "a message came at the wrong moment",
+    A.RECORD_OVERFLOW: "a record was too long",
+    A.HANDSHAKE_FAILURE: "the two ends have nothing in common that both accept",
+    A.BAD_CERTIFICATE: "the certificate is not right",
+    A.UNSUPPORTED_CERTIFICATE: "the certificate is of a kind that cannot be used here",
+    A.CERTIFICATE_REVOKED: "the certificate was withdrawn by its issuer",
+    A.CERTIFICATE_EXPIRED: "the certificate is not valid today",
+    A.CERTIFICATE_UNKNOWN: "the certificate was refused for another reason",
+    A.ILLEGAL_PARAMETER: "a message held a value that may not stand there",
+    A.UNKNOWN_CA: "nobody trusted vouches for the certificate",
+    A.ACCESS_DENIED: "the certificate is good, but its owner may not come in",
+    A.DECODE_ERROR: "a message was not well-formed",
+    A.DECRYPT_ERROR: "a signature or a Finished was wrong",
+    A.PROTOCOL_VERSION: "the two ends speak no common version",
+    A.INTERNAL_ERROR: "something went wrong at the sender, not on the way",
+    A.USER_CANCELED: "somebody pressed a button",
+    A.MISSING_EXTENSION: "something that has to be said was not",
+    A.UNSUPPORTED_EXTENSION: "an answer came to a question nobody asked",
+    A.UNRECOGNIZED_NAME: "the server does not know the name it was called by",
+    A.CERTIFICATE_REQUIRED: "the server wants a client certificate and got none",
+    A.NO_APPLICATION_PROTOCOL: "the two ends speak no common application protocol",
+}
+"""Alert → what it means. Others are told by their names."""
+
+_PROTECTION: Final = {
+    Epoch.INITIAL: "in the open",
+    Epoch.EARLY: "early-data keys",
+    Epoch.HANDSHAKE: "handshake keys",
+    Epoch.APPLICATION: "application keys",
+}
+
+
+def protection(epoch: Epoch) -> str:
+    """Return which keys protect what is sent in *epoch*."""
+    return _PROTECTION[epoch]
+
+
+def describe(event: TraceEvent) -> str:
+    """Return one sentence on *event*, without a secret in it. Never raises."""
+    return DESCRIBERS[type(event)](event)
+
+
+def seconds(value: float) -> str:
+    """Return a duration as people say it: "34 µs", "4.4 ms", "1.20 s"."""
+    if value < 0.001:
+        return f"{value * 1e6:.0f} µs"
+    if value < 1:
+        return f"{value * 1e3:.1f} ms"
+    return f"{value:.2f} s"
+
+
+def _tcp_connecting(event: TcpConnecting) -> str:
+    where = "" if event.host == event.address else f" for {escaped(event.host)}"
+    return f"Knocks at {event.address} port {event.port}{where} (attempt {event.attempt})."
+
+
+def _tcp_connect_failed(event: TcpConnectFailed) -> str:
+    return f"{event.address} port {event.port} does not answer: {event.reason} after {seconds(event.seconds)}."
+
+
+def _tcp_packet(event: TcpPacket) -> str:
+    options = ", ".join(f"{name} {value}".strip() for name, value in event.options if name != "no-operation")
+    return f"TCP {'-'.join(event.flags)} {event.direction.value}" + (f" with {options}." if options else ".")
+
+
+def _tcp_connected(event: TcpConnected) -> str:
+    took = "" if event.seconds is None else f" in {seconds(event.seconds)}"
+    trip = "" if event.info is None else f"; a round trip takes {seconds(event.info.rtt_seconds)}"
+    verb = "Connected to" if event.seconds is not None else "Accepted"
+    return f"{verb} {event.peer_address} port {event.peer_port} over TCP{took}{trip}; nothing is secret yet."
+
+
+def _record(event: RecordTraced) -> str:
+    padding = f" and {event.padding_size} of padding" if event.padding_size else ""
+    number = "" if event.sequence is None else f", number {event.sequence} under its key"
+    return (
+        f"A record of {event.size} bytes {event.direction.value} {_under(event.epoch)}{number}: "
+        f"{event.content_size} bytes of {content_type_name(event.content_type)}{padding}."
+    )
+
+
+def _under(epoch: Epoch) -> str:
+    return _PROTECTION[epoch] if epoch is Epoch.INITIAL else f"under the {_PROTECTION[epoch]}"
+
+
+def _message(event: MessageTraced) -> str:
+    name = handshake_type_name(event.message_type)
+    meaning = MESSAGES.get(event.message_type, "a message of a type with no name here")
+    return f"{name} {event.direction.value} {_under(event.epoch)}, {len(event.raw)} bytes: {meaning}."
+
+
+def _state(event: StateChanged) -> str:
+    return f"The {event.role.value} goes from {event.old} to {event.new} ({event.cause})."
+
+
+def _choice(event: ChoiceMade) -> str:
+    return f"{event.what.replace('_', ' ').capitalize()}: {escaped(event.chosen)}, because {escaped(event.reason)}."
+
+
+def _shared_secret(event: SharedSecretComputed) -> str:
+    return (
+        f"The key exchange ({group_name(event.group)}) gives a secret of {len(event.secret)} bytes, fingerprint "
+        f"{event.secret.fingerprint()}: the peer computes the same, and it never travels."
+    )
+
+
+def _secret(event: SecretDerived) -> str:
+    how = f"by {event.method}" + (f' with the label "{event.label}"' if event.label else "")
+    source = "" if event.parent is None else f" from {event.parent}"
+    return f"{event.name} is derived{source} {how}, fingerprint {event.secret.fingerprint()}."
+
+
+def _keys(event: KeysInstalled) -> str:
+    whose = "What is sent" if event.direction is Direction.SENT else "What comes in"
+    again = f", the {event.generation}. update" if event.generation else ""
+    return (
+        f"{whose} from here on is protected by {suite_name(event.cipher_suite)} under the "
+        f"{_PROTECTION[event.epoch]}{again} ({event.secret_name})."
+    )
+
+
+def _verification(event: VerificationTraced) -> str:
+    if not isinstance(event.report, VerificationReport):
+        return "The peer's certificates were judged by a verifier of another kind."
+    verdict = "believed" if event.report.accepted else "refused"
+    return f"The peer's certificate is {verdict}: {escaped(event.report.summary)}."
+
+
+def _signature(event: SignatureTraced) -> str:
+    scheme = f" ({scheme_name(event.scheme)})" if event.scheme else ""
+    meaning = {
+        ("CertificateVerify", True): "it holds the certificate's private key",
+        ("CertificateVerify", False): "it does not hold the certificate's private key",
+        ("Finished", True): "both ends saw the same conversation",
+        ("Finished", False): "the two ends did not see the same conversation",
+    }[event.what, event.valid]
+    verdict = "right" if event.valid else "wrong"
+    return f"The {event.signer.value}'s {event.what}{scheme} is {verdict}: {meaning}."
+
+
+def _completed(event: HandshakeCompleted) -> str:
+    protocol = f", speaking {escaped(event.alpn)}" if event.alpn else ""
+    return (
+        f"The handshake is complete: {suite_name(event.cipher_suite)}, {group_name(event.group)}{protocol}; "
+        "data may flow."
+    )
+
+
+def _alert(event: AlertTraced) -> str:
+    meaning = ALERTS.get(event.description)
+    reason = f" ({escaped(event.reason)})" if event.reason else ""
+    about = f": {meaning}" if meaning else ""
+    return f"Alert {alert_name(event.description)} {event.direction.value} {_under(event.epoch)}{about}{reason}."
+
+
+def _closed(event: ClosedTraced) -> str:
+    whose = "our" if event.direction is Direction.SENT else "the peer's"
+    end = {
+        "close_notify": "with close_notify: it is whole",
+        "alert": "with an alert",
+        "truncated": "without close_notify: what came may have been cut off",
+    }.get(event.how, event.how)
+    return f"The end of {whose} data, {end}."
+
+
+DESCRIBERS: Final[dict[type[TraceEvent], Callable[[Any], str]]] = {  # Any: each takes its own event
+    TcpConnecting: _tcp_connecting,
+    TcpConnectFailed: _tcp_connect_failed,
+    TcpPacket: _tcp_packet,
+    TcpConnected: _tcp_connected,
+    RecordTraced: _record,
+    MessageTraced: _message,
+    StateChanged: _state,
+    ChoiceMade: _choice,
+    SharedSecretComputed: _shared_secret,
+    SecretDerived: _secret,
+    KeysInstalled: _keys,
+    VerificationTraced: _verification,
+    SignatureTraced: _signature,
+    HandshakeCompleted: _completed,
+    AlertTraced: _alert,
+    ClosedTraced: _closed,
+}
+"""Event type → its sentence; a test holds it complete."""
+
+
+def public_value(data: bytes) -> str:
+    """Return a public key-exchange value: whole up to 133 bytes (secp521r1), else its two ends."""
+    return shortened(data, whole=133, head=16, tail=8)

@@ -1,0 +1,238 @@
+"""The fields that matter of each handshake message: one table, message type → (name, value) rows in plain words."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any, Final, NamedTuple
+
+from pellucid.crypto.certificates import X509Certificate, parse_certificate
+from pellucid.errors import PeerError
+from pellucid.explain.text import escaped, shortened
+from pellucid.messages import extensions as x
+from pellucid.messages.handshake import (
+    Certificate,
+    CertificateRequest,
+    CertificateVerify,
+    ClientHello,
+    EncryptedExtensions,
+    EndOfEarlyData,
+    Extension,
+    Finished,
+    KeyUpdate,
+    NewSessionTicket,
+    ServerHello,
+)
+from pellucid.registry import HandshakeType as H
+from pellucid.registry import (
+    extension_name,
+    group_name,
+    is_grease,
+    scheme_name,
+    suite_name,
+    version_name,
+)
+from pellucid.trace import MessageTraced
+
+__all__ = ["Field", "certificate_name", "message_fields", "parsed"]
+
+
+class Field(NamedTuple):
+    """One row. value: plain words, free of control characters whatever the peer sent."""
+
+    name: str
+    value: str
+
+
+def message_fields(event: MessageTraced, *, limit: int | None = None) -> tuple[Field, ...]:
+    """Return the rows of a message, the most telling first; never raises, however odd the message is.
+
+    limit: of a longer list only so many are named, the others counted; None: all are named.
+    """
+    rows = _ROWS.get(event.message_type)
+    if rows is None:
+        return (Field("body", f"{len(event.raw) - 4} bytes"),)
+    return tuple(Field(name, _told(value, limit)) for name, value in rows(event.body) if value)
+
+
+def _told(value: str | tuple[str, ...], limit: int | None) -> str:
+    if isinstance(value, str):
+        return value
+    if limit is None or len(value) <= limit + 1:
+        return ", ".join(value)
+    return f"{', '.join(value[:limit])} and {len(value) - limit} more"
+
+
+Rows = Iterable[tuple[str, str | tuple[str, ...]]]
+
+
+def _client_hello(hello: ClientHello) -> Rows:
+    known = _decoded(x.M.CH, hello.extensions)
+    if known is None:
+        yield from _undecoded(hello.extensions)
+    else:
+        name = known.get(x.SERVER_NAME)
+        yield "server name", name or ""
+        yield "versions", _listed(version_name, known.get(x.SUPPORTED_VERSIONS))
+        yield "suites", _listed(suite_name, hello.cipher_suites)
+        yield "groups", _listed(group_name, known.get(x.SUPPORTED_GROUPS))
+        yield "key shares", _shares(known.get(x.KEY_SHARES))
+        yield "signatures", _listed(scheme_name, known.get(x.SIGNATURE_ALGORITHMS))
+        yield "protocols", _protocols(known.get(x.ALPN))
+        yield "cookie", _size(known.get(x.COOKIE))
+        yield "psk", "a ticket of an earlier connection" if known.get(x.OFFERED_PSKS) else ""
+    yield "random", shortened(hello.random, whole=0)
+
+
+def _server_hello(hello: ServerHello) -> Rows:
+    known = _decoded(x.M.SH, hello.extensions)
+    yield "suite", suite_name(hello.cipher_suite)
+    if known is None:
+        yield from _undecoded(hello.extensions)
+    else:
+        version = known.get(x.SELECTED_VERSION)
+        yield "version", version_name(hello.legacy_version if version is None else version)
+        share = known.get(x.KEY_SHARE)
+        yield "key share", "" if share is None else _shares((share,))
+    yield "random", shortened(hello.random, whole=0)
+
+
+def _hello_retry_request(hello: ServerHello) -> Rows:
+    known = _decoded(x.M.HRR, hello.extensions)
+    yield "suite", suite_name(hello.cipher_suite)
+    if known is None:
+        yield from _undecoded(hello.extensions)
+        return
+    group = known.get(x.SELECTED_GROUP)
+    yield "asks for", "" if group is None else f"a key share for {group_name(group)}"
+    yield "cookie", _size(known.get(x.COOKIE))
+
+
+def _encrypted_extensions(message: EncryptedExtensions) -> Rows:
+    known = _decoded(x.M.EE, message.extensions)
+    if known is None:
+        yield from _undecoded(message.extensions)
+        return
+    protocol = known.get(x.ALPN_SELECTED)
+    yield "protocol", "" if protocol is None else _text(protocol)
+    yield "server name", "taken note of" if x.SERVER_NAME_ACK.extension_type in known else ""
+    yield "groups", _listed(group_name, known.get(x.SUPPORTED_GROUPS))
+    if not known.present:
+        yield "extensions", "none"
+
+
+def _certificate_request(message: CertificateRequest) -> Rows:
+    known = _decoded(x.M.CR, message.extensions)
+    if known is None:
+        yield from _undecoded(message.extensions)
+        return
+    yield "signatures", _listed(scheme_name, known.get(x.SIGNATURE_ALGORITHMS))
+    authorities = known.get(x.CERTIFICATE_AUTHORITIES)
+    yield "authorities", f"{len(authorities)} named" if authorities else "any"
+
+
+def _certificate(message: Certificate) -> Rows:
+    if not message.certificate_list:
+        yield "certificates", "none"
+    for index, entry in enumerate(message.certificate_list):
+        yield ("leaf" if index == 0 else f"issuer {index}"), certificate_name(entry.cert_data)
+
+
+def _certificate_verify(message: CertificateVerify) -> Rows:
+    yield "scheme", scheme_name(message.algorithm)
+    yield "signature", f"{len(message.signature)} bytes, {shortened(message.signature, whole=0)}"
+
+
+def _finished(message: Finished) -> Rows:
+    yield "verify_data", f"{len(message.verify_data)} bytes, {shortened(message.verify_data, whole=0)}"
+
+
+def _new_session_ticket(message: NewSessionTicket) -> Rows:
+    yield "ticket", f"{len(message.ticket)} bytes"
+    yield "good for", f"{message.ticket_lifetime} seconds"
+
+
+def _key_update(message: KeyUpdate) -> Rows:
+    yield "asks", "for a KeyUpdate in return" if message.request_update else "for nothing in return"
+
+
+def _end_of_early_data(_message: EndOfEarlyData) -> Rows:
+    return ()
+
+
+_ROWS: Final[dict[int, Callable[[Any], Rows]]] = {  # Any: each takes the body of its own message
+    H.CLIENT_HELLO: _client_hello,
+    H.SERVER_HELLO: _server_hello,
+    H.HELLO_RETRY_REQUEST: _hello_retry_request,
+    H.ENCRYPTED_EXTENSIONS: _encrypted_extensions,
+    H.CERTIFICATE_REQUEST: _certificate_request,
+    H.CERTIFICATE: _certificate,
+    H.CERTIFICATE_VERIFY: _certificate_verify,
+    H.FINISHED: _finished,
+    H.NEW_SESSION_TICKET: _new_session_ticket,
+    H.KEY_UPDATE: _key_update,
+    H.END_OF_EARLY_DATA: _end_of_early_data,
+}
+
+
+# ---- values ------------------------------------------------------------------------------------------------------
+
+
+def _decoded(message: x.M, extensions: tuple[Extension, ...]) -> x.Extensions | None:
+    """Return the extensions decoded, None if they are wrong: the handshake will say so, not the picture."""
+    try:
+        return x.decode_extensions(message, extensions, requested={code for code, _data in extensions})
+    except PeerError:
+        return None
+
+
+def _undecoded(extensions: tuple[Extension, ...]) -> Rows:
+    names = ", ".join(extension_name(code) for code, _data in extensions)
+    yield "extensions", f"not well-formed ({names})"
+
+
+def _listed(name: Callable[[int], str], codes: Iterable[int] | None) -> tuple[str, ...]:
+    """Return the names of *codes*, without the GREASE between them, which means nothing (RFC 8701)."""
+    return () if codes is None else tuple(name(code) for code in codes if not is_grease(code))
+
+
+def _shares(shares: Iterable[x.KeyShareEntry] | None) -> tuple[str, ...]:
+    if shares is None:
+        return ()
+    return tuple(
+        f"{group_name(share.group)} ({len(share.key_exchange)} bytes)" for share in shares if not is_grease(share.group)
+    )
+
+
+def _protocols(names: Iterable[bytes] | None) -> tuple[str, ...]:
+    return () if names is None else tuple(map(_text, names))
+
+
+def _text(data: bytes) -> str:
+    return escaped(data.decode("utf-8", "backslashreplace"))
+
+
+def _size(data: bytes | None) -> str:
+    return "" if data is None else f"{len(data)} bytes"
+
+
+def parsed(der: bytes) -> X509Certificate | None:
+    """Return the certificate, None if it cannot be parsed."""
+    try:
+        return parse_certificate(der)
+    except PeerError:
+        return None
+
+
+def certificate_name(der: bytes) -> str:
+    """Return whom a certificate is for, its kind of key, and who issued it, in a line."""
+    certificate = parsed(der)
+    if certificate is None:
+        return f"{len(der)} bytes that cannot be read as a certificate"
+    subject, issuer = certificate.x509.subject, certificate.x509.issuer
+    by = "itself" if issuer == subject else _common_name(issuer)
+    return f"{_common_name(subject)} ({certificate.key_algorithm}), issued by {by}"
+
+
+def _common_name(name: Any) -> str:  # Any: pyca/cryptography's Name, which only crypto/ and verify/ import
+    attributes = {attribute.rfc4514_attribute_name: str(attribute.value) for attribute in name}
+    return escaped(attributes.get("CN") or attributes.get("O") or name.rfc4514_string() or "(no subject)")
