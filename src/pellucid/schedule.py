@@ -10,7 +10,7 @@ import functools
 from dataclasses import dataclass, field
 from typing import Final
 
-from pellucid.crypto.provider import Hash, Suite
+from pellucid.crypto.provider import Suite
 from pellucid.errors import UsageError
 from pellucid.trace import Epoch
 
@@ -21,20 +21,17 @@ _OUTER_PAD: Final = bytes(byte ^ 0x5C for byte in range(256))
 class Prf:
     """HMAC under one key (RFC 2104), its two padded blocks hashed once; HKDF-Expand(-Label) with it as PRK."""
 
-    __slots__ = ("_inner", "_outer", "_suite")
+    __slots__ = ("_inner", "_outer", "hash_length")
 
     def __init__(self, suite: Suite, key: bytes) -> None:
+        self.hash_length = suite.hash_length
         block = 128 if suite.hash_length > 32 else 64
+        new_hash = suite.new_hash
         if len(key) > block:
-            digest = suite.new_hash()
-            digest.update(key)
-            key = digest.digest()
+            key = new_hash(key).digest()
         padded = key.ljust(block, b"\0")
-        self._suite = suite
-        self._inner: Hash = suite.new_hash()
-        self._inner.update(padded.translate(_INNER_PAD))
-        self._outer: Hash = suite.new_hash()
-        self._outer.update(padded.translate(_OUTER_PAD))
+        self._inner = new_hash(padded.translate(_INNER_PAD))
+        self._outer = new_hash(padded.translate(_OUTER_PAD))
 
     def hmac(self, data: bytes) -> bytes:
         """Return HMAC(key, data): Hash.length bytes."""
@@ -49,12 +46,12 @@ class Prf:
 
         label: without "tls13 ", 1..249 bytes.   context: 0..255 bytes.   length: 0..255 · Hash.length.
         """
-        info = hkdf_label(label, context, length)
-        if length <= self._suite.hash_length:
+        info = _label_head(label, length, len(context)) + context
+        if length <= self.hash_length:
             return self.hmac(info + b"\x01")[:length]
-        blocks = -(-length // self._suite.hash_length)
+        blocks = -(-length // self.hash_length)
         if blocks > 255:
-            raise UsageError(f"HKDF-Expand gives at most {255 * self._suite.hash_length} bytes, not {length}")
+            raise UsageError(f"HKDF-Expand gives at most {255 * self.hash_length} bytes, not {length}")
         output, previous = b"", b""
         for counter in range(1, blocks + 1):
             previous = self.hmac(previous + info + bytes((counter,)))
@@ -63,13 +60,14 @@ class Prf:
 
     def derive_secret(self, label: bytes, transcript_hash: bytes) -> bytes:
         """Return Derive-Secret(key, label, messages), the hash of the messages being given (RFC 9846 §7.1)."""
-        return self.hmac(hkdf_label(label, transcript_hash, self._suite.hash_length) + b"\x01")
+        return self.hmac(_label_head(label, self.hash_length, len(transcript_hash)) + transcript_hash + b"\x01")
 
 
 @functools.lru_cache(maxsize=256)
 def _label_head(label: bytes, length: int, context_length: int) -> bytes:
+    """Return the HkdfLabel structure up to its context (RFC 9846 §7.1)."""
     full = b"tls13 " + label
-    if not 7 <= len(full) <= 255 or context_length > 255 or length > 0xFFFF:
+    if not 7 <= len(full) <= 255 or context_length > 255 or not 0 <= length <= 0xFFFF:
         raise UsageError("HkdfLabel: a label of 1..249 bytes, a context of 0..255, a length below 2^16")
     return length.to_bytes(2, "big") + bytes((len(full),)) + full + bytes((context_length,))
 
@@ -100,21 +98,23 @@ class TrafficSecret:
     epoch: Epoch
     generation: int = 0
     value: bytes = field(repr=False)
+    prf: Prf = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "prf", Prf(self.suite, self.value))
 
     def keys(self) -> TrafficKeys:
-        prf = Prf(self.suite, self.value)
-        return TrafficKeys(
-            key=prf.expand_label(b"key", b"", self.suite.key_length), iv=prf.expand_label(b"iv", b"", 12)
-        )
+        expand = self.prf.expand_label
+        return TrafficKeys(key=expand(b"key", b"", self.suite.key_length), iv=expand(b"iv", b"", 12))
 
     def next(self) -> TrafficSecret:
         """Return the secret after a KeyUpdate (RFC 9846 §7.2)."""
-        value = Prf(self.suite, self.value).expand_label(b"traffic upd", b"", self.suite.hash_length)
+        value = self.prf.expand_label(b"traffic upd", b"", self.suite.hash_length)
         return TrafficSecret(suite=self.suite, epoch=self.epoch, generation=self.generation + 1, value=value)
 
     def verify_data(self, transcript_hash: bytes) -> bytes:
         """Return Finished.verify_data with this secret as the Base Key (RFC 9846 §4.5.3). Hash.length bytes."""
-        finished_key = Prf(self.suite, self.value).expand_label(b"finished", b"", self.suite.hash_length)
+        finished_key = self.prf.expand_label(b"finished", b"", self.suite.hash_length)
         return Prf(self.suite, finished_key).hmac(transcript_hash)
 
 

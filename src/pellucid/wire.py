@@ -155,23 +155,20 @@ empty: Final = Codec[bool](_decode_empty, lambda _: b"", "empty")
 """An extension that says what it says by being there."""
 
 
-def _length_reader(minimum: int, maximum: int) -> tuple[int, Callable[[bytes, int, int], tuple[int, int]]]:
-    """Return the width of a vector's length prefix, and a function → (start, end) of its contents (§3.4)."""
-    width = (maximum.bit_length() + 7) // 8
+def _prefix_width(maximum: int) -> int:
+    """Return the bytes that a vector's length takes (RFC 9846 §3.4)."""
+    return (maximum.bit_length() + 7) // 8
 
-    def read(data: bytes, offset: int, end: int) -> tuple[int, int]:
-        start = offset + width
-        if start > end:
-            raise DecodeError(f"{end - offset} bytes where a length of {width} should be", rfc="9846 §3.4")
-        length = int.from_bytes(data[offset:start], "big")
-        after = start + length
-        if after > end:
-            raise DecodeError(f"a length of {length} where {end - start} bytes are left", rfc="9846 §3.4")
-        if not minimum <= length <= maximum:
-            raise DecodeError(f"a length of {length}, allowed are {minimum} to {maximum}", rfc="9846 §3.4")
-        return start, after
 
-    return width, read
+def _bad_length(data: bytes, offset: int, end: int, width: int, bounds: tuple[int, int]) -> DecodeError:
+    """Return what is wrong with the vector at *offset*: called once something is."""
+    start = offset + width
+    if start > end:
+        return DecodeError(f"{end - offset} bytes where a length of {width} should be", rfc="9846 §3.4")
+    length = int.from_bytes(data[offset:start], "big")
+    if start + length > end:
+        return DecodeError(f"a length of {length} where {end - start} bytes are left", rfc="9846 §3.4")
+    return DecodeError(f"a length of {length}, allowed are {bounds[0]} to {bounds[1]}", rfc="9846 §3.4")
 
 
 def _prefixed(body: bytes, width: int, minimum: int, maximum: int) -> bytes:
@@ -182,10 +179,14 @@ def _prefixed(body: bytes, width: int, minimum: int, maximum: int) -> bytes:
 
 def opaque(minimum: int, maximum: int) -> Codec[bytes]:
     """Return the codec of opaque<minimum..maximum>."""
-    width, read = _length_reader(minimum, maximum)
+    width = _prefix_width(maximum)
 
     def decode(data: bytes, offset: int, end: int) -> tuple[bytes, int]:
-        start, after = read(data, offset, end)
+        start = offset + width
+        length = int.from_bytes(data[offset:start], "big")
+        after = start + length
+        if after > end or not minimum <= length <= maximum:
+            raise _bad_length(data, offset, end, width, (minimum, maximum))
         return data[start:after], after
 
     def encode(value: bytes) -> bytes:
@@ -196,16 +197,19 @@ def opaque(minimum: int, maximum: int) -> Codec[bytes]:
 
 def uint_vector(size: int, minimum: int, maximum: int) -> Codec[tuple[int, ...]]:
     """Return the codec of uintN<minimum..maximum>, N = 8·size bits, size 1 or 2; bounds in bytes."""
-    width, read = _length_reader(minimum, maximum)
+    width = _prefix_width(maximum)
     letter = {1: "B", 2: "H"}[size]
     unpack = struct.unpack
 
     def decode(data: bytes, offset: int, end: int) -> tuple[tuple[int, ...], int]:
-        start, after = read(data, offset, end)
-        count, odd = divmod(after - start, size)
-        if odd:
-            raise DecodeError(f"a list of {size}-byte values is {after - start} bytes long", rfc="9846 §3.4")
-        return unpack(f">{count}{letter}", data[start:after]), after
+        start = offset + width
+        length = int.from_bytes(data[offset:start], "big")
+        after = start + length
+        if after > end or not minimum <= length <= maximum:
+            raise _bad_length(data, offset, end, width, (minimum, maximum))
+        if length % size:
+            raise DecodeError(f"a list of {size}-byte values is {length} bytes long", rfc="9846 §3.4")
+        return unpack(f">{length // size}{letter}", data[start:after]), after
 
     def encode(value: tuple[int, ...]) -> bytes:
         try:
@@ -228,12 +232,17 @@ def uint_vector(size: int, minimum: int, maximum: int) -> Codec[tuple[int, ...]]
 
 def vector(item: Codec[T], minimum: int, maximum: int) -> Codec[tuple[T, ...]]:
     """Return the codec of Item<minimum..maximum>; bounds in bytes."""
-    width, read = _length_reader(minimum, maximum)
+    width = _prefix_width(maximum)
     decode_item = item.decode
     encode_item = item.encode
 
     def decode(data: bytes, offset: int, end: int) -> tuple[tuple[T, ...], int]:
-        offset, after = read(data, offset, end)
+        start = offset + width
+        length = int.from_bytes(data[offset:start], "big")
+        after = start + length
+        if after > end or not minimum <= length <= maximum:
+            raise _bad_length(data, offset, end, width, (minimum, maximum))
+        offset = start
         items: list[T] = []
         append = items.append
         while offset < after:
@@ -245,11 +254,10 @@ def vector(item: Codec[T], minimum: int, maximum: int) -> Codec[tuple[T, ...]]:
         return _prefixed(b"".join(map(encode_item, value)), width, minimum, maximum)
 
     def spans(data: bytes, start: int, end: int, path: str) -> Iterator[Span]:
-        offset, after = read(data, start, end)
-        i = 0
-        while offset < after:
-            _, following = decode_item(data, offset, after)
-            yield from item.spans(data, offset, after, f"{path}[{i}]")
+        offset, i = start + width, 0
+        while offset < end:
+            _, following = decode_item(data, offset, end)
+            yield from item.spans(data, offset, end, f"{path}[{i}]")
             offset, i = following, i + 1
 
     return Codec(decode, encode, f"{item.kind}<{minimum}..{maximum}>", spans)

@@ -5,6 +5,9 @@ Whether a certificate is to be trusted is verify's question, not this file's.
 
 from __future__ import annotations
 
+import functools
+from typing import Final
+
 from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric import ec, ed448, ed25519, mldsa, rsa
@@ -14,13 +17,25 @@ from pellucid.errors import BadCertificate, UnsupportedCertificate
 OID_RSASSA_PSS = "1.2.840.113549.1.1.10"
 
 CertificateKey = (
-    rsa.RSAPublicKey
-    | ec.EllipticCurvePublicKey
+    ec.EllipticCurvePublicKey
+    | rsa.RSAPublicKey
     | ed25519.Ed25519PublicKey
     | ed448.Ed448PublicKey
     | mldsa.MLDSA44PublicKey
     | mldsa.MLDSA65PublicKey
     | mldsa.MLDSA87PublicKey
+)
+
+
+# What pyca/cryptography raises for a certificate, or a part of one, that it cannot parse: not only ValueError.
+# Warning: for applications that make warnings errors.
+PARSE_ERRORS: Final = (
+    ValueError,
+    TypeError,
+    Warning,
+    x509.InvalidVersion,
+    x509.DuplicateExtension,
+    x509.UnsupportedGeneralNameType,
 )
 
 
@@ -42,6 +57,7 @@ class X509Certificate:
         self.key_algorithm = key_algorithm
 
 
+@functools.lru_cache(maxsize=128)  # a host's certificates come again with every connection; parsing has no memory
 def parse_certificate(der: bytes) -> X509Certificate:
     """Return the certificate *der* holds.
 
@@ -50,11 +66,11 @@ def parse_certificate(der: bytes) -> X509Certificate:
     """
     try:
         certificate = x509.load_der_x509_certificate(der)
-    except (ValueError, TypeError) as error:
+    except PARSE_ERRORS as error:
         raise BadCertificate(f"a certificate cannot be parsed: {error}", rfc="9846 §4.5.1") from error
     try:
         key = certificate.public_key()
-    except (ValueError, UnsupportedAlgorithm) as error:
+    except (*PARSE_ERRORS, UnsupportedAlgorithm) as error:
         raise UnsupportedCertificate(
             f"a certificate's public key cannot be used: {error}", rfc="9846 §4.5.1.2"
         ) from error
@@ -67,7 +83,7 @@ def parse_certificate(der: bytes) -> X509Certificate:
 
 
 def _key_algorithm(certificate: x509.Certificate, key: CertificateKey) -> str:
-    match key:
+    match key:  # the common kinds first: each case is an abc check
         case ec.EllipticCurvePublicKey():
             return f"EC {key.curve.name}"
         case rsa.RSAPublicKey():

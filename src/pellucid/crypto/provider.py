@@ -41,6 +41,12 @@ class Hash(Protocol):
     def copy(self) -> Hash: ...
 
 
+class NewHash(Protocol):
+    """Starts a hash over *data*, as hashlib.sha256 does."""
+
+    def __call__(self, data: bytes = b"", /) -> Hash: ...
+
+
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Suite:
     """A cipher suite: AEAD and hash (RFC 9846 §B.4)."""
@@ -53,7 +59,7 @@ class Suite:
     key_length: int
     tag_length: int
     aead: Callable[[bytes], AEAD]
-    new_hash: Callable[[], Hash]
+    new_hash: NewHash
     rekey_after: int | None
     """records under one key before KeyUpdate; None where the sequence number ends first (§5.5)"""
 

@@ -16,7 +16,7 @@ from cryptography.hazmat.primitives.ciphers.aead import AESCCM, AESGCM, ChaCha20
 
 from pellucid.crypto.certificates import parse_certificate
 from pellucid.crypto.groups import GROUPS
-from pellucid.crypto.provider import AEAD, CryptoProvider, Hash, Suite
+from pellucid.crypto.provider import AEAD, CryptoProvider, NewHash, Suite
 from pellucid.crypto.signatures import VERIFIERS
 from pellucid.limits import REKEY_AFTER_RECORDS
 from pellucid.registry import CipherSuite, suite_name
@@ -25,7 +25,7 @@ from pellucid.registry import CipherSuite, suite_name
 def _suite(
     code: int,
     hash_name: str,
-    new_hash: Callable[[], Hash],
+    new_hash: NewHash,
     key_length: int,
     aead: Callable[[bytes], AEAD],
     *,

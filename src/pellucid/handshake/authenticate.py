@@ -5,6 +5,7 @@ RFC 9846 §4.5. Both sides use the same functions; whose message it is, is an ar
 
 from __future__ import annotations
 
+import functools
 import hmac
 from collections.abc import Callable, Container
 from dataclasses import dataclass, field
@@ -215,7 +216,11 @@ _CHECK_OUR_OWN: Final = frozenset(
 
 def certificate_message(credential: Credential | None) -> bytes:
     """Return our Certificate, header included; with an empty list for None (RFC 9846 §4.5.1)."""
-    chain = () if credential is None else credential.chain
+    return _encoded_chain(() if credential is None else credential.chain)
+
+
+@functools.lru_cache(maxsize=64)
+def _encoded_chain(chain: tuple[bytes, ...]) -> bytes:
     return handshake_message(Certificate(b"", tuple(CertificateEntry(der, ()) for der in chain)))
 
 

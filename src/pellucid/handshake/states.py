@@ -12,7 +12,7 @@ from typing import Final
 from pellucid.registry import HandshakeType as H
 
 
-class ClientState(enum.Enum):
+class ClientState(enum.StrEnum):
     """Appendix A.1."""
 
     START = "START"
@@ -25,7 +25,7 @@ class ClientState(enum.Enum):
     CONNECTED = "CONNECTED"
 
 
-class ServerState(enum.Enum):
+class ServerState(enum.StrEnum):
     """Appendix A.2."""
 
     START = "START"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Final, NamedTuple
 
+from pellucid.crypto.provider import Buffer
 from pellucid.errors import BadRecordMac, PeerError, RecordOverflow, UnexpectedMessage
 from pellucid.limits import MAX_CIPHERTEXT, MAX_EMPTY_RECORDS, MAX_INNER_PLAINTEXT, MAX_PLAINTEXT, RECORD_HEADER
 from pellucid.record.protect import Keys, split_inner_plaintext
@@ -15,8 +16,12 @@ _TYPES: Final = frozenset(
     {ContentType.CHANGE_CIPHER_SPEC, ContentType.ALERT, ContentType.HANDSHAKE, ContentType.APPLICATION_DATA}
 )
 _SMALL: Final = 4096
-_STEP: Final = 2**18
-"""The most plaintext opened into one buffer: larger blocks of the allocator cost more than they save."""
+_STEP: Final = 2**17 + 2**14
+"""The most plaintext opened into one buffer: larger blocks fall out of the cache and cost the allocator."""
+_BUFFERS: Final[list[bytearray]] = []
+"""Buffers to open bulk data into, shared by all connections so that an idle one holds none. list.pop and append are
+atomic: no two readers ever have the same one. At most _MAX_BUFFERS are kept."""
+_MAX_BUFFERS: Final = 4
 
 
 class Record(NamedTuple):
@@ -124,6 +129,27 @@ class RecordReader:
             return self._small(keys, data, offset)
         return self._bulk(keys, data, offset)
 
+    def whole_small_record(self, data: Buffer) -> bytes | None:
+        """Return the application data of *data* if that is exactly one short, unpadded, good record; else None.
+
+        Nothing is changed then, and `next_record` will say what it is. A round trip of small messages takes this path.
+        """
+        keys, size = self._keys, len(data)
+        if keys is None or not RECORD_HEADER < size <= _SMALL or self._trace is not None:
+            return None
+        if data[0] != ContentType.APPLICATION_DATA or data[3] << 8 | data[4] != size - RECORD_HEADER:
+            return None
+        nonce = (keys.iv ^ keys.sequence).to_bytes(12, "big")
+        try:
+            inner = keys.aead.decrypt(nonce, data[RECORD_HEADER:], data[:RECORD_HEADER])
+        except self._tag_error:
+            return None
+        if not inner.endswith(b"\x17") or len(inner) == 1:
+            return None
+        keys.sequence += 1
+        self._empty = 0
+        return inner[:-1]
+
     def _small(self, keys: Keys, data: bytes | bytearray, offset: int) -> tuple[bytes, int, PeerError | None]:
         """One short unpadded record: what ping-pong traffic is made of. Anything else is left to `next_record`."""
         start = offset + RECORD_HEADER
@@ -146,8 +172,10 @@ class RecordReader:
     def _bulk(self, keys: Keys, data: bytes | bytearray, offset: int) -> tuple[bytes, int, PeerError | None]:
         decrypt_into, iv, sequence, tag = keys.aead.decrypt_into, keys.iv, keys.sequence, keys.tag_length
         end = len(data)
-        plain = bytearray(min(end - offset, _STEP))
-        room = len(plain)
+        try:
+            plain = _BUFFERS.pop()
+        except IndexError:
+            plain = bytearray(_STEP)
         at = 0
         error: PeerError | None = None
         with memoryview(data) as source, memoryview(plain) as target:
@@ -157,7 +185,7 @@ class RecordReader:
                 stop = start + length
                 size = length - tag
                 # A record too long, too short or cut, and one that does not fit here any more: not for this path.
-                if stop > end or not 1 < size <= MAX_INNER_PLAINTEXT or at + size > room:
+                if stop > end or not 1 < size <= MAX_INNER_PLAINTEXT or at + size > _STEP:
                     break
                 try:
                     decrypt_into(
@@ -176,6 +204,8 @@ class RecordReader:
                 sequence += 1
                 offset = stop
             opened = bytes(target[:at])
+        if len(_BUFFERS) < _MAX_BUFFERS:
+            _BUFFERS.append(plain)
         keys.sequence = sequence
         if at:
             self._empty = 0

@@ -7,7 +7,7 @@ from typing import Final
 from pellucid.config import PaddingPolicy
 from pellucid.crypto.provider import Buffer
 from pellucid.errors import InternalError, UsageError
-from pellucid.limits import MAX_PLAINTEXT, MAX_SEQUENCE, RECORD_HEADER
+from pellucid.limits import MAX_PLAINTEXT, MAX_SEQUENCE
 from pellucid.record.protect import HEADER_PREFIX, Keys
 from pellucid.registry import ContentType
 from pellucid.schedule import TrafficSecret
@@ -20,7 +20,17 @@ _SMALL: Final = 4096  # below it two allocations beat any bookkeeping
 class RecordWriter:
     """Fragments, pads, protects. `take` gives what is ready to be sent."""
 
-    __slots__ = ("_change_cipher_spec", "_handshake", "_keys", "_out", "_padding", "_trace", "_version")
+    __slots__ = (
+        "_change_cipher_spec",
+        "_handshake",
+        "_keys",
+        "_out",
+        "_padding",
+        "_plain",
+        "_trace",
+        "_version",
+        "limit",
+    )
 
     def __init__(self, padding: PaddingPolicy | None, trace: Observer | None, first_version: bytes) -> None:
         self._out: list[bytes] = []
@@ -28,17 +38,19 @@ class RecordWriter:
         self._keys: Keys | None = None
         self._padding = padding
         self._trace = trace
+        self._plain = padding is None and trace is None
         self._version = first_version
         self._change_cipher_spec = False
+        self.limit = MAX_SEQUENCE
+        """records of application data that one key may protect; the connection sets its suite's"""
 
     @property
     def epoch(self) -> Epoch:
         return Epoch.INITIAL if self._keys is None else self._keys.secret.epoch
 
-    @property
-    def sequence(self) -> int:
-        """Records protected with the present key."""
-        return 0 if self._keys is None else self._keys.sequence
+    def records_left(self) -> int:
+        """Return how many records of application data the present key may still protect (RFC 9846 §5.5)."""
+        return 0 if self._keys is None else max(0, self.limit - self._keys.sequence)
 
     def install(self, secret: TrafficSecret) -> None:
         """Protect what follows with *secret*; what was written before goes out under the old key."""
@@ -68,15 +80,30 @@ class RecordWriter:
         self._record(ContentType.ALERT, bytes((level, description)))
 
     def application_data(self, data: Buffer) -> None:
-        """Protect application data, fragmenting it (RFC 9846 §5.1). The caller has seen to the key's limit."""
-        if len(data) <= _SMALL and self._padding is None and self._trace is None:
-            self._small(data)
-        elif self._padding is None and self._trace is None:
-            self._bulk(data)
-        else:
-            with memoryview(data) as view:
-                for start in range(0, len(data), MAX_PLAINTEXT):
-                    self._record(ContentType.APPLICATION_DATA, bytes(view[start : start + MAX_PLAINTEXT]))
+        """Protect application data, fragmenting it (RFC 9846 §5.1): as many records as `records_left` at most."""
+        keys = self._keys
+        if keys is None:
+            raise InternalError("application data is never written unprotected")
+        if self._plain:
+            self._bulk(keys, data)
+            return
+        with memoryview(data) as view:
+            for start in range(0, len(data), MAX_PLAINTEXT):
+                self._record(ContentType.APPLICATION_DATA, bytes(view[start : start + MAX_PLAINTEXT]))
+
+    def small_application_data(self, data: Buffer) -> bool:
+        """Protect *data* as one short unpadded record, without a detour; return False if that cannot be done.
+
+        A round trip of small messages takes this path; two allocations beat any bookkeeping here.
+        """
+        keys, size = self._keys, len(data)
+        if keys is None or not self._plain or not 0 < size <= _SMALL or keys.sequence >= self.limit:
+            return False
+        header = HEADER_PREFIX + (size + 1 + keys.tag_length).to_bytes(2, "big")
+        nonce = (keys.iv ^ keys.sequence).to_bytes(12, "big")
+        keys.sequence += 1
+        self._out.append(header + keys.aead.encrypt(nonce, bytes(data) + b"\x17", header))
+        return True
 
     def pending(self) -> bool:
         return bool(self._out)
@@ -84,9 +111,9 @@ class RecordWriter:
     def take(self) -> bytes:
         """Return all records written since the last call; b"" if there are none."""
         out = self._out
-        if not out:
-            return b""
-        data = out[0] if len(out) == 1 else b"".join(out)
+        if len(out) == 1:
+            return out.pop()
+        data = b"".join(out)
         out.clear()
         return data
 
@@ -111,60 +138,42 @@ class RecordWriter:
             raise UsageError(f"the padding policy asks for {padding} bytes after {len(content)}")
         inner = content + bytes((content_type,)) + bytes(padding)
         header = HEADER_PREFIX + (len(inner) + keys.tag_length).to_bytes(2, "big")
-        raw = header + keys.aead.encrypt(self._nonce(keys), inner, header)
+        sequence = self._spend(keys, 1)
+        raw = header + keys.aead.encrypt((keys.iv ^ sequence).to_bytes(12, "big"), inner, header)
         self._out.append(raw)
-        self._tell(content_type, raw, len(content), padding, keys.sequence - 1)
+        self._tell(content_type, raw, len(content), padding, sequence)
 
-    def _nonce(self, keys: Keys) -> bytes:
-        """Return the next record's nonce; the number it is made of is spent, whatever becomes of the record."""
+    def _spend(self, keys: Keys, count: int) -> int:
+        """Return the next record's number; it and those after it are spent, whatever becomes of the records (§5.3)."""
         sequence = keys.sequence
-        if sequence >= MAX_SEQUENCE:
-            raise UsageError("the sequence number is used up; the key should have been updated long ago")
-        keys.sequence = sequence + 1
-        return (keys.iv ^ sequence).to_bytes(12, "big")
-
-    def _small(self, data: Buffer) -> None:
-        """One unpadded record of application data, without a detour: what ping-pong traffic is made of."""
-        keys = self._keys
-        if keys is None:
-            raise InternalError("application data is never written unprotected")
-        header = HEADER_PREFIX + (len(data) + 1 + keys.tag_length).to_bytes(2, "big")
-        inner = bytes(data) + b"\x17"
-        self._out.append(header + keys.aead.encrypt(self._nonce(keys), inner, header))
-
-    def _bulk(self, data: Buffer) -> None:
-        """Many full records in one pass over one buffer: about 1 µs of Python a record beside the AEAD."""
-        keys = self._keys
-        if keys is None:
-            raise InternalError("application data is never written unprotected")
-        tag, encrypt_into, iv, sequence = keys.tag_length, keys.aead.encrypt_into, keys.iv, keys.sequence
-        total = len(data)
-        full, last = divmod(total, MAX_PLAINTEXT)
-        count = full + (last > 0)
-        if sequence + count >= MAX_SEQUENCE:
+        if sequence + count > MAX_SEQUENCE:
             raise UsageError("the sequence number is used up; the key should have been updated long ago")
         keys.sequence = sequence + count
-        out = bytearray(total + count * (RECORD_HEADER + 1 + tag))
+        return sequence
+
+    def _bulk(self, keys: Keys, data: Buffer) -> None:
+        """Unpadded records of application data in one pass: about 1 µs of Python a record beside the AEAD.
+
+        One scratch buffer whose last byte is the content type; headers and ciphertexts are joined once, in `take`.
+        """
+        total = len(data)
+        full, last = divmod(total, MAX_PLAINTEXT)
+        sequence = self._spend(keys, full + (last > 0))
+        tag, encrypt, iv, append = keys.tag_length, keys.aead.encrypt, keys.iv, self._out.append
         scratch = bytearray(MAX_PLAINTEXT + 1)
         scratch[MAX_PLAINTEXT] = ContentType.APPLICATION_DATA
         header = HEADER_PREFIX + (MAX_PLAINTEXT + 1 + tag).to_bytes(2, "big")
-        sealed = MAX_PLAINTEXT + 1 + tag
-        at = 0
-        with memoryview(data) as source, memoryview(out) as view, memoryview(scratch) as inner:
+        with memoryview(data) as source, memoryview(scratch) as inner:
             content = inner[:MAX_PLAINTEXT]
             for start in range(0, full * MAX_PLAINTEXT, MAX_PLAINTEXT):
                 content[:] = source[start : start + MAX_PLAINTEXT]
-                view[at : at + 5] = header
-                at += 5
-                encrypt_into((iv ^ sequence).to_bytes(12, "big"), inner, header, view[at : at + sealed])
+                append(header)
+                append(encrypt((iv ^ sequence).to_bytes(12, "big"), inner, header))
                 sequence += 1
-                at += sealed
             if last:
-                rest = bytes(source[total - last :]) + b"\x17"
                 header = HEADER_PREFIX + (last + 1 + tag).to_bytes(2, "big")
-                view[at : at + 5] = header
-                encrypt_into((iv ^ sequence).to_bytes(12, "big"), rest, header, view[at + 5 :])
-        self._out.append(bytes(out))
+                append(header)
+                append(encrypt((iv ^ sequence).to_bytes(12, "big"), bytes(source[total - last :]) + b"\x17", header))
 
     def _tell(self, content_type: int, raw: bytes, content_size: int, padding: int, sequence: int | None) -> None:
         if self._trace is not None:

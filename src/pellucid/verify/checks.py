@@ -14,12 +14,12 @@ from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric import ec, ed448, ed25519, mldsa, rsa
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
+from pellucid.crypto.certificates import PARSE_ERRORS
 from pellucid.limits import MAX_RSA_BITS, MIN_RSA_BITS
 from pellucid.verify.names import ReferenceName, listing, matching_name, presented_names
 from pellucid.verify.paths import EMPTY_NAME, Candidate
 from pellucid.verify.report import Check, CheckGroup, Failure, Outcome
 from pellucid.verify.request import Purpose
-from pellucid.verify.trust import PARSE_ERRORS
 
 _CURVES: Final = ("secp256r1", "secp384r1", "secp521r1")
 _BROKEN_HASHES: Final = ("md5", "sha1")

@@ -5,6 +5,7 @@ Only subjectAltName counts, never the common name (§2). No certificate is judge
 
 from __future__ import annotations
 
+import functools
 import ipaddress
 import re
 from collections.abc import Iterable
@@ -45,7 +46,10 @@ class ReferenceName:
 
 def is_ip(text: str) -> bool:
     """Return whether *text* is an IPv4 or IPv6 address, in brackets or not. A zone id makes it none."""
-    return _address(text) is not None
+    try:
+        return reference_name(text).address is not None
+    except UsageError:
+        return False
 
 
 def normalize_server_name(text: str) -> str:
@@ -60,6 +64,7 @@ def normalize_server_name(text: str) -> str:
     return reference_name(text).text
 
 
+@functools.lru_cache(maxsize=1024)  # asked for several times in one handshake, and again in the next to that host
 def reference_name(text: str) -> ReferenceName:
     """Return the reference identity *text* means (RFC 9525 §6.1.2). Raises UsageError as normalize_server_name does."""
     address = _address(text)

@@ -15,9 +15,10 @@ from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.hazmat.primitives.serialization import Encoding
 
+from pellucid.crypto.certificates import PARSE_ERRORS
 from pellucid.limits import MAX_CERTIFICATES, MAX_RSA_BITS
 from pellucid.verify.names import shown
-from pellucid.verify.trust import PARSE_ERRORS, TrustStore
+from pellucid.verify.trust import TrustStore
 
 EMPTY_NAME: Final = b"\x30\x00"  # a DER name without a single attribute
 _MAX_SIGNATURES: Final = 64  # checked for one explanation; 64 of the slowest kind take about 30 ms

@@ -11,20 +11,11 @@ from typing import Final
 from cryptography import x509
 from cryptography.x509.verification import Store
 
+from pellucid.crypto.certificates import PARSE_ERRORS
 from pellucid.errors import UsageError
 
 _PEM: Final = re.compile(
     rb"-----BEGIN (?P<label>(?:X509 |TRUSTED )?CERTIFICATE)-----(?P<body>.*?)-----END (?P=label)-----", re.DOTALL
-)
-# What pyca/cryptography raises for a certificate, or a part of one, that it cannot parse: not only ValueError.
-# Warning: for applications that make warnings errors.
-PARSE_ERRORS: Final = (
-    ValueError,
-    TypeError,
-    Warning,
-    x509.InvalidVersion,
-    x509.DuplicateExtension,
-    x509.UnsupportedGeneralNameType,
 )
 
 

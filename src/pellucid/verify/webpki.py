@@ -18,6 +18,7 @@ Ed25519 and Ed448 issuers: see `_edwards_verdict`.
 from __future__ import annotations
 
 import datetime
+import functools
 from dataclasses import dataclass, replace
 from typing import Final
 
@@ -34,6 +35,7 @@ from cryptography.x509.verification import (
     VerificationError,
 )
 
+from pellucid.crypto.certificates import PARSE_ERRORS
 from pellucid.errors import UsageError
 from pellucid.limits import MAX_CERTIFICATE_LIST, MAX_CERTIFICATES, MAX_PATH_DEPTH, MAX_RSA_BITS
 from pellucid.verify.checks import PURPOSE_OIDS, extension, key_check, name_check, special_issuer_key, subject_check
@@ -59,7 +61,7 @@ from pellucid.verify.report import (
     VerificationReport,
 )
 from pellucid.verify.request import PeerVerifier, Purpose, VerificationRequest
-from pellucid.verify.trust import PARSE_ERRORS, TrustStore
+from pellucid.verify.trust import TrustStore
 
 _PYCA: Final = "pyca/cryptography accepts the path"
 _PYCA_LEAF: Final = "pyca/cryptography accepts the leaf; its Ed25519 or Ed448 issuers were checked here"
@@ -255,6 +257,11 @@ def _moment(now: float) -> datetime.datetime:
         raise UsageError(f"the time {now} is not one: {error}") from error
 
 
+@functools.lru_cache(maxsize=256)  # the same intermediates come from many servers; parsing judges nothing
+def _load(der: bytes) -> x509.Certificate:
+    return x509.load_der_x509_certificate(der)
+
+
 def _parse(
     request: VerificationRequest, reference: ReferenceName | None, when: datetime.datetime, trust: TrustStore
 ) -> tuple[Case, Check | None]:
@@ -263,7 +270,7 @@ def _parse(
     check = None
     for index, der in enumerate(request.intermediates, 1):
         try:
-            presented.append(Candidate(x509.load_der_x509_certificate(der), index, der))
+            presented.append(Candidate(_load(der), index, der))
         except PARSE_ERRORS as error:
             text = f"certificate {index} cannot be parsed: {shown_verdict(str(error))}"
             check = _bad(CheckGroup.VALIDITY, "parsing", Failure.MALFORMED, text, index)

@@ -1,0 +1,1 @@
+"""Measures of speed, each as a ratio to stdlib `ssl` in the same run."""
