@@ -17,7 +17,7 @@ import anyio.abc
 from pellucid.config import ClientConfig, ServerConfig
 from pellucid.connection import Connection
 from pellucid.errors import TLSError, UsageError
-from pellucid.limits import CONNECT_TIMEOUT_SECONDS, HANDSHAKE_TIMEOUT_SECONDS
+from pellucid.limits import CLOSE_TIMEOUT_SECONDS, CONNECT_TIMEOUT_SECONDS, HANDSHAKE_TIMEOUT_SECONDS
 from pellucid.net.async_driver import AsyncDriver, AsyncPauseAnswer, ByteStreamTransport, SocketTransport, TaskLock
 from pellucid.net.async_tcp import connect_tcp
 from pellucid.net.eyeballs import Resolve
@@ -153,19 +153,19 @@ class Stream(StreamFacts, anyio.abc.ByteStream):
         await self._run(self._script.key_update(request_peer=request_peer))
 
     async def aclose(self) -> None:
-        """Send close_notify, wait up to a second for the peer's end, close the transport.
+        """Send close_notify, wait a little for the peer's end (about 0.1 s, 5 s at most), close the transport.
 
         A cancellation cuts the waiting short, not the closing.
         """
         try:
-            await self._run(self._script.close())
+            await self._run(self._script.close(), CLOSE_TIMEOUT_SECONDS)
         finally:
             await self._transport.close()
 
     async def abort(self) -> None:
         """Close the transport without close_notify: the peer sees a truncated stream."""
         try:
-            await self._run(self._script.abort())
+            await self._run(self._script.abort(), CLOSE_TIMEOUT_SECONDS)
         finally:
             await self._transport.close()
 
@@ -198,9 +198,9 @@ class Stream(StreamFacts, anyio.abc.ByteStream):
         }
         return attributes
 
-    async def _run(self, steps: Steps[T]) -> T:
+    async def _run(self, steps: Steps[T], timeout: float | None = None) -> T:
         try:
-            return await self._driver.run(steps, self._script.sending)
+            return await self._driver.run(steps, self._script.sending, timeout)
         except UsageError as error:
             if self._script.closed:
                 raise anyio.ClosedResourceError from error

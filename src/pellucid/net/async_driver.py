@@ -16,6 +16,7 @@ import anyio.abc
 import anyio.lowlevel
 
 from pellucid.errors import UsageError
+from pellucid.net.kernel import unacknowledged
 from pellucid.net.operations import (
     RECEIVE_SIZE,
     Acquire,
@@ -30,6 +31,7 @@ from pellucid.net.operations import (
     Send,
     SendNow,
     Steps,
+    Unacknowledged,
     Until,
     until,
 )
@@ -75,6 +77,7 @@ class Transport(Protocol):
 
     async def send(self, data: memoryview) -> int: ...
     async def end_output(self) -> None: ...
+    def unacknowledged(self) -> int | None: ...
     async def close(self) -> None: ...
 
 
@@ -112,6 +115,9 @@ class SocketTransport:
 
     async def end_output(self) -> None:
         self._socket.shutdown(socket.SHUT_WR)
+
+    def unacknowledged(self) -> int | None:
+        return unacknowledged(self._socket)
 
     async def close(self) -> None:
         if self._socket.fileno() >= 0:
@@ -172,6 +178,9 @@ class ByteStreamTransport:
     async def end_output(self) -> None:
         with contextlib.suppress(anyio.BrokenResourceError, NotImplementedError):
             await self._stream.send_eof()
+
+    def unacknowledged(self) -> None:
+        return None
 
     async def close(self) -> None:
         await anyio.aclose_forcefully(self._stream)
@@ -254,6 +263,8 @@ class AsyncDriver:
                 return await self._answer(operation.pause)
             case EndOutput():
                 await self._transport.end_output()
+            case Unacknowledged():
+                return self._transport.unacknowledged()
         return None
 
     async def _take_turns(self, cleanup: bool) -> None:

@@ -58,8 +58,8 @@ class _Race:
     async def run(self) -> Attempt | None:
         try:
             async with anyio.create_task_group() as group:
-                for family in self._dialer.lookups:
-                    group.start_soon(self._look_up, family)
+                if self._dialer.name:
+                    group.start_soon(self._look_up)
                 while self._winner is None and not self._dialer.hopeless:
                     now = anyio.current_time()
                     start = self._dialer.race.next_start()
@@ -79,17 +79,14 @@ class _Race:
             raise
         return self._winner
 
-    async def _look_up(self, family: int) -> None:
+    async def _look_up(self) -> None:
         try:
-            answer = await anyio.getaddrinfo(
-                self._dialer.name, self._dialer.port, family=family, type=socket.SOCK_STREAM
-            )
-            self._dialer.answered(family, addresses_of(answer), anyio.current_time())
+            answer = await anyio.getaddrinfo(self._dialer.name, self._dialer.port, type=socket.SOCK_STREAM)
+            self._dialer.answered(addresses_of(answer))
         except OSError as error:
-            self._dialer.answered(family, error, anyio.current_time())
+            self._dialer.answered(error)
         except UnicodeError as error:
-            unusable = NameNotResolved(socket.EAI_NONAME, str(error))
-            self._dialer.answered(family, unusable, anyio.current_time())
+            self._dialer.answered(NameNotResolved(socket.EAI_NONAME, str(error)))
         self._changed.set()
 
     async def _wait(self, attempt: Attempt) -> None:

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from typing import Final, TypeVar
 
 from pellucid.errors import UsageError
+from pellucid.net.kernel import unacknowledged
 from pellucid.net.operations import (
     RECEIVE_SIZE,
     Acquire,
@@ -23,6 +24,7 @@ from pellucid.net.operations import (
     Send,
     SendNow,
     Steps,
+    Unacknowledged,
     Until,
     until,
 )
@@ -99,6 +101,8 @@ class Driver:
                 return self._answer(operation.pause)
             case EndOutput():
                 self._socket.shutdown(socket.SHUT_WR)
+            case Unacknowledged():
+                return unacknowledged(self._socket)
         return None
 
     def _receive(self, or_writable: bool, deadline: Until | None) -> bytes | None:

@@ -16,7 +16,7 @@ from typing import Final
 
 import idna
 
-from pellucid.limits import CONNECTION_ATTEMPT_DELAY_SECONDS, RESOLUTION_DELAY_SECONDS
+from pellucid.limits import CONNECTION_ATTEMPT_DELAY_SECONDS
 
 __all__ = [
     "Address",
@@ -36,7 +36,7 @@ __all__ = [
 Resolve = Mapping[str, str | Sequence[str]]
 """Host name → address or addresses to use instead of asking the resolver."""
 
-MAX_ADDRESSES: Final = 16  # for each family; a longer answer is not searched further
+MAX_ADDRESSES: Final = 32  # a longer answer is not searched further
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,11 +98,11 @@ class NameNotResolved(ConnectFailed, socket.gaierror):
 
 
 def connect_error(
-    host: str, port: int, attempts: Sequence[FailedAttempt], lookups: Sequence[OSError], *, timeout: float | None
+    host: str, port: int, attempts: Sequence[FailedAttempt], lookup: OSError | None, *, timeout: float | None
 ) -> ConnectFailed:
     """Return the one error for a connect that came to nothing.
 
-    lookups: what the resolver answered where it failed.   timeout: the seconds that ran out, None if they did not.
+    lookup:  what the resolver answered if it failed.   timeout: the seconds that ran out, None if they did not.
     """
     tried = "; ".join(f"{attempt.address}: {attempt.reason}" for attempt in attempts)
     where = f"cannot connect to {host} port {port}"
@@ -110,10 +110,9 @@ def connect_error(
         during = tried or "its name was still being resolved"
         return ConnectTimedOut(errno.ETIMEDOUT, f"{where}: nobody answered within {timeout:g} s ({during})", attempts)
     if not attempts:
-        reason = lookups[0].strerror if lookups else "it has no address"
-        code = lookups[0].errno if lookups else None
-        number = socket.EAI_NONAME if code is None else code
-        return NameNotResolved(number, f"cannot resolve {host}: {reason}")
+        reason = "it has no address" if lookup is None else lookup.strerror
+        code = None if lookup is None else lookup.errno
+        return NameNotResolved(socket.EAI_NONAME if code is None else code, f"cannot resolve {host}: {reason}")
     codes = {attempt.error.errno for attempt in attempts}
     code = attempts[-1].error.errno or errno.EHOSTUNREACH
     kind = ConnectFailed
@@ -164,7 +163,7 @@ def known_addresses(host: str, port: int, resolve: Resolve | None) -> tuple[Addr
 
 
 def addresses_of(answer: Iterable[tuple[object, ...]]) -> list[Address]:
-    """Return the addresses in an answer of getaddrinfo, in its order (RFC 6724), each once, at most 16."""
+    """Return the addresses in an answer of getaddrinfo, in its order (RFC 6724), each once, at most 32."""
     found: dict[Address, None] = {}
     for family, _kind, _protocol, _name, sockaddr in answer:
         if isinstance(family, int) and isinstance(sockaddr, tuple) and len(found) < MAX_ADDRESSES:
@@ -181,46 +180,30 @@ def _is_literal(host: str) -> bool:
 
 
 class Race:
-    """The order and the pace of the attempts (RFC 8305 §3-§5). Times are seconds of any one clock.
+    """The order and the pace of the attempts (RFC 8305 §4, §5). Times are seconds of any one clock.
 
-    lookups: the families the resolver was asked for and has not answered yet.
+    One question to the resolver asks for both families, so there is no waiting for the slower answer (§3); in return
+    the hosts file is obeyed and the order is RFC 6724's.
+    resolving: whether an answer of the resolver is still to come.
     """
 
-    def __init__(self, lookups: Iterable[int] = ()) -> None:
-        self._lookups = set(lookups)
+    def __init__(self, *, resolving: bool = False) -> None:
+        self._resolving = resolving
         self._waiting: dict[int, deque[Address]] = {}
-        self._order: list[int] = []
-        """families, the preferred one first"""
+        """by family, the one of the first address first"""
         self._last_family: int | None = None
         self._not_before = 0.0
-        self._started = False
 
-    def add(self, addresses: Iterable[Address]) -> None:
-        """Take addresses whose order is known: the family of the first one leads."""
+    def answered(self, addresses: Iterable[Address]) -> None:
+        """Take the addresses, the preferred one first; none says that there are none."""
+        self._resolving = False
         for address in addresses:
-            if address.family not in self._order:
-                self._order.append(address.family)
             self._waiting.setdefault(address.family, deque()).append(address)
-
-    def answered(self, family: int, addresses: Iterable[Address], now: float) -> None:
-        """Take the resolver's answer for one family; an empty one says that it failed or has none.
-
-        IPv6 starts at once; IPv4 waits 50 ms for IPv6's answer to come in (§3).
-        """
-        self._lookups.discard(family)
-        self.add(addresses)
-        if family == socket.AF_INET6 and family in self._order:
-            self._order.remove(family)
-            self._order.insert(0, family)
-        if self._started:
-            return
-        waiting_for_ipv6 = family != socket.AF_INET6 and socket.AF_INET6 in self._lookups
-        self._not_before = now + RESOLUTION_DELAY_SECONDS if waiting_for_ipv6 else now
 
     @property
     def exhausted(self) -> bool:
         """Whether nothing is left to start and nothing more can be found."""
-        return not self._lookups and not any(self._waiting.values())
+        return not self._resolving and not any(self._waiting.values())
 
     def next_start(self) -> float | None:
         """Return when the next attempt may start; None while there is no address to try."""
@@ -228,12 +211,9 @@ class Race:
 
     def start(self, now: float) -> Address:
         """Return the address to try now. Families take turns (§4); the next attempt may start 250 ms later (§5)."""
-        ready = [family for family in self._order if self._waiting[family]]
+        ready = [family for family, addresses in self._waiting.items() if addresses]
         family = next((other for other in ready if other != self._last_family), ready[0])
-        if self._last_family is None:
-            family = ready[0]
         self._last_family = family
-        self._started = True
         self._not_before = now + CONNECTION_ATTEMPT_DELAY_SECONDS
         return self._waiting[family].popleft()
 

@@ -10,11 +10,15 @@ from typing import Final
 from pellucid.net.segments import parse_segment
 from pellucid.trace import Direction, TcpInfo, TcpPacket
 
-__all__ = ["parse_tcp_info", "save_syn", "saved_syn", "tcp_info"]
+if sys.platform != "win32":
+    import fcntl
+
+__all__ = ["parse_tcp_info", "save_syn", "saved_syn", "tcp_info", "unacknowledged"]
 
 _TCP_INFO: Final = 11
 _TCP_SAVE_SYN: Final = 27
 _TCP_SAVED_SYN: Final = 28
+_SIOCOUTQ: Final = 0x5411
 _LINUX: Final = sys.platform.startswith("linux")
 _NOT_LINUX: Final = f"only Linux tells; this is {sys.platform}"
 
@@ -76,6 +80,16 @@ def parse_tcp_info(raw: bytes) -> TcpInfo | str:
         ecn=bool(options & _ECN),
         syn_data=bool(options & _SYN_DATA),
     )
+
+
+def unacknowledged(sock: socket.socket) -> int | None:
+    """Return how many bytes the peer's TCP has not acknowledged, our end of stream included; None if nobody tells."""
+    if sys.platform == "win32" or not _LINUX:
+        return None
+    try:
+        return int(struct.unpack("=i", fcntl.ioctl(sock, _SIOCOUTQ, bytes(4)))[0])
+    except OSError:
+        return None
 
 
 def save_syn(listener: socket.socket) -> str | None:

@@ -23,6 +23,7 @@ __all__ = [
     "Send",
     "SendNow",
     "Steps",
+    "Unacknowledged",
     "Until",
     "until",
 ]
@@ -100,6 +101,11 @@ class EndOutput:
 
 
 @dataclass(frozen=True, slots=True)
+class Unacknowledged:
+    """Return how many bytes the peer's transport has not acknowledged, our end of stream included; None: unknown."""
+
+
+@dataclass(frozen=True, slots=True)
 class Answer:
     """Ask whoever answers pauses: a key service, an async certificate resolver. Returns what `resume` takes."""
 
@@ -124,5 +130,5 @@ def until(operation: Deadline, call: Until | None, now: float) -> Until:
     return own if call is None or operation.cleanup or own.moment < call.moment else call
 
 
-Operation = Acquire | Receive | Send | SendNow | Deadline | EndDeadline | EndOutput | Answer
+Operation = Acquire | Receive | Send | SendNow | Deadline | EndDeadline | EndOutput | Unacknowledged | Answer
 Steps = Generator[Operation, Any, T]

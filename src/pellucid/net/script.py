@@ -29,7 +29,7 @@ from pellucid.events import (
     SignatureNeeded,
     VerificationNeeded,
 )
-from pellucid.limits import CLOSE_TIMEOUT_SECONDS, HANDSHAKE_TIMEOUT_SECONDS
+from pellucid.limits import HANDSHAKE_TIMEOUT_SECONDS
 from pellucid.net.operations import (
     Acquire,
     Answer,
@@ -43,6 +43,7 @@ from pellucid.net.operations import (
     Send,
     SendNow,
     Steps,
+    Unacknowledged,
 )
 from pellucid.registry import AlertDescription
 
@@ -52,7 +53,8 @@ T = TypeVar("T")
 
 WRITE_STEP: Final = 2**18  # sealed and sent at a time: larger buffers cost more to allocate than to encrypt
 LAST_WORDS_SECONDS: Final = 1.0  # for the alert after an error, and for the peer's alert after a failed write
-DRAIN_SECONDS: Final = 1.0  # for the peer's end of stream, once ours is sent
+QUIET_SECONDS: Final = 0.1  # without a byte from the peer, after which an acknowledged end is taken to have arrived
+MAX_QUIET: Final = 10
 MAX_DRAINED: Final = 2**20
 MAX_KEPT: Final = 2**18  # plaintext kept for readers while a writer looks for the peer's alert
 
@@ -183,14 +185,14 @@ class Script:
     def close(self) -> Steps[None]:
         """Send close_notify and the end of the stream, and wait a little for the peer's. Never fails.
 
-        The caller closes the transport then. Whatever the peer still sends is thrown away: closing a socket that has
-        unread bytes resets the connection, which can take what we sent last from the peer.
+        The caller sets a timeout for it all, and closes the transport then. Whatever the peer still sends is thrown
+        away: closing a socket that has unread bytes resets the connection, which can take what we sent last from
+        the peer.
         """
         if self.closed:
             return
         self.closed = True
         try:
-            yield Deadline(CLOSE_TIMEOUT_SECONDS, "closing")
             yield from self._acquire(self.sending)
             try:
                 if self._write_error is None and not self._output_lost:
@@ -300,13 +302,13 @@ class Script:
             if reason is not None:
                 reason.__cause__ = error
                 return reason
-        elif not isinstance(error, TLSError):
+        else:
             self._give_up(error)
         yield from self._last_words()
         return error
 
     def _give_up(self, error: BaseException) -> None:
-        """The handshake ends for a reason of our own: let the connection say so (RFC 9846 §6)."""
+        """If the handshake ends for a reason of our own, let the connection say so (RFC 9846 §6)."""
         with self._core:
             if isinstance(error, DeadlineExceeded) or not isinstance(error, Exception):
                 self.connection.close()  # user_canceled, close_notify
@@ -459,9 +461,18 @@ class Script:
         if not self.receiving.try_acquire():
             return  # somebody is reading
         try:
-            yield Deadline(DRAIN_SECONDS, "the peer's end of stream")
-            drained = 0
-            while drained < MAX_DRAINED and (data := (yield _RECEIVE)):
+            drained = quiet = 0
+            while drained < MAX_DRAINED and quiet < MAX_QUIET:
+                try:
+                    yield Deadline(QUIET_SECONDS, "the peer's end of stream")
+                    data = yield _RECEIVE
+                except DeadlineExceeded:
+                    quiet += 1
+                    if (yield Unacknowledged()) == 0:
+                        return
+                    continue
+                if not data:
+                    return
                 drained += len(data)
         finally:
             self.receiving.release()

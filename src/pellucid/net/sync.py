@@ -11,7 +11,7 @@ from typing import TypeVar
 from pellucid.config import ClientConfig, ServerConfig
 from pellucid.connection import Connection
 from pellucid.errors import UsageError
-from pellucid.limits import CONNECT_TIMEOUT_SECONDS, HANDSHAKE_TIMEOUT_SECONDS
+from pellucid.limits import CLOSE_TIMEOUT_SECONDS, CONNECT_TIMEOUT_SECONDS, HANDSHAKE_TIMEOUT_SECONDS
 from pellucid.net.driver import Driver, PauseAnswer, ThreadLock
 from pellucid.net.eyeballs import Resolve
 from pellucid.net.facts import StreamFacts
@@ -174,16 +174,16 @@ class Stream(StreamFacts):
         self._run(self._script.end_writing())
 
     def close(self) -> None:
-        """Send close_notify, wait up to a second for the peer's end, close the socket. Never fails."""
+        """Send close_notify, wait a little for the peer's end (about 0.1 s, 5 s at most), close the socket."""
         try:
-            self._driver.run(self._script.close(), None)
+            self._driver.run(self._script.close(), CLOSE_TIMEOUT_SECONDS)
         finally:
             self._close_socket()
 
     def abort(self) -> None:
         """Close the socket without close_notify: the peer sees a truncated stream."""
         try:
-            self._driver.run(self._script.abort(), None)
+            self._driver.run(self._script.abort(), CLOSE_TIMEOUT_SECONDS)
         finally:
             self._close_socket()
 

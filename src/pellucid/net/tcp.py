@@ -37,7 +37,6 @@ from pellucid.trace import Observer, Role, TcpConnected, TcpConnectFailed, TcpCo
 
 __all__ = ["Attempt", "Dialer", "bind_listener", "connect_tcp", "trace_accepted", "trace_connection"]
 
-_FAMILIES: Final = (socket.AF_INET6, socket.AF_INET) if socket.has_ipv6 else (socket.AF_INET,)
 _IN_PROGRESS: Final = {errno.EINPROGRESS, errno.EWOULDBLOCK, errno.EALREADY, getattr(errno, "WSAEWOULDBLOCK", 0)}
 
 
@@ -71,23 +70,23 @@ class Dialer:
         self.port = port
         known = known_addresses(host, port, resolve)
         self.name = b"" if known is not None else lookup_name(host)
-        self.lookups = () if known is not None else _FAMILIES
-        """the families to ask the resolver for"""
-        self.race = Race(self.lookups)
-        self.race.add(known or ())
+        """what to ask the resolver for; b"" if it need not be asked"""
+        self.race = Race(resolving=known is None)
+        if known is not None:
+            self.race.answered(known)
         self.running: set[Attempt] = set()
         self.failures: list[FailedAttempt] = []
-        self.lookup_errors: list[OSError] = []
+        self.lookup_error: OSError | None = None
         self._local_address = local_address
         self._trace = trace
         self._count = 0
 
-    def answered(self, family: int, answer: list[Address] | OSError, now: float) -> None:
-        """Take what the resolver said of one family."""
+    def answered(self, answer: list[Address] | OSError) -> None:
+        """Take what the resolver said."""
         if isinstance(answer, OSError):
-            self.lookup_errors.append(answer)
+            self.lookup_error = answer
             answer = []
-        self.race.answered(family, answer, now)
+        self.race.answered(answer)
 
     def begin(self, now: float) -> Attempt | None:
         """Start the next attempt; None if it failed on the spot, and then the next may follow at once."""
@@ -139,7 +138,7 @@ class Dialer:
         ]
         for failure in unfinished:
             self._record(failure, now)
-        return connect_error(self.host, self.port, self.failures, self.lookup_errors, timeout=timeout)
+        return connect_error(self.host, self.port, self.failures, self.lookup_error, timeout=timeout)
 
     def close(self) -> None:
         """Close the attempts that did not win."""
@@ -198,8 +197,8 @@ def connect_tcp(
     dialer = Dialer(host, port, resolve=resolve, local_address=local_address, trace=trace)
     with _Resolver() as resolver, selectors.DefaultSelector() as selector, contextlib.closing(dialer):
         selector.register(resolver, selectors.EVENT_READ)
-        for family in dialer.lookups:
-            resolver.ask(dialer.name, port, family)
+        if dialer.name:
+            resolver.ask(dialer.name, port)
         winner = _race(dialer, resolver, selector, None if timeout is None else started + timeout)
         if winner is None:
             raise dialer.error(time.monotonic(), timeout if not dialer.hopeless else None)
@@ -236,8 +235,8 @@ def _race(
         for key, _events in selector.select(max(0.0, min(ends) - now) if ends else None):
             now = time.monotonic()
             if key.data is None:
-                for family, answer in resolver.answers():
-                    dialer.answered(family, answer, now)
+                for answer in resolver.answers():
+                    dialer.answered(answer)
                 continue
             selector.unregister(key.fileobj)
             if dialer.settle(key.data, now):
@@ -246,10 +245,10 @@ def _race(
 
 
 class _Resolver:
-    """getaddrinfo in daemon threads, one for each family: it cannot be interrupted, but need not be waited for."""
+    """getaddrinfo in a daemon thread: it cannot be interrupted, but need not be waited for."""
 
     def __init__(self) -> None:
-        self._answers: queue.SimpleQueue[tuple[int, list[Address] | OSError]] = queue.SimpleQueue()
+        self._answers: queue.SimpleQueue[list[Address] | OSError] = queue.SimpleQueue()
         self._here, self._there = socket.socketpair()
         self._here.setblocking(False)
 
@@ -263,25 +262,25 @@ class _Resolver:
     def fileno(self) -> int:
         return self._here.fileno()
 
-    def ask(self, name: bytes, port: int, family: int) -> None:
-        threading.Thread(target=self._look_up, args=(name, port, family), name="pellucid-resolve", daemon=True).start()
+    def ask(self, name: bytes, port: int) -> None:
+        threading.Thread(target=self._look_up, args=(name, port), name="pellucid-resolve", daemon=True).start()
 
-    def answers(self) -> Iterator[tuple[int, list[Address] | OSError]]:
+    def answers(self) -> Iterator[list[Address] | OSError]:
         with contextlib.suppress(BlockingIOError):
             self._here.recv(16)
         while not self._answers.empty():
             yield self._answers.get()
 
-    def _look_up(self, name: bytes, port: int, family: int) -> None:
-        self._answers.put((family, look_up(name, port, family)))
+    def _look_up(self, name: bytes, port: int) -> None:
+        self._answers.put(look_up(name, port))
         with contextlib.suppress(OSError):  # nobody waits any more
             self._there.send(b"\0")
 
 
-def look_up(name: bytes, port: int, family: int) -> list[Address] | OSError:
-    """Return one family's addresses, or the resolver's error. Blocks, for as long as the system's resolver likes."""
+def look_up(name: bytes, port: int) -> list[Address] | OSError:
+    """Return the addresses of both families, or the error. Blocks as long as the resolver likes."""
     try:
-        return addresses_of(socket.getaddrinfo(name, port, family, socket.SOCK_STREAM))
+        return addresses_of(socket.getaddrinfo(name, port, type=socket.SOCK_STREAM))
     except OSError as error:
         return error
     except UnicodeError as error:
