@@ -104,6 +104,8 @@ class Handshake(Generic[Config]):
     def expects(self, message: int) -> bool:
         """Return whether a message of this type on the wire may come now."""
         arrows, state = self._arrows, self.state
+        if message == HandshakeType.HELLO_RETRY_REQUEST:
+            return False  # a reserved number; on the wire it is a ServerHello (§4.2.3)
         if (state, message) in arrows:
             return True
         return message == HandshakeType.SERVER_HELLO and (state, HandshakeType.HELLO_RETRY_REQUEST) in arrows
@@ -113,7 +115,7 @@ class Handshake(Generic[Config]):
         if self.need is not None:
             raise InternalError("a message was handed over while the handshake is paused")
         kind = message_type(raw)
-        if (self.state, kind) not in self._arrows:
+        if (self.state, kind) not in self._arrows or raw[0] == HandshakeType.HELLO_RETRY_REQUEST:
             raise UnexpectedMessage(f"{handshake_type_name(kind)} came in state {self.state.value}", rfc="9846 §A")
         body = BODIES[kind].decode(raw[HEADER_LENGTH:])
         context = self.context
