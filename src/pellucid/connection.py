@@ -303,6 +303,7 @@ class Connection:
 
     def export_keying_material(self, label: bytes, context: bytes, length: int) -> bytes:
         """Return TLS-Exporter(label, context, length) (RFC 9846 §7.5). UsageError before completion."""
+        self._check_usable()
         if self._exporter_secret is None or self.negotiated is None:
             raise UsageError("there is no exporter before the handshake is complete")
         suite = self._context.config.suite_table[self.negotiated.cipher_suite]
@@ -493,11 +494,9 @@ class Connection:
         if handshake_need := self._handshake.need:
             self._events.append(_PAUSES[type(handshake_need)](handshake_need))
             return
-        if self._message and any(
-            type(action) is InstallKeys and action.direction is Direction.RECEIVED for action in actions
-        ):
+        if self._message and any(map(_ends_peer_flight, actions)):
             # Nothing under the old key may be left, whole or in part (§5.1; the bug class of 2025-26).
-            raise UnexpectedMessage("handshake data runs across a key change", rfc="9846 §5.1")
+            raise UnexpectedMessage("handshake data runs across a key change, or past a hello", rfc="9846 §5.1")
         for action in actions:
             if isinstance(action, SendMessage):
                 self._writer.handshake(action.raw)
@@ -571,6 +570,13 @@ class Connection:
             raise InternalError("KeyUpdate outside the connected phase")
         step = send_key_update(self._context, phase, request_peer=request_peer)
         self._do(self._handshake.begin(step, "KeyUpdate sent"))
+
+
+def _ends_peer_flight(action: Action) -> bool:
+    """Whether the peer can have sent nothing more yet: its next key is due, or our answer to its hello."""
+    if isinstance(action, InstallKeys):
+        return action.direction is Direction.RECEIVED
+    return isinstance(action, SendMessage) and action.epoch is Epoch.INITIAL
 
 
 def _observer(config: ClientConfig | ServerConfig, trace: Observer | None) -> Observer | None:
