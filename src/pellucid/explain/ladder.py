@@ -39,7 +39,7 @@ from pellucid.trace import (
 )
 from pellucid.verify.report import VerificationReport
 
-__all__ = ["FIELDS", "MESSAGES", "NOTES", "WORK", "LadderPrinter", "ladder"]
+__all__ = ["FIELDS", "MESSAGES", "NOTES", "WORK", "LadderPrinter", "arrow", "between", "heads", "ladder"]
 
 MESSAGES: Final = 0
 """detail: arrows alone"""
@@ -106,6 +106,26 @@ def _role_of(events: Iterable[TraceEvent]) -> Role:
     return Role.CLIENT
 
 
+def heads(width: int, client: str = "client", server: str = "server") -> Line:
+    """Return the line that stands over the two bars."""
+    blanks = " " * max(1, width - 4 - cells(client) - cells(server))
+    return line("  ", Span(client, "client"), blanks, Span(server, "server"))
+
+
+def arrow(width: int, name: Span, about: Line, *, to_server: bool) -> Line:
+    """Return `├─ name ──────── about ─▶│`, or the same to the left."""
+    head, tail = ("├─ ", " ─▶│") if to_server else ("│◀─ ", " ─┤")
+    fixed = 2 + len(head) + cells(name.text) + 2 + sum(cells(span.text) for span in about) + len(tail) + 2
+    dashes = "─" * max(1, width - fixed)
+    return line("  ", Span(head, "muted"), name, Span(f" {dashes} ", "muted"), *about, Span(tail, "muted"))
+
+
+def between(width: int, content: Line) -> Line:
+    """Return *content* between the two bars."""
+    blanks = " " * max(0, width - 6 - sum(cells(span.text) for span in content))
+    return line("  ", Span("│", "muted"), *content, blanks, Span("│", "muted"))
+
+
 class LadderPrinter:
     """An observer that draws each step as it happens.
 
@@ -128,13 +148,17 @@ class LadderPrinter:
         self._detail = detail
         self._meanings = meanings
         self._begun = False
+        self._epochs: set[Epoch] = set()
 
     def __call__(self, event: TraceEvent) -> None:
+        if isinstance(event, KeysInstalled) and FIELDS <= self._detail < NOTES:
+            self._keys(event)
+            return
         if _DETAIL.get(type(event), WORK) > self._detail:
             return
         if not self._begun:
             self._begun = True
-            self._header()
+            self._write(heads(self._width))
         match event:
             case MessageTraced():
                 self._message(event)
@@ -155,11 +179,6 @@ class LadderPrinter:
 
     # ---- the drawing -----------------------------------------------------------------------------------------------
 
-    def _header(self) -> None:
-        left, right = ("client", "server")
-        blanks = " " * (self._width - 4 - len(left) - len(right))
-        self._write(line("  ", Span(left, "client"), blanks, Span(right, "server")))
-
     def _message(self, event: MessageTraced) -> None:
         name = handshake_type_name(event.message_type)
         self._arrow(name, event.direction, event.epoch, len(event.raw), "strong")
@@ -174,30 +193,26 @@ class LadderPrinter:
                 self._inside(one)
 
     def _arrow(self, name: str, direction: Direction, epoch: Epoch, size: int | None, style: str) -> None:
-        """Draw `├─ name ───── size, keys ─▶│`, or the same to the left."""
         to_server = (direction is Direction.SENT) is (self._role is Role.CLIENT)
         locked = epoch is not Epoch.INITIAL
         keys = Span(f"{_LOCK} {protection(epoch)}" if locked else protection(epoch), "lock" if locked else "open")
         amount = "" if size is None else f"{size} bytes · "
-        head, tail = ("├─ ", " ─▶│") if to_server else ("│◀─ ", " ─┤")
-        fixed = 2 + len(head) + cells(name) + 1 + 1 + cells(amount) + cells(keys.text) + len(tail) + 2
-        dashes = "─" * max(1, self._width - fixed)
-        self._write(
-            line("  ", Span(head, "muted"), Span(name, style), Span(f" {dashes} ", "muted"), amount, keys,
-                 Span(tail, "muted"))
-        )  # fmt: skip
+        self._write(arrow(self._width, Span(name, style), line(amount, keys), to_server=to_server))
 
     def _inside(self, content: Line) -> None:
-        """Draw a line between the two bars."""
-        size = sum(cells(span.text) for span in content)
-        blanks = " " * max(0, self._width - 6 - size)
-        self._write(line("  ", Span("│", "muted"), *content, blanks, Span("│", "muted")))
+        self._write(between(self._width, content))
 
     def _note(self, text: str, mark: str, style: str) -> None:
         """Draw what happened at our end: nothing of it travelled."""
         first = line(" ", Span(mark, style), " ") if mark else line("  ")
         for one in wrap(line(text if mark else Span(text, style)), self._width - 7, first=first):
             self._inside(one)
+
+    def _keys(self, event: KeysInstalled) -> None:
+        """Say once for each epoch that the keys change; in more detail every key is told of anyway."""
+        if event.epoch not in self._epochs:
+            self._epochs.add(event.epoch)
+            self._note(f"{_LOCK} from here on: {protection(event.epoch)}", "", "lock")
 
     def _verification(self, event: VerificationTraced) -> None:
         report = event.report
