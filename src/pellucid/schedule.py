@@ -30,14 +30,14 @@ class Prf:
         if len(key) > block:
             key = new_hash(key).digest()
         padded = key.ljust(block, b"\0")
-        self._inner = new_hash(padded.translate(_INNER_PAD))
-        self._outer = new_hash(padded.translate(_OUTER_PAD))
+        self._inner = new_hash(padded.translate(_INNER_PAD)).copy
+        self._outer = new_hash(padded.translate(_OUTER_PAD)).copy
 
     def hmac(self, data: bytes) -> bytes:
         """Return HMAC(key, data): Hash.length bytes."""
-        inner = self._inner.copy()
+        inner = self._inner()
         inner.update(data)
-        outer = self._outer.copy()
+        outer = self._outer()
         outer.update(inner.digest())
         return outer.digest()
 

@@ -348,18 +348,17 @@ def wire_struct(cls: type[S]) -> type[S]:
     """Make *cls* a frozen dataclass with a codec compiled from its fields, in their order (RFC 9846 §3.6)."""
     made = dataclasses.dataclass(frozen=True, slots=True)(cls)
     fields: tuple[tuple[str, Codec[Any]], ...] = tuple((f.name, f.metadata["codec"]) for f in dataclasses.fields(made))  # type: ignore[arg-type]  # it is one now
-    decoders = tuple((name, codec.decode) for name, codec in fields)
+    decoders = tuple(codec.decode for _, codec in fields)
     encoders = tuple((name, codec.encode) for name, codec in fields)
 
     def decode(data: bytes, offset: int, end: int) -> tuple[S, int]:
-        values = []
-        name = ""
+        values: list[object] = []
         try:
-            for name, decode_field in decoders:  # noqa: B007  # the name is for the error
+            for decode_field in decoders:
                 value, offset = decode_field(data, offset, end)
                 values.append(value)
         except DecodeError as error:
-            raise DecodeError(f"{name}: {error.reason}", rfc=error.rfc) from None
+            raise DecodeError(f"{fields[len(values)][0]}: {error.reason}", rfc=error.rfc) from None
         return made(*values), offset
 
     def encode(value: S) -> bytes:

@@ -40,9 +40,9 @@ class Keys:
     __slots__ = ("aead", "iv", "secret", "sequence", "tag_length")
 
     def __init__(self, secret: TrafficSecret) -> None:
-        keys = secret.keys()
+        suite, keys = secret.suite, secret.keys()
         self.secret = secret
-        self.aead = secret.suite.aead(keys.key)
+        self.aead = suite.aead(keys.key)
         self.iv = int.from_bytes(keys.iv, "big")
         self.sequence = 0
-        self.tag_length = secret.suite.tag_length
+        self.tag_length = suite.tag_length
