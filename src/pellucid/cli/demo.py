@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -30,6 +30,7 @@ from pellucid.net.sync import Stream, wrap
 from pellucid.net.tcp import connect_tcp
 from pellucid.registry import group_by_name, group_name, suite_by_name, suite_name
 from pellucid.testing.ca import CA
+from pellucid.verify.trust import TrustStore
 
 __all__ = ["Options", "command", "perform", "tell"]
 
@@ -99,9 +100,10 @@ def perform(options: Options) -> Scene:
     authority = CA("Pellucid demo root")
     issued = authority.intermediate("Pellucid demo CA", aia=None).issue(HOST, ADDRESS)
     credential = Credential.from_pem(issued.chain_pem, issued.key_pem)
+    trust = TrustStore.from_der([authority.root_der], origin="made for this run")
     suites = DEFAULT_SUITES if options.suite is None else (options.suite,)
     groups = DEFAULT_GROUPS if options.group is None else (options.group,)
-    client = ClientConfig(trust=authority.trust, suites=suites, groups=groups, alpn=("http/1.1",), trace_records=True)
+    client = ClientConfig(trust=trust, suites=suites, groups=groups, alpn=("http/1.1",), trace_records=True)
     server = ServerConfig(
         credentials=(credential,), suites=suites, groups=groups, alpn=("http/1.1",), trace_records=True
     )
@@ -176,7 +178,7 @@ def _fetch(stream: Stream, port: int) -> tuple[bytes, bytes]:
     return request, response
 
 
-def _tamper(stream: Stream, send: object) -> Tampering:
+def _tamper(stream: Stream, send: Callable[[bytes], object]) -> Tampering:
     """Protect one more request, flip a bit of its ciphertext, send that, and take the server's answer."""
     connection = stream.connection
     connection.send_data(b"GET /transfer?amount=100 HTTP/1.1\r\nHost: localhost\r\n\r\n")
@@ -184,8 +186,7 @@ def _tamper(stream: Stream, send: object) -> Tampering:
     position = RECORD_HEADER + 21  # a digit of the amount
     changed = bytearray(sent)
     changed[position] ^= 0x08
-    if callable(send):
-        send(bytes(changed))
+    send(bytes(changed))
     try:
         stream.recv()
     except AlertReceived:

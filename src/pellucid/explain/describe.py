@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, Final
 
-from pellucid.explain.text import escaped, shortened
+from pellucid.explain.text import escaped
 from pellucid.registry import AlertDescription as A
 from pellucid.registry import HandshakeType as H
 from pellucid.registry import (
@@ -49,7 +49,7 @@ MESSAGES: Final = {
     H.CERTIFICATE_REQUEST: "the server asks the client to show a certificate too",
     H.CERTIFICATE: "who this is, and who vouches for it; not believed yet",
     H.CERTIFICATE_VERIFY: "a signature over the whole conversation: the proof that the certificate's key is here",
-    H.FINISHED: "a checksum of the whole conversation under a key only the two ends have: nothing was changed",
+    H.FINISHED: "a checksum of the conversation so far, under a key only the two ends have: nothing was changed",
     H.NEW_SESSION_TICKET: "a ticket with which the client may come back faster",
     H.END_OF_EARLY_DATA: "the data sent before the handshake was done ends here",
     H.KEY_UPDATE: "the sender goes on with a fresh key; the old one is thrown away",
@@ -245,8 +245,3 @@ DESCRIBERS: Final[dict[type[TraceEvent], Callable[[Any], str]]] = {  # Any: each
     ClosedTraced: _closed,
 }
 """Event type → its sentence; a test holds it complete."""
-
-
-def public_value(data: bytes) -> str:
-    """Return a public key-exchange value: whole up to 133 bytes (secp521r1), else its two ends."""
-    return shortened(data, whole=133, head=16, tail=8)

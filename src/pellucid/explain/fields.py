@@ -114,7 +114,7 @@ def _encrypted_extensions(message: EncryptedExtensions) -> Rows:
         return
     protocol = known.get(x.ALPN_SELECTED)
     yield "protocol", "" if protocol is None else _text(protocol)
-    yield "server name", "taken note of" if x.SERVER_NAME_ACK.extension_type in known else ""
+    yield "server name", "acknowledged" if x.SERVER_NAME_ACK.extension_type in known else ""
     yield "groups", _listed(group_name, known.get(x.SUPPORTED_GROUPS))
     if not known.present:
         yield "extensions", "none"

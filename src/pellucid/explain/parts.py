@@ -41,10 +41,15 @@ BAD: Final = Span("✗", "bad")
 # ---- 1: TCP --------------------------------------------------------------------------------------------------------
 
 _PACKETS: Final = {
-    ("SYN",): lambda packet: f"“shall we talk? my bytes count from {packet.sequence}”",
-    ("SYN", "ACK"): lambda packet: f"“yes; mine count from {packet.sequence}”",
-    ("ACK",): lambda _packet: "“I hear you: connected”",
-}  # type: dict[tuple[str, ...], Callable[[TcpPacket], str]]
+    ("SYN",): "“shall we talk? my bytes count from {}”",
+    ("SYN", "ACK"): "“yes; mine count from {}”",
+    ("ACK",): "“I hear you: connected”",
+}
+_SOURCES: Final = {
+    "AF_PACKET": "AF_PACKET: captured as they went by",
+    "TCP_SAVED_SYN": "TCP_SAVED_SYN: the server's kernel kept the first one",
+}
+_NOT_DRAWN: Final = "What is not drawn went by unseen: why, stands below."
 
 
 def tcp(scene: Scene) -> Part:
@@ -64,12 +69,10 @@ def tcp(scene: Scene) -> Part:
         for packet in packets:
             name = Span("-".join(packet.flags), "strong")
             told = _PACKETS.get(packet.flags)
-            about = line("" if told is None else told(packet))
+            about = line("" if told is None else told.format(packet.sequence))
             lines.append(arrow(width, name, about, to_server=packet.direction is to_server))
         if len(packets) < len(_PACKETS):
-            lines.append(
-                between(width, line(Span("  the packets that are not drawn were not seen: reasons below", "muted")))
-            )
+            lines.append(between(width, line(Span(f"  {_NOT_DRAWN}", "muted"))))
         lines.append(())
         lines += rows(_tcp_facts(connected, packets, info), width)
         lines += rows(((f"no {what}", why) for what, why in unavailable), width)
@@ -120,7 +123,7 @@ def _tcp_facts(connected: TcpConnected, packets: tuple[TcpPacket, ...], info: Tc
         ]
         facts.append((f"{'-'.join(packet.flags)} offers", ", ".join(offered)))
     if packets:
-        facts.append(("seen by", packets[0].source))
+        facts.append(("seen by", _SOURCES.get(packets[0].source, packets[0].source)))
     return facts
 
 
@@ -181,6 +184,7 @@ _QUESTIONS: Final = {
     CheckGroup.TRUST: "Does a trusted CA vouch for it?",
     CheckGroup.SIGNATURE: "Is the server the one it was issued to? (CertificateVerify)",
 }
+_SIGNED: Final = "64 blanks, “TLS 1.3, server CertificateVerify”, a zero, and the hash of ClientHello…Certificate"
 _TELLING: Final = frozenset({"dates", "key strength", "key usage", "purpose", "signature algorithm"})
 
 
@@ -205,10 +209,7 @@ def verifications(scene: Scene) -> Part:
             if group is CheckGroup.TRUST:
                 lines += _chain(path, width)
             if group is CheckGroup.SIGNATURE:
-                signed = (
-                    "64 blanks, “TLS 1.3, server CertificateVerify”, a zero, and the hash of ClientHello…Certificate"
-                )
-                about = [("signed", signed), ("signature", shortened(proof.signature, whole=0, head=16, tail=8))]
+                about = [("signed", _SIGNED), ("signature", shortened(proof.signature, whole=0, head=16, tail=8))]
                 lines += rows(about, width, indent=6)
             lines.append(())
         finished = checked.get("Finished")
@@ -293,10 +294,8 @@ def key_exchange(scene: Scene) -> Part:
             offset = 0
             for (half, _client, _server), size in zip(halves, sizes, strict=True):
                 value = shortened(data[offset : offset + size], whole=32, head=12, tail=8)
-                lines += [
-                    between(width, content)
-                    for content in wrap(line(value), width - 7, first=line("  ", Span(f"{half:<12}", "name")))
-                ]
+                told = line(Span(f"{half}, {size} bytes: ", "name"), value)
+                lines += [between(width, content) for content in wrap(told, width - 7, first=line("  "))]
                 offset += size
         lines.append(())
         lines += rows(
@@ -338,16 +337,17 @@ def _how(group: int) -> str:
         return curve
     return (
         f"{curve} ML-KEM is a lock: A holds an open one, the server puts a random secret into it, snaps it shut and "
-        "sends it back as B. The result takes both halves: it holds as long as one of them does, ML-KEM against quantum "
-        "computers too."
+        "sends it back as B. The result takes both halves, and holds as long as one of them does: ML-KEM is there "
+        "against quantum computers."
     )
 
 
 # ---- 5: the keys ---------------------------------------------------------------------------------------------------
 
 _INTEGRITY: Final = (
-    "Where is the integrity key? Older versions kept a MAC key beside the encryption key. TLS 1.3 has none: each AEAD "
-    "key both encrypts and seals every record (the 16-byte tag), and the two Finished keys seal the handshake as a whole."
+    "Where is the integrity key? Older versions kept a MAC key beside the encryption key. TLS 1.3 has none: each "
+    "AEAD key both encrypts and seals every record (the tag at its end), and the two Finished keys seal the handshake "
+    "as a whole."
 )
 
 

@@ -88,7 +88,7 @@ def records(scene: Scene) -> Part:
                 lines += [line("  ", Span(title + part, "strong")), *_record(one, width, scene.shown), ()]
         mark = Span("✓", "good") if whole else Span("✗", "bad")
         lines += sentence(
-            "opened once more for this page, with the keys of part 5: request and response, byte for byte",
+            "opened once more with the keys of part 5: they hold just what was said",
             width,
             mark=mark,
         )

@@ -47,7 +47,7 @@ class Scene:
     response: bytes
     tampering: Tampering
     delivered: int
-    shown: Shown = Shown()
+    shown: Shown = field(default_factory=Shown)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -10,7 +10,7 @@ import unicodedata
 from collections.abc import Iterable
 from typing import Final, NamedTuple
 
-__all__ = ["Line", "Span", "cells", "escaped", "hexadecimal", "line", "pad", "plain", "shortened", "wrap"]
+__all__ = ["Line", "Span", "cells", "escaped", "line", "plain", "shortened", "wrap"]
 
 
 class Span(NamedTuple):
@@ -44,11 +44,6 @@ def _columns(character: str) -> int:
     if unicodedata.combining(character) or character in "\u200d\ufe0f":
         return 0
     return 2 if unicodedata.east_asian_width(character) in {"W", "F"} else 1
-
-
-def pad(text: str, width: int) -> str:
-    """Return *text* with blanks up to *width* columns; longer text as it is."""
-    return text + " " * (width - cells(text))
 
 
 def wrap(one: Line, width: int, *, first: Line = (), rest: Line | None = None) -> list[Line]:
@@ -116,11 +111,6 @@ _TAIL: Final = 4
 def escaped(text: str) -> str:
     """Return *text*, which may come from a peer, with everything that could move a terminal's cursor escaped."""
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text)
-
-
-def hexadecimal(data: bytes) -> str:
-    """Return *data* in hex, whole."""
-    return data.hex()
 
 
 def shortened(data: bytes, *, whole: int = 32, head: int = _HEAD, tail: int = _TAIL) -> str:
