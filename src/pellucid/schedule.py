@@ -77,6 +77,12 @@ def hkdf_label(label: bytes, context: bytes, length: int) -> bytes:
     return _label_head(label, length, len(context)) + context
 
 
+# What HKDF-Expand-Label hashes for the keys of every epoch; a key is never longer than the hash (§7.3).
+_KEY_INFO: Final = {length: hkdf_label(b"key", b"", length) + b"\x01" for length in (16, 32)}
+_IV_INFO: Final = hkdf_label(b"iv", b"", 12) + b"\x01"
+
+
+@functools.lru_cache(maxsize=16)
 def empty_hash(suite: Suite) -> bytes:
     """Return Transcript-Hash("")."""
     return suite.new_hash().digest()
@@ -104,8 +110,8 @@ class TrafficSecret:
         object.__setattr__(self, "prf", Prf(self.suite, self.value))
 
     def keys(self) -> TrafficKeys:
-        expand = self.prf.expand_label
-        return TrafficKeys(key=expand(b"key", b"", self.suite.key_length), iv=expand(b"iv", b"", 12))
+        hmac, length = self.prf.hmac, self.suite.key_length
+        return TrafficKeys(key=hmac(_KEY_INFO[length])[:length], iv=hmac(_IV_INFO)[:12])
 
     def next(self) -> TrafficSecret:
         """Return the secret after a KeyUpdate (RFC 9846 §7.2)."""

@@ -5,7 +5,6 @@ RFC 9846 §4.2.2; GREASE: RFC 8701. A fresh key share for every connection (§4.
 
 from __future__ import annotations
 
-import functools
 from dataclasses import dataclass, field
 
 from pellucid.config import ClientConfig
@@ -99,7 +98,7 @@ def _extensions(
     built = [
         x.SUPPORTED_VERSIONS.extension(versions),
         x.SUPPORTED_GROUPS.extension(groups),
-        _signature_algorithms(config.signature_schemes),
+        x.SIGNATURE_ALGORITHMS.extension(config.signature_schemes),
         x.KEY_SHARES.extension(shares),
     ]
     if config.send_server_name and not is_ip(reference):
@@ -107,11 +106,6 @@ def _extensions(
     if config.alpn_names:
         built.append(x.ALPN.extension(config.alpn_names))
     return built
-
-
-@functools.lru_cache(maxsize=64)
-def _signature_algorithms(schemes: tuple[int, ...]) -> Extension:
-    return x.SIGNATURE_ALGORITHMS.extension(schemes)
 
 
 def _permuted(extensions: list[Extension], entropy: bytes) -> list[Extension]:

@@ -6,7 +6,8 @@ RFC 9846 §4.3. What an extension means is not decided here; that a body is well
 from __future__ import annotations
 
 import enum
-from collections.abc import Container, Iterable
+import functools
+from collections.abc import Callable, Container, Iterable
 from typing import Any, Final, Generic, NamedTuple, TypeVar
 
 from pellucid.errors import DecodeError, IllegalParameter, PeerError, UnsupportedExtension
@@ -53,16 +54,18 @@ RESPONSES: Final = frozenset({M.SH, M.HRR, M.EE, M.CT})
 class Body(Generic[T]):
     """What one extension carries in the messages named: the key to `Extensions.get`."""
 
-    __slots__ = ("codec", "extension_type", "messages", "rfc")
+    __slots__ = ("codec", "extension", "extension_type", "messages", "rfc")
 
     def __init__(self, extension_type: int, messages: str, codec: Codec[T], rfc: str) -> None:
         self.extension_type = extension_type
         self.messages = tuple(M[name] for name in messages.split())
         self.codec = codec
         self.rfc = rfc
+        # A configuration's lists are the same in every hello; what is new each time (shares, cookies) is held briefly.
+        self.extension: Callable[[T], Extension] = functools.lru_cache(maxsize=16)(self._encode)
+        """value → the extension that carries it"""
 
-    def extension(self, value: T) -> Extension:
-        """Return the extension that carries *value*."""
+    def _encode(self, value: T) -> Extension:
         return Extension(self.extension_type, self.codec.encode(value))
 
 
