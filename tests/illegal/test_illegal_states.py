@@ -1,4 +1,4 @@
-"""The state machine against messages out of turn: attacks A1-A3, A11, A12 and every pair that Appendix A does not draw."""
+"""The state machine against messages out of turn: A1-A3, A11, A12 and every pair that Appendix A does not draw."""
 
 from __future__ import annotations
 
@@ -141,7 +141,9 @@ def test_a3_server_that_asked_refuses_no_certificate_message_at_all(mode: Client
     refused(server, evil_client(edit=without(H.CERTIFICATE)), UM)
 
 
-@pytest.mark.parametrize("kinds", [k for n in range(4) for k in itertools.combinations(CLIENT_FLIGHT, n)], ids=flight_of)
+@pytest.mark.parametrize(
+    "kinds", [k for n in range(4) for k in itertools.combinations(CLIENT_FLIGHT, n)], ids=flight_of
+)
 def test_a1_server_connects_only_after_a_legal_flight(kinds: tuple[int, ...]) -> None:
     """A1, A2, A3 turned round: all 2^3 subsets of a client's flight."""
     server = good_server(asking_server())
