@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import select
 import socket
 import threading
@@ -49,7 +50,7 @@ class ThreadLock:
         lock = threading.Lock()
         self.acquire = lock.acquire
         self.release = lock.release
-        self.try_acquire: Callable[[], bool] = lambda: lock.acquire(blocking=False)
+        self.try_acquire: Callable[[], bool] = functools.partial(lock.acquire, False)
 
 
 class Driver:
@@ -69,7 +70,11 @@ class Driver:
             while True:
                 result: object = None
                 try:
-                    if isinstance(operation, Deadline):
+                    if deadline is None and _DONT_WAIT and type(operation) is Receive and not operation.or_writable:
+                        result = self._socket.recv(RECEIVE_SIZE)
+                    elif deadline is None and _DONT_WAIT and type(operation) is Send:
+                        result = self._socket.send(operation.data, _NO_SIGNAL)
+                    elif isinstance(operation, Deadline):
                         deadline = until(operation, call, time.monotonic())
                     elif isinstance(operation, EndDeadline):
                         deadline = call
@@ -106,8 +111,6 @@ class Driver:
         return None
 
     def _receive(self, or_writable: bool, deadline: Until | None) -> bytes | None:
-        if deadline is None and not or_writable and _DONT_WAIT:
-            return self._socket.recv(RECEIVE_SIZE)
         while True:
             readable, writable = wait_for(self._socket, read=True, write=or_writable, deadline=deadline)
             if readable:
@@ -119,8 +122,6 @@ class Driver:
                 return None
 
     def _send(self, data: memoryview, deadline: Until | None) -> int:
-        if deadline is None and _DONT_WAIT:
-            return self._socket.send(data, _NO_SIGNAL)
         while True:
             try:
                 return self._socket.send(data, _DONT_WAIT | _NO_SIGNAL)

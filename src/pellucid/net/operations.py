@@ -64,14 +64,14 @@ class Receive:
     or_writable: bool = False
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)  # not frozen: that would cost more than all else about it, at each write
 class Send:
     """Wait for room, send what fits of *data*, return how many bytes that was: at least one."""
 
     data: memoryview
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class SendNow:
     """Send what fits of *data* without waiting, return how many bytes that was: perhaps none."""
 

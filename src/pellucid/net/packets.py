@@ -51,7 +51,8 @@ class Capture:
         self._socket = sock
         self._peer = (address.host.partition("%")[0], address.port)
         self._read = 0
-        self._seen: list[tuple[float | None, Segment]] = []
+        self._seen: list[tuple[int | None, Segment]] = []
+        """with the kernel's time in nanoseconds since 1970"""
 
     @classmethod
     def open(cls, address: Address) -> Capture | str:
@@ -113,21 +114,21 @@ class Capture:
 
     def events(self) -> tuple[TcpPacket, ...]:
         """Return what was seen, in order, with seconds since the first packet."""
-        first = next((seconds for seconds, _segment in self._seen if seconds is not None), None)
+        first = next((moment for moment, _segment in self._seen if moment is not None), None)
         return tuple(
             segment.as_event(
                 self._direction(segment),
                 source="AF_PACKET",
-                seconds=None if seconds is None or first is None else seconds - first,
+                seconds=None if moment is None or first is None else (moment - first) / 1e9,
             )
-            for seconds, segment in self._seen
+            for moment, segment in self._seen
         )
 
     def _complete(self) -> bool:
         if len(self._seen) >= _MAX_KEPT:
             return True
         return any(
-            self._direction(segment) is Direction.SENT and "ACK" in segment.flags for _seconds, segment in self._seen
+            self._direction(segment) is Direction.SENT and "ACK" in segment.flags for _moment, segment in self._seen
         )
 
     def _direction(self, segment: Segment) -> Direction:
@@ -138,14 +139,14 @@ class Capture:
         sent = (segment.destination, segment.destination_port, segment.source_port) == (*self._peer, local_port)
         received = (segment.source, segment.source_port, segment.destination_port) == (*self._peer, local_port)
         # On loopback, bridges and bonds the same packet passes the tap more than once.
-        return (sent or received) and all(segment.raw != seen.raw for _seconds, seen in self._seen)
+        return (sent or received) and all(segment.raw != seen.raw for _moment, seen in self._seen)
 
 
-def _timestamp(ancillary: list[tuple[int, int, bytes]]) -> float | None:
+def _timestamp(ancillary: list[tuple[int, int, bytes]]) -> int | None:
     for level, kind, value in ancillary:
         if level == socket.SOL_SOCKET and kind == _SO_TIMESTAMPNS and len(value) >= 16:
             seconds, nanoseconds = struct.unpack_from("@qq", value)
-            return float(seconds) + float(nanoseconds) / 1e9
+            return int(seconds) * 10**9 + int(nanoseconds)
     return None
 
 

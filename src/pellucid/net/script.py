@@ -88,6 +88,9 @@ class Script:
         self._unsent = _NOTHING
         """sealed, and taken from the connection; the send lock's holder sends it before anything else"""
         self._flush_wanted = False
+        """reading may have produced output"""
+        self._stuck = False
+        """what reading produced found no room; the next reader or writer sends it"""
         self._plain = _NOTHING
         """received, and not yet read"""
         self._ready = False
@@ -149,15 +152,18 @@ class Script:
         """Seal and send all of *data*, in one piece as other writers see it."""
         if not self._ready:
             yield from self.handshake()
-        view = memoryview(data)
-        if view.format != "B" or view.ndim != 1 or not view.contiguous:
-            view = memoryview(view.tobytes())
-        yield from self._acquire(self.sending)
+        if type(data) is not bytes or len(data) > WRITE_STEP:
+            data = memoryview(data)
+            if data.format != "B" or data.ndim != 1 or not data.contiguous:
+                data = memoryview(data.tobytes())
+        if not self.sending.try_acquire():
+            yield Acquire(self.sending)
         try:
-            self._check_sending()
-            for start in range(0, len(view), WRITE_STEP):
+            if self._write_error is not None or self.closed:
+                self._check_sending()
+            for start in range(0, len(data), WRITE_STEP):
                 with self._core:
-                    self.connection.send_data(view[start : start + WRITE_STEP])
+                    self.connection.send_data(data[start : start + WRITE_STEP])
                 yield from self._flush()
         except BaseException as error:  # noqa: BLE001 - raised below, without the lock
             failure: BaseException | None = error
@@ -250,18 +256,33 @@ class Script:
 
     def _next_data(self) -> Steps[bytes]:
         """Return the next application data, b"" at the peer's close_notify; the receive lock is held."""
+        connection, core = self.connection, self._core
         try:
+            with core:
+                event = connection.next_event()
             while True:
-                event = self._next_event()
-                if isinstance(event, ApplicationData):
-                    if event.data:
-                        return event.data
-                elif event is NEED_DATA:
-                    yield from self._flush_now()
-                    yield from self._receive(or_writable=bool(self._unsent))
-                elif isinstance(event, CloseNotify):
+                if type(event) is ApplicationData:
+                    return event.data
+                if event is NEED_DATA:
+                    if self._flush_wanted or self._stuck:
+                        yield from self._flush_now()
+                    data = yield _RECEIVE_OR_WRITABLE if self._stuck else _RECEIVE
+                    if data is None:
+                        continue
+                    if not data:
+                        self._transport_ends()
+                    with core:
+                        connection.receive_data(data)
+                        event = connection.next_event()
+                    continue
+                if isinstance(event, CloseNotify):
                     self._ended = True
                     return b""
+                # KeyUpdated: perhaps the peer wants one in answer. It leaves before any data is in hand to be lost.
+                self._flush_wanted = True
+                yield from self._flush_now()
+                with core:
+                    event = connection.next_event()
         except OSError as error:
             if isinstance(error, DeadlineExceeded) or self.closed:
                 raise
@@ -273,16 +294,16 @@ class Script:
         with self._core:
             return self.connection.next_event()
 
-    def _receive(self, *, or_writable: bool = False) -> Steps[None]:
-        data = yield _RECEIVE_OR_WRITABLE if or_writable else _RECEIVE
-        if data is None:
-            return
+    def _receive(self) -> Steps[None]:
+        data = yield _RECEIVE
         if not data:
-            self._check_open()  # it was closed at this end meanwhile: no fault of the peer
-            self._transport_ended = True
+            self._transport_ends()
         with self._core:
             self.connection.receive_data(data)
-        self._flush_wanted = True
+
+    def _transport_ends(self) -> None:
+        self._check_open()  # it was closed at this end meanwhile: no fault of the peer
+        self._transport_ended = True
 
     def _answer(self, pause: Pause) -> Steps[None]:
         answer = yield Answer(pause)
@@ -360,21 +381,30 @@ class Script:
     def _flush(self) -> Steps[int]:
         """Send everything pending, waiting as needed; the send lock is held. Returns how many bytes that was."""
         total = 0
-        while True:
-            if not self._unsent:
-                with self._core:
-                    self._unsent = memoryview(self.connection.data_to_send())
-                if not self._unsent:
-                    return total
-            try:
-                sent = yield Send(self._unsent)
-            except DeadlineExceeded:
-                raise
-            except BaseException:
-                self._output_lost = True
-                raise
-            self._unsent = self._unsent[sent:]
-            total += sent
+        if self._unsent:
+            total += yield from self._send_unsent()
+        with self._core:
+            self._unsent = memoryview(self.connection.data_to_send())
+        if self._unsent:
+            total += yield from self._send_unsent()
+        return total
+
+    def _send_unsent(self) -> Steps[int]:
+        unsent = self._unsent
+        size = len(unsent)
+        try:
+            while unsent:
+                sent = yield Send(unsent)
+                unsent = unsent[sent:]
+        except DeadlineExceeded:
+            self._unsent = unsent
+            raise
+        except BaseException:
+            self._output_lost = True
+            raise
+        self._unsent = _NOTHING
+        self._stuck = False
+        return size
 
     def _flush_all(self) -> Steps[None]:
         yield from self._acquire(self.sending)
@@ -389,9 +419,9 @@ class Script:
         If the send lock is taken, its holder sends it: it looks at the flag after releasing the lock. While some of it
         is unsent nothing more is taken, so that the connection can keep to one KeyUpdate in answer to any number.
         """
-        while (self._flush_wanted or self._unsent) and self.sending.try_acquire():
+        while (self._flush_wanted or self._stuck) and self.sending.try_acquire():
             try:
-                self._flush_wanted = False
+                self._flush_wanted = self._stuck = False
                 if self._write_error is not None or self._output_lost:
                     return
                 if not self._unsent:
@@ -400,7 +430,7 @@ class Script:
                 while self._unsent:
                     sent = yield SendNow(self._unsent)
                     if not sent:
-                        self._flush_wanted = True
+                        self._stuck = True
                         return
                     self._unsent = self._unsent[sent:]
             except OSError as error:

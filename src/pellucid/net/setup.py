@@ -43,9 +43,10 @@ def with_system_trust(config: ClientConfig | None) -> ClientConfig:
     config = config if config is not None else _DEFAULT
     if config.trust is not None or config.verifier is not None:
         return config
-    if (known := _filled.get(id(config))) is not None and known[0] is config:
+    trust = system_trust()
+    if (known := _filled.get(id(config))) is not None and known[0] is config and known[1].trust is trust:
         return known[1]
-    filled = replace(config, trust=system_trust())
+    filled = replace(config, trust=trust)
     while len(_filled) >= _MAX_FILLED:
         with contextlib.suppress(KeyError, StopIteration, RuntimeError):  # another thread may have been faster
             del _filled[next(iter(_filled))]
