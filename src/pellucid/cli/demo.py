@@ -74,6 +74,7 @@ class Site:
                 self.delivered += 1
                 answer = h11.Response(
                     status_code=200,
+                    reason=b"OK",
                     headers=[("content-type", "text/html; charset=utf-8"), ("content-length", str(len(PAGE)))],
                 )
                 parts_of_it = (answer, h11.Data(data=PAGE), h11.EndOfMessage())

@@ -11,8 +11,9 @@ from pellucid import __version__
 
 try:
     import click
-except ImportError as error:  # the entry point of an installation without the extra: say what is missing, in a line
-    raise SystemExit(f"pellucid: the command line needs {error.name}\nhint: pip install 'pellucid[cli]'") from None
+except ImportError as error:  # an installation without the extra: say what is missing, in a line
+    print(f"pellucid: the command line needs {error.name}\nhint: pip install 'pellucid[cli]'", file=sys.stderr)
+    raise SystemExit(2) from None
 
 from pellucid.cli.common import CommandFailed, fail
 

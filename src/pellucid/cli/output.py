@@ -33,18 +33,18 @@ STYLES: Final = {
 # For terminals and pipes that cannot say it otherwise.
 _ASCII: Final = str.maketrans(
     {
-        "─": "-", "│": "|", "├": "|", "└": "`", "┌": ",", "┤": "|", "╶": "-", "▶": ">", "◀": "<", "●": "*", "✓": "+",
+        "─": "-", "│": "|", "├": "|", "└": "`", "┌": ",", "┤": "|", "╶": "-", "▶": ">", "▼": "v", "◀": "<", "●": "*", "✓": "+",
         "✗": "x", "…": "~", "→": ">", "←": "<", "·": "-", "⊕": "^", "—": "-", "–": "-", "“": '"', "”": '"', "’": "'",
         "━": "=", "═": "=", "≠": "!=", "§": "s.", "🔒": "#", "×": "x", "µ": "u",
     }
 )  # fmt: skip
-_MIN_WIDTH: Final = 60
+_MIN_WIDTH: Final = 64
 _MAX_WIDTH: Final = 120
 _PIPE_WIDTH: Final = 80
 
 
 class Output:
-    """Where a command writes. width: columns to fill, 60 to 120; 80 where nobody looks.
+    """Where a command writes. width: columns to fill, 64 to 120; 80 where nobody looks.
 
     color: True or False decides; None: a terminal, no NO_COLOR (https://no-color.org), no TERM=dumb, and rich there.
     """
