@@ -472,7 +472,7 @@ class Connection:
         buffer, handshake = self._message, self._handshake
         while len(buffer) >= HEADER_LENGTH and handshake.need is None:
             kind = buffer[0]
-            length = int.from_bytes(buffer[1:HEADER_LENGTH], "big")
+            length = buffer[1] << 16 | buffer[2] << 8 | buffer[3]
             if not handshake.expects(kind):
                 raise UnexpectedMessage(f"{handshake_type_name(kind)} came in state {self.state}", rfc="9846 §A")
             if length > MAX_HANDSHAKE_BODY[kind]:

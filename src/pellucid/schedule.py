@@ -7,12 +7,13 @@ wire keep "master". Verified against RFC 8448.
 from __future__ import annotations
 
 import functools
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Final
 
 from pellucid.crypto.provider import Suite
 from pellucid.errors import UsageError
 from pellucid.trace import Epoch
+from pellucid.value import internal_value
 
 _INNER_PAD: Final = bytes(byte ^ 0x36 for byte in range(256))
 _OUTER_PAD: Final = bytes(byte ^ 0x5C for byte in range(256))
@@ -88,7 +89,7 @@ def empty_hash(suite: Suite) -> bytes:
     return suite.new_hash().digest()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@internal_value
 class TrafficKeys:
     """Key and IV of one direction (RFC 9846 §7.3). key: as long as the AEAD's; iv: 12 bytes."""
 
@@ -96,7 +97,7 @@ class TrafficKeys:
     iv: bytes = field(repr=False)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@internal_value
 class TrafficSecret:
     """One direction's secret for one epoch (RFC 9846 §7.3). value: Hash.length bytes; generation: KeyUpdates so far."""
 

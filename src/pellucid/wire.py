@@ -346,7 +346,7 @@ def wire(codec: Codec[T]) -> T:
 @dataclass_transform(frozen_default=True, field_specifiers=(wire,))
 def wire_struct(cls: type[S]) -> type[S]:
     """Make *cls* a frozen dataclass with a codec compiled from its fields, in their order (RFC 9846 §3.6)."""
-    made = dataclasses.dataclass(frozen=True, slots=True)(cls)
+    made = dataclasses.dataclass(slots=True, unsafe_hash=True)(cls)  # frozen for the type checker: see value.py
     fields: tuple[tuple[str, Codec[Any]], ...] = tuple((f.name, f.metadata["codec"]) for f in dataclasses.fields(made))  # type: ignore[arg-type]  # it is one now
     decoders = tuple(codec.decode for _, codec in fields)
     encoders = tuple((name, codec.encode) for name, codec in fields)

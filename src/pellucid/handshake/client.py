@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Final
 
 from pellucid.config import CertificateRequestInfo, ClientConfig, Credential
@@ -62,6 +62,7 @@ from pellucid.messages.handshake import (
 from pellucid.registry import HandshakeType as H
 from pellucid.registry import group_name, suite_name
 from pellucid.trace import Direction, Epoch, Role
+from pellucid.value import internal_value
 
 ClientContext = Context[ClientConfig]
 
@@ -69,7 +70,7 @@ ClientContext = Context[ClientConfig]
 # ---- phases: what is known at that moment ----------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@internal_value
 class WaitServerHello:
     offer: Offer
     retry: ServerHello | None = None
@@ -77,7 +78,7 @@ class WaitServerHello:
     retry_group: int | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@internal_value
 class Keyed:
     """ServerHello is in: keys protect what follows."""
 
@@ -89,20 +90,20 @@ class Keyed:
     secrets: HandshakeSecrets
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@internal_value
 class WaitCertificate:
     keyed: Keyed
     alpn: bytes | None
     request: CertificateRequestInfo | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@internal_value
 class WaitCertificateVerify:
     wait: WaitCertificate
     presented: PresentedCertificates
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@internal_value
 class WaitFinished:
     wait: WaitCertificate
     server: Authenticated

@@ -6,7 +6,7 @@ Nothing here has a state, sends or derives anything.
 from __future__ import annotations
 
 from collections.abc import Container, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Final
 
 from pellucid.config import Credential, ServerConfig
@@ -32,6 +32,7 @@ from pellucid.registry import (
     suite_name,
     version_name,
 )
+from pellucid.value import internal_value
 
 NULL_COMPRESSION: Final = b"\0"
 
@@ -45,7 +46,7 @@ def names(codes: Sequence[int]) -> str:
 # ---- what a server makes of a ClientHello ----------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@internal_value
 class ClientOffer:
     """A ClientHello whose form is right: what the client offers, decoded. GREASE values are still in it."""
 

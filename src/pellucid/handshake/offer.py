@@ -5,7 +5,7 @@ RFC 9846 §4.2.2; GREASE: RFC 8701. A fresh key share for every connection (§4.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import field
 
 from pellucid.config import ClientConfig
 from pellucid.crypto.provider import KeyExchange
@@ -14,10 +14,11 @@ from pellucid.messages import extensions as x
 from pellucid.messages.extensions import KeyShareEntry
 from pellucid.messages.handshake import ClientHello, Extension, handshake_message
 from pellucid.registry import GREASE_VALUES, TLS_1_2, TLS_1_3, ExtensionType
+from pellucid.value import internal_value
 from pellucid.verify.names import is_ip, normalize_server_name
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@internal_value
 class Offer:
     """A ClientHello and what only we know of it.
 

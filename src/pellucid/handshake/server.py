@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Final
 
 from pellucid.config import ClientAuthentication, ClientHelloInfo, Credential, ServerConfig
@@ -64,6 +64,7 @@ from pellucid.messages.handshake import (
 from pellucid.registry import TLS_1_2, TLS_1_3, group_name, scheme_name, suite_name
 from pellucid.registry import HandshakeType as H
 from pellucid.trace import Direction, Epoch, Role
+from pellucid.value import internal_value
 
 ServerContext = Context[ServerConfig]
 
@@ -71,7 +72,7 @@ ServerContext = Context[ServerConfig]
 # ---- phases: what is known at that moment ----------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@internal_value
 class WaitClientHello:
     """peer_address: what cookies are bound to. retry: what we asked for, if we did."""
 
@@ -79,7 +80,7 @@ class WaitClientHello:
     retry: Retry | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@internal_value
 class Selected:
     """Everything chosen before the first secret exists."""
 
@@ -90,7 +91,7 @@ class Selected:
     retried: bool
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@internal_value
 class Answered:
     """Our flight is sent. server_random: ours; credential, scheme: how we showed who we are."""
 
@@ -103,13 +104,13 @@ class Answered:
     requested: frozenset[int] = field(default=frozenset())
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@internal_value
 class WaitCertificateVerify:
     answered: Answered
     presented: PresentedCertificates
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@internal_value
 class WaitFinished:
     answered: Answered
     client: Authenticated | Unauthenticated
