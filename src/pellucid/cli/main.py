@@ -21,8 +21,6 @@ COMMANDS: Final = {
     "demo": "Tell the whole story of one HTTPS request, in six steps.",
     "get": "Fetch a URL, and see the connection it came over.",
     "serve": "Serve a directory or an ASGI application over HTTPS.",
-    "inspect": "Look at a server's handshake and certificates.",
-    "doctor": "Check what this installation can do.",
 }
 """name → one line of help. The command is `command` in pellucid.cli.<name>; one that is not there is not listed."""
 

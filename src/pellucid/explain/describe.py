@@ -99,8 +99,9 @@ def protection(epoch: Epoch) -> str:
 
 
 def describe(event: TraceEvent) -> str:
-    """Return one sentence on *event*, without a secret in it. Never raises."""
-    return DESCRIBERS[type(event)](event)
+    """Return one sentence on *event*, without a secret in it; its name for one of a type not in the table."""
+    sentence = DESCRIBERS.get(type(event))
+    return f"{type(event).__name__}." if sentence is None else sentence(event)
 
 
 def seconds(value: float) -> str:
@@ -196,7 +197,7 @@ def _signature(event: SignatureTraced) -> str:
         ("CertificateVerify", False): "it does not hold the certificate's private key",
         ("Finished", True): "both ends saw the same conversation",
         ("Finished", False): "the two ends did not see the same conversation",
-    }[event.what, event.valid]
+    }.get((event.what, event.valid), "both ends know the same secret" if event.valid else "they do not agree")
     verdict = "right" if event.valid else "wrong"
     return f"The {event.signer.value}'s {event.what}{scheme} is {verdict}: {meaning}."
 

@@ -133,18 +133,21 @@ def _tcp_facts(connected: TcpConnected, packets: tuple[TcpPacket, ...], info: Tc
 def tls(scene: Scene) -> Part:
     """The TLS handshake: each message with its size, its fields and the keys that protect it."""
     completed = one(scene.client, HandshakeCompleted)
-    messages = [event for event in scene.client.of(MessageTraced) if event.epoch is not Epoch.APPLICATION]
+    told = scene.client.of(MessageTraced)
+    messages = [event for event in told if event.epoch is not Epoch.APPLICATION]
+    later = [event for event in told if event.epoch is Epoch.APPLICATION]
 
     def draw(width: int) -> list[Line]:
         lines: list[Line] = []
         printer = LadderPrinter(lines.append, width=width, role=Role.CLIENT, detail=FIELDS, meanings=True)
         for event in scene.client.events:
-            if isinstance(event, (MessageTraced, KeysInstalled)):
+            if isinstance(event, KeysInstalled) or event in messages:
                 printer(event)
         facts = [
             ("agreed", f"TLS 1.3, {suite_name(completed.cipher_suite)}, {group_name(completed.group)}"),
             ("to speak", completed.alpn or "whatever the two ends like: no protocol was named"),
             ("messages", f"{len(messages)} in {sum(len(event.raw) for event in messages)} bytes, one round trip"),
+            ("afterwards", ", ".join(handshake_type_name(event.message_type) for event in later)),
         ]
         return [*lines, (), *rows(facts, width)]
 
@@ -166,7 +169,7 @@ def tls(scene: Scene) -> Part:
                     "size": len(event.raw),
                     "epoch": event.epoch.name.lower(),
                     "protected_by": None if event.epoch is Epoch.INITIAL else protection(event.epoch),
-                    "meaning": MESSAGES[event.message_type],
+                    "meaning": MESSAGES.get(event.message_type, ""),
                     "fields": {field.name: field.value for field in message_fields(event)},
                 }
                 for event in messages

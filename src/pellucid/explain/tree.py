@@ -10,8 +10,10 @@ from pellucid.crypto.provider import Suite
 from pellucid.crypto.pyca import PYCA
 from pellucid.explain.reveal import Shown
 from pellucid.explain.text import Line, Span, cells, line, shortened
+from pellucid.messages.handshake import ServerHello
+from pellucid.registry import ExtensionType
 from pellucid.schedule import Prf
-from pellucid.trace import KeysInstalled, Secret, SecretDerived, SharedSecretComputed, TraceEvent
+from pellucid.trace import KeysInstalled, MessageTraced, Secret, SecretDerived, SharedSecretComputed, TraceEvent
 
 __all__ = ["Node", "key_schedule", "tree_lines"]
 
@@ -25,7 +27,7 @@ class Node:
 
     method:   "HKDF-Extract", "Derive-Secret" or "HKDF-Expand-Label".
     label:    as on the wire, without "tls13 "; "" for an extract.
-    takes:    what an extract mixes in: "zeros", "shared secret"; "" else.
+    takes:    what an extract mixes in: "zeros", "PSK", "shared secret"; "" else.
     messages: what the transcript hash in *context* covers, "" where there is none.
     """
 
@@ -66,6 +68,7 @@ def key_schedule(events: Iterable[TraceEvent], suites: Sequence[Suite] = PYCA.su
     events = tuple(events)
     derived = [event for event in events if isinstance(event, SecretDerived)]
     installed = {event.secret_name: event for event in events if isinstance(event, KeysInstalled)}
+    resumed = any(_selects_psk(event) for event in events)
     mixed = "shared secret" if any(isinstance(event, SharedSecretComputed) for event in events) else "zeros"
     by_code = {suite.code: suite for suite in suites}
 
@@ -75,7 +78,7 @@ def key_schedule(events: Iterable[TraceEvent], suites: Sequence[Suite] = PYCA.su
             children[:0] = _leaves(step, keys, by_code.get(keys.cipher_suite))
         takes = ""
         if step.method == EXTRACT:
-            takes = mixed if step.name == "handshake_secret" else "zeros"
+            takes = {"handshake_secret": mixed, "early_secret": "PSK" if resumed else "zeros"}.get(step.name, "zeros")
         return Node(
             name=step.name,
             method=step.method,
@@ -89,6 +92,13 @@ def key_schedule(events: Iterable[TraceEvent], suites: Sequence[Suite] = PYCA.su
 
     root = next((step for step in derived if step.parent is None), None)
     return None if root is None else build(root)
+
+
+def _selects_psk(event: TraceEvent) -> bool:
+    """Whether *event* is a ServerHello that takes up a pre-shared key (RFC 9846 §4.3.11)."""
+    if not isinstance(event, MessageTraced) or not isinstance(event.body, ServerHello):
+        return False
+    return any(code == ExtensionType.PRE_SHARED_KEY for code, _data in event.body.extensions)
 
 
 def _leaves(step: SecretDerived, keys: KeysInstalled, suite: Suite | None) -> list[Node]:
