@@ -1,0 +1,32 @@
+"""Fixtures for every room: the three ways that bytes arrive, and pairs of ends that they pass between."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+
+from tests.support.pair import CHUNKINGS, Chunking, Pair
+
+
+@pytest.fixture(params=CHUNKINGS.values(), ids=[name.replace(" ", "-") for name in CHUNKINGS])
+def chunking(request: pytest.FixtureRequest) -> Chunking:
+    """As sent, one byte at a time, all at once: every handshake test runs three ways."""
+    way: Chunking = request.param
+    return way
+
+
+@pytest.fixture
+def pair(chunking: Chunking) -> Pair:
+    """A client and a server that have not spoken yet."""
+    return Pair.of(chunking=chunking)
+
+
+@pytest.fixture
+def handshake(chunking: Chunking) -> Callable[..., Pair]:
+    """Call with the arguments of `Pair.of`: both ends, after a complete handshake."""
+
+    def connect(*arguments: object, **keywords: object) -> Pair:
+        return Pair.of(*arguments, chunking=chunking, **keywords).connect()  # type: ignore[arg-type]
+
+    return connect
