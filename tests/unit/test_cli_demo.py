@@ -342,3 +342,18 @@ def test_output_is_drawn_in_ascii_where_nothing_else_can_be_written(scene: Scene
     assert "== 1 The TCP handshake =" in text
     assert "\\u" not in text
     assert "\\x" not in text
+
+
+# ---- the page that explains it -------------------------------------------------------------------------------------
+
+
+def test_concepts_page_has_the_six_parts_and_its_example_runs(scene: Scene, capsys: pytest.CaptureFixture[str]) -> None:
+    page = (Path(__file__).parents[2] / "docs" / "concepts" / "six-steps.md").read_text("utf-8")
+    for part in tell(scene).parts:
+        assert f"\n## {part.number}. {part.title}\n" in page
+    examples = re.findall(r"^```python\n(.*?)^```", page, flags=re.MULTILINE | re.DOTALL)
+    assert len(examples) == 1
+    exec(compile(examples[0], "six-steps.md", "exec"), {})
+    out = capsys.readouterr().out.splitlines()
+    assert "ClientHello" in out[1]
+    assert re.fullmatch(r"[0-9a-f]{16}", out[-1])
