@@ -24,6 +24,7 @@ __all__ = [
     "opaque",
     "optional",
     "pairs",
+    "pairs_vector",
     "rest",
     "u8",
     "u16",
@@ -52,6 +53,17 @@ class Span(NamedTuple):
     value: object
 
 
+class Inline(NamedTuple):
+    """A codec as Python text, for the functions that wire_struct compiles; it says what the closures say.
+
+    decode: lines that read `data` from `offset` up to `end` and set `{v}` and `offset`.
+    encode: an expression of `{v}`.
+    """
+
+    decode: str
+    encode: str
+
+
 class Codec(Generic[T]):
     """One type of the presentation language.
 
@@ -60,7 +72,7 @@ class Codec(Generic[T]):
     kind:   as the RFC writes the type, e.g. "opaque<0..32>".
     """
 
-    __slots__ = ("_spans", "decode", "encode", "kind")
+    __slots__ = ("_spans", "decode", "encode", "inline", "kind")
 
     def __init__(
         self,
@@ -68,7 +80,9 @@ class Codec(Generic[T]):
         encode: Encode[T],
         kind: str,
         spans: Callable[[bytes, int, int, str], Iterator[Span]] | None = None,
+        inline: Inline | None = None,
     ) -> None:
+        self.inline = inline
         self.decode = decode
         self.encode = encode
         self.kind = kind
@@ -100,20 +114,39 @@ class Codec(Generic[T]):
 # ---- numbers and bytes -------------------------------------------------------------------------------------
 
 
+def _short(left: int, wanted: int) -> DecodeError:
+    return DecodeError(f"{left} bytes where {wanted} should be", rfc="9846 §3.4")
+
+
+def _encode_uint(value: int, width: int) -> bytes:
+    try:
+        return value.to_bytes(width, "big")
+    except OverflowError:
+        raise UsageError(f"{value} does not fit into {width} bytes") from None
+
+
+def _exactly(value: bytes, length: int) -> bytes:
+    if len(value) != length:
+        raise UsageError(f"{len(value)} bytes where {length} should be")
+    return value
+
+
 def _uint(width: int) -> Codec[int]:
     def decode(data: bytes, offset: int, end: int) -> tuple[int, int]:
         after = offset + width
         if after > end:
-            raise DecodeError(f"{end - offset} bytes where a number of {width} should be", rfc="9846 §3.3")
+            raise _short(end - offset, width)
         return int.from_bytes(data[offset:after], "big"), after
 
     def encode(value: int) -> bytes:
-        try:
-            return value.to_bytes(width, "big")
-        except OverflowError:
-            raise UsageError(f"{value} does not fit into {width} bytes") from None
+        return _encode_uint(value, width)
 
-    return Codec(decode, encode, f"uint{8 * width}")
+    number = " | ".join(f"data[offset + {i}] << {8 * (width - 1 - i)}" for i in range(width))
+    inline = Inline(
+        f"if offset + {width} > end: raise short(end - offset, {width})\n{{v}} = {number}\noffset += {width}",
+        f"uint({{v}}, {width})",
+    )
+    return Codec(decode, encode, f"uint{8 * width}", inline=inline)
 
 
 u8: Final = _uint(1)
@@ -128,15 +161,18 @@ def fixed(length: int) -> Codec[bytes]:
     def decode(data: bytes, offset: int, end: int) -> tuple[bytes, int]:
         after = offset + length
         if after > end:
-            raise DecodeError(f"{end - offset} bytes where {length} should be", rfc="9846 §3.4")
+            raise _short(end - offset, length)
         return data[offset:after], after
 
     def encode(value: bytes) -> bytes:
-        if len(value) != length:
-            raise UsageError(f"{len(value)} bytes where {length} should be")
-        return value
+        return _exactly(value, length)
 
-    return Codec(decode, encode, f"opaque[{length}]")
+    inline = Inline(
+        f"if offset + {length} > end: raise short(end - offset, {length})\n"
+        f"{{v}} = data[offset : offset + {length}]\noffset += {length}",
+        f"exactly({{v}}, {length})",
+    )
+    return Codec(decode, encode, f"opaque[{length}]", inline=inline)
 
 
 def _decode_rest(data: bytes, offset: int, end: int) -> tuple[bytes, int]:
@@ -192,7 +228,17 @@ def opaque(minimum: int, maximum: int) -> Codec[bytes]:
     def encode(value: bytes) -> bytes:
         return _prefixed(value, width, minimum, maximum)
 
-    return Codec(decode, encode, f"opaque<{minimum}..{maximum}>")
+    number = " | ".join(f"data[offset + {i}] << {8 * (width - 1 - i)}" for i in range(width))
+    inline = Inline(
+        f"start = offset + {width}\n"
+        f"if start > end: raise bad_length(data, offset, end, {width}, ({minimum}, {maximum}))\n"
+        f"length = {number}\nafter = start + length\n"
+        f"if after > end or not {minimum} <= length <= {maximum}:\n"
+        f"    raise bad_length(data, offset, end, {width}, ({minimum}, {maximum}))\n"
+        f"{{v}} = data[start:after]\noffset = after",
+        f"prefixed({{v}}, {width}, {minimum}, {maximum})",
+    )
+    return Codec(decode, encode, f"opaque<{minimum}..{maximum}>", inline=inline)
 
 
 def uint_vector(size: int, minimum: int, maximum: int) -> Codec[tuple[int, ...]]:
@@ -292,27 +338,61 @@ def mapped(inner: Codec[U], load: Callable[[U], T], dump: Callable[[T], U], kind
 
 
 def pairs(make: Callable[[int, bytes], P], kind: str, minimum: int) -> Codec[P]:
-    """Return the codec of struct { uint16; opaque<minimum..2^16-1> }: an Extension or a KeyShareEntry.
-
-    Equal to what wire_struct would make of it; in one function because a ClientHello has dozens.
-    """
+    """Return the codec of struct { uint16; opaque<minimum..2^16-1> }: an Extension or a KeyShareEntry."""
 
     def decode(data: bytes, offset: int, end: int) -> tuple[P, int]:
         start = offset + 4
         if start > end:
-            raise DecodeError(f"{end - offset} bytes where a {kind} should be", rfc="9846 §4.3")
+            raise _bad_pair(data, offset, end, kind)
         after = start + (data[offset + 2] << 8 | data[offset + 3])
-        if after > end:
-            raise DecodeError(f"a {kind} of {after - start} bytes where {end - start} are left", rfc="9846 §4.3")
-        if after - start < minimum:
-            raise DecodeError(f"a {kind} with nothing in it", rfc="9846 §3.4")
+        if after > end or after - start < minimum:
+            raise _bad_pair(data, offset, end, kind)
         return make(data[offset] << 8 | data[offset + 1], data[start:after]), after
 
     def encode(value: P) -> bytes:
         code, body = value
-        return u16.encode(code) + _prefixed(body, 2, minimum, 2**16 - 1)
+        return _encode_uint(code, 2) + _prefixed(body, 2, minimum, 2**16 - 1)
 
     return Codec(decode, encode, kind)
+
+
+def _bad_pair(data: bytes, offset: int, end: int, kind: str) -> DecodeError:
+    start = offset + 4
+    if start > end:
+        return DecodeError(f"{end - offset} bytes where a {kind} should be", rfc="9846 §4.3")
+    length = data[offset + 2] << 8 | data[offset + 3]
+    if start + length > end:
+        return DecodeError(f"a {kind} of {length} bytes where {end - start} are left", rfc="9846 §4.3")
+    return DecodeError(f"a {kind} with nothing in it", rfc="9846 §3.4")
+
+
+def pairs_vector(
+    make: Callable[[int, bytes], P], kind: str, item_minimum: int, minimum: int, maximum: int
+) -> Codec[tuple[P, ...]]:
+    """Return `vector(pairs(make, kind, item_minimum), minimum, maximum)`, in one loop: hellos have dozens."""
+    item = pairs(make, kind, item_minimum)
+    plain = vector(item, minimum, maximum)
+    width = _prefix_width(maximum)
+
+    def decode(data: bytes, offset: int, end: int) -> tuple[tuple[P, ...], int]:
+        start = offset + width
+        stop = start + int.from_bytes(data[offset:start], "big")
+        if stop > end or not minimum <= stop - start <= maximum:
+            raise _bad_length(data, offset, end, width, (minimum, maximum))
+        items: list[P] = []
+        offset = start
+        while offset < stop:
+            start = offset + 4
+            if start > stop:
+                raise _bad_pair(data, offset, stop, kind)
+            after = start + (data[offset + 2] << 8 | data[offset + 3])
+            if after > stop or after - start < item_minimum:
+                raise _bad_pair(data, offset, stop, kind)
+            items.append(make(data[offset] << 8 | data[offset + 1], data[start:after]))
+            offset = after
+        return tuple(items), stop
+
+    return Codec(decode, plain.encode, plain.kind, plain._spans)
 
 
 # ---- structures --------------------------------------------------------------------------------------------
@@ -348,21 +428,7 @@ def wire_struct(cls: type[S]) -> type[S]:
     """Make *cls* a frozen dataclass with a codec compiled from its fields, in their order (RFC 9846 §3.6)."""
     made = dataclasses.dataclass(slots=True, unsafe_hash=True)(cls)  # frozen for the type checker: see value.py
     fields: tuple[tuple[str, Codec[Any]], ...] = tuple((f.name, f.metadata["codec"]) for f in dataclasses.fields(made))  # type: ignore[arg-type]  # it is one now
-    decoders = tuple(codec.decode for _, codec in fields)
-    encoders = tuple((name, codec.encode) for name, codec in fields)
-
-    def decode(data: bytes, offset: int, end: int) -> tuple[S, int]:
-        values: list[object] = []
-        try:
-            for decode_field in decoders:
-                value, offset = decode_field(data, offset, end)
-                values.append(value)
-        except DecodeError as error:
-            raise DecodeError(f"{fields[len(values)][0]}: {error.reason}", rfc=error.rfc) from None
-        return made(*values), offset
-
-    def encode(value: S) -> bytes:
-        return b"".join([encode_field(getattr(value, name)) for name, encode_field in encoders])
+    decode, encode = _compile(made, fields)
 
     def spans(data: bytes, start: int, end: int, path: str) -> Iterator[Span]:
         offset = start
@@ -373,3 +439,40 @@ def wire_struct(cls: type[S]) -> type[S]:
 
     made.codec = Codec(decode, encode, made.__name__, spans)
     return made
+
+
+def _compile(
+    made: type[S], fields: tuple[tuple[str, Codec[Any]], ...]
+) -> tuple[Callable[[bytes, int, int], tuple[S, int]], Callable[[S], bytes]]:
+    """Return decode and encode of a structure, each one function: half the time of calling a closure for each field.
+
+    The text compiled is made of the declarations in messages/ alone.
+    """
+    space: dict[str, Any] = {
+        "DecodeError": DecodeError,
+        "bad_length": _bad_length,
+        "exactly": _exactly,
+        "made": made,
+        "prefixed": _prefixed,
+        "short": _short,
+        "uint": _encode_uint,
+        "names": tuple(name for name, _ in fields),
+    }
+    lines, parts = [], []
+    for i, (name, codec) in enumerate(fields):
+        space[f"decode_{i}"], space[f"encode_{i}"] = codec.decode, codec.encode
+        read = f"{{v}}, offset = decode_{i}(data, offset, end)" if codec.inline is None else codec.inline.decode
+        write = f"encode_{i}({{v}})" if codec.inline is None else codec.inline.encode
+        lines += [f"field = {i}", *read.format(v=f"v{i}").split("\n")]
+        parts.append(write.format(v=f"value.{name}"))
+    values = ", ".join(f"v{i}" for i in range(len(fields)))
+    body = "\n".join(f"        {line}" for line in lines) or "        pass"
+    text = (
+        f"def decode(data, offset, end):\n    field = 0\n    try:\n{body}\n"
+        "    except DecodeError as error:\n"
+        "        raise DecodeError(f'{names[field]}: {error.reason}', rfc=error.rfc) from None\n"
+        f"    return made({values}), offset\n\n"
+        f"def encode(value):\n    return {' + '.join(parts) or repr(b'')}\n"
+    )
+    exec(compile(text, f"<{made.__name__}>", "exec"), space)  # noqa: S102  # our own declarations, at import
+    return space["decode"], space["encode"]

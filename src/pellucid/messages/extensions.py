@@ -22,6 +22,7 @@ from pellucid.wire import (
     mapped,
     opaque,
     pairs,
+    pairs_vector,
     rest,
     u8,
     u16,
@@ -179,7 +180,9 @@ PADDING: Final = Body(E.PADDING, "CH", rest, "7685 §3")
 SUPPORTED_VERSIONS: Final = Body(E.SUPPORTED_VERSIONS, "CH", uint_vector(2, 2, 254), "9846 §4.3.1")
 SELECTED_VERSION: Final = Body(E.SUPPORTED_VERSIONS, "SH HRR", u16, "9846 §4.3.1")
 COOKIE: Final = Body(E.COOKIE, "CH HRR", opaque(1, MAX_COOKIE), "9846 §4.3.2")
-KEY_SHARES: Final = Body(E.KEY_SHARE, "CH", vector(KEY_SHARE_ENTRY, 0, 2**16 - 1), "9846 §4.3.8")
+KEY_SHARES: Final = Body(
+    E.KEY_SHARE, "CH", pairs_vector(KeyShareEntry, "KeyShareEntry", 1, 0, 2**16 - 1), "9846 §4.3.8"
+)
 KEY_SHARE: Final = Body(E.KEY_SHARE, "SH", KEY_SHARE_ENTRY, "9846 §4.3.8")
 SELECTED_GROUP: Final = Body(E.KEY_SHARE, "HRR", u16, "9846 §4.3.8")
 PSK_KEY_EXCHANGE_MODES: Final = Body(E.PSK_KEY_EXCHANGE_MODES, "CH", uint_vector(1, 1, 255), "9846 §4.3.9")

@@ -14,6 +14,7 @@ from pellucid.wire import (
     opaque,
     optional,
     pairs,
+    pairs_vector,
     rest,
     u8,
     u16,
@@ -42,6 +43,7 @@ class Extension(NamedTuple):
 
 
 EXTENSION: Final[Codec[Extension]] = pairs(Extension, "Extension", 0)
+_EXTENSIONS: Final = pairs_vector(Extension, "Extension", 0, 0, 2**16 - 1)
 
 
 @wire_struct
@@ -53,7 +55,7 @@ class ClientHello(WireStruct):
     legacy_session_id: bytes = wire(opaque(0, 32))
     cipher_suites: tuple[int, ...] = wire(uint_vector(2, 2, 2**16 - 2))
     legacy_compression_methods: bytes = wire(opaque(1, 2**8 - 1))
-    extensions: tuple[Extension, ...] = wire(optional(vector(EXTENSION, 0, 2**16 - 1)))
+    extensions: tuple[Extension, ...] = wire(optional(_EXTENSIONS))
 
 
 @wire_struct
@@ -65,14 +67,14 @@ class ServerHello(WireStruct):
     legacy_session_id_echo: bytes = wire(opaque(0, 32))
     cipher_suite: int = wire(u16)
     legacy_compression_method: int = wire(u8)
-    extensions: tuple[Extension, ...] = wire(optional(vector(EXTENSION, 0, 2**16 - 1)))
+    extensions: tuple[Extension, ...] = wire(optional(_EXTENSIONS))
 
 
 @wire_struct
 class EncryptedExtensions(WireStruct):
     """RFC 9846 §4.4.1."""
 
-    extensions: tuple[Extension, ...] = wire(vector(EXTENSION, 0, 2**16 - 1))
+    extensions: tuple[Extension, ...] = wire(_EXTENSIONS)
 
 
 @wire_struct
@@ -80,7 +82,7 @@ class CertificateRequest(WireStruct):
     """RFC 9846 §4.4.2."""
 
     certificate_request_context: bytes = wire(opaque(0, 2**8 - 1))
-    extensions: tuple[Extension, ...] = wire(vector(EXTENSION, 0, 2**16 - 1))
+    extensions: tuple[Extension, ...] = wire(_EXTENSIONS)
 
 
 @wire_struct
@@ -88,7 +90,7 @@ class CertificateEntry(WireStruct):
     """RFC 9846 §4.5.1. cert_data: X.509 DER, or SubjectPublicKeyInfo where raw public keys are negotiated."""
 
     cert_data: bytes = wire(opaque(1, 2**24 - 1))
-    extensions: tuple[Extension, ...] = wire(vector(EXTENSION, 0, 2**16 - 1))
+    extensions: tuple[Extension, ...] = wire(_EXTENSIONS)
 
 
 @wire_struct
@@ -122,7 +124,7 @@ class NewSessionTicket(WireStruct):
     ticket_age_add: int = wire(u32)
     ticket_nonce: bytes = wire(opaque(0, 255))
     ticket: bytes = wire(opaque(1, 2**16 - 1))
-    extensions: tuple[Extension, ...] = wire(vector(EXTENSION, 0, 2**16 - 1))
+    extensions: tuple[Extension, ...] = wire(_EXTENSIONS)
 
 
 @wire_struct
