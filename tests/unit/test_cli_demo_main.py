@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import io
 import socket
 import subprocess
 import sys
@@ -13,6 +14,7 @@ import pytest
 from pellucid import AlertReceived, InternalError, TruncatedStream, UsageError
 from pellucid.cli import main as entry
 from pellucid.cli.common import EXIT_CODES, CommandFailed, exit_code, fail, hints_for
+from pellucid.cli.output import Output
 from pellucid.errors import BadRecordMac, HandshakeFailure, UnexpectedMessage
 from pellucid.verify.report import CertificateRejected, Failure, LazyChecks, VerificationReport
 
@@ -65,6 +67,40 @@ def test_fail_tells_in_lines_and_escapes(capsys: pytest.CaptureFixture[str]) -> 
     assert err == "pellucid: bad \\x1b[2J name\nhint: try another\n"
 
 
+def test_output_closed_by_its_reader_is_silent_and_23() -> None:
+    script = (
+        "from pellucid.cli.output import Output; from pellucid.cli import main as entry\n"
+        "import click, types, sys\n"
+        "@click.command()\n"
+        "def command():\n"
+        "    for _ in range(100_000): Output().fact('x' * 60)\n"
+        "sys.modules['pellucid.cli.demo'] = types.SimpleNamespace(command=command)\n"
+        "entry.importlib.util.find_spec = lambda name: name\n"
+        "entry.main(['demo'])"
+    )
+    with subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        process.stdout.readline()
+        process.stdout.close()
+        assert process.wait(60) == 23
+        assert process.stderr.read() == b""
+
+
+def test_a_connection_that_breaks_is_not_taken_for_closed_output(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    @click.command()
+    def command() -> None:
+        raise BrokenPipeError(errno.EPIPE, "Broken pipe")
+
+    monkeypatch.setattr(entry.LazyGroup, "get_command", lambda *_: command)
+    with pytest.raises(SystemExit) as leaving:
+        entry.main(["demo"])
+    assert leaving.value.code == 56
+    assert capsys.readouterr().err == "pellucid: the connection broke: Broken pipe\n"
+
+
 def test_main_lists_the_commands_there_are(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as leaving:
         entry.main(["--help"])
@@ -111,3 +147,11 @@ def test_help_imports_no_command() -> None:
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode == 0
     assert done.stderr.strip() == "[]"
+
+
+def test_output_writes_bytes_as_they_are_after_the_lines_before_them() -> None:
+    raw = io.BytesIO()
+    output = Output(stdout=io.TextIOWrapper(raw, encoding="utf-8"), stderr=io.StringIO())
+    output.fact("head")
+    output.raw(b"\xff\x00\n")
+    assert raw.getvalue() == b"head\n\xff\x00\n"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import socket
@@ -18,7 +19,16 @@ from pellucid.explain.text import escaped
 from pellucid.registry import AlertDescription as A
 from pellucid.verify.report import CertificateRejected, Failure, VerificationReport
 
-__all__ = ["EXIT_CODES", "CommandFailed", "exit_code", "fail", "hints_for", "keylog_option", "keylog_path"]
+__all__ = [
+    "EXIT_CODES",
+    "CommandFailed",
+    "OutputClosed",
+    "exit_code",
+    "fail",
+    "hints_for",
+    "keylog_option",
+    "keylog_path",
+]
 
 EXIT_CODES: Final = {
     0: "everything went well",
@@ -47,6 +57,13 @@ class CommandFailed(Exception):
         super().__init__(message)
         self.code = code
         self.hints = hints
+
+
+class OutputClosed(CommandFailed):
+    """Whoever read standard output has gone, as `| head` does: nobody is left to be told."""
+
+    def __init__(self) -> None:
+        super().__init__("standard output was closed", code=23)
 
 
 _CLIENT_CERTIFICATE_ALERTS: Final = frozenset(
@@ -140,6 +157,11 @@ def hints_for(error: BaseException) -> tuple[str, ...]:
 
 def fail(error: BaseException) -> int:
     """Tell of *error* on standard error, with its hints; return the exit code."""
+    if isinstance(error, OutputClosed):
+        # What is still buffered would be written, and fail, when the interpreter leaves.
+        with contextlib.suppress(OSError, ValueError):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return error.code
     if isinstance(error, click.ClickException) and not isinstance(error, click.UsageError):
         lines = [f"pellucid: {error.format_message()}"]
     elif isinstance(error, click.UsageError):

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, Final, TextIO
 
+from pellucid.cli.common import OutputClosed
 from pellucid.explain.text import Line, Span, line, plain
 
 __all__ = ["STYLES", "Output"]
@@ -81,7 +83,25 @@ class Output:
 
     def json(self, value: object) -> None:
         """Write *value* as JSON to standard output."""
-        self.stdout.write(json.dumps(value, indent=2, ensure_ascii=True) + "\n")
+        with _told():
+            self.stdout.write(json.dumps(value, indent=2, ensure_ascii=True) + "\n")
+            self.stdout.flush()
+
+    def raw(self, data: bytes) -> None:
+        """Write bytes to standard output as they are: a fetched page."""
+        with _told():
+            self.stdout.flush()
+            self.stdout.buffer.write(data)
+            self.stdout.buffer.flush()
+
+
+@contextlib.contextmanager
+def _told() -> Iterator[None]:
+    """Raise OutputClosed where the reader of our output has gone."""
+    try:
+        yield
+    except BrokenPipeError:
+        raise OutputClosed from None
 
 
 def _width(stream: TextIO) -> int:
@@ -99,8 +119,9 @@ def _writer(stream: TextIO, color: bool | None) -> Callable[[Line], None]:
         return rich
 
     def write(one: Line) -> None:
-        stream.write(_encodable(plain(one), stream) + "\n")
-        stream.flush()
+        with _told():
+            stream.write(_encodable(plain(one), stream) + "\n")
+            stream.flush()
 
     return write
 
@@ -127,6 +148,7 @@ def _rich_writer(stream: TextIO) -> Callable[[Line], None] | None:
         text = Text()
         for content, style in one:
             text.append(_encodable(content, stream), style=STYLES.get(style, ""))
-        console.print(text, soft_wrap=True)
+        with _told():
+            console.print(text, soft_wrap=True)
 
     return write
