@@ -67,7 +67,7 @@ from pellucid.limits import (
 from pellucid.messages.handshake import HEADER_LENGTH
 from pellucid.record.reader import Record, RecordReader
 from pellucid.record.writer import RecordWriter
-from pellucid.registry import AlertDescription, ContentType, content_type_name, handshake_type_name
+from pellucid.registry import AlertDescription, ContentType, HandshakeType, content_type_name, handshake_type_name
 from pellucid.trace import (
     AlertTraced,
     ClosedTraced,
@@ -78,6 +78,8 @@ from pellucid.trace import (
     Role,
 )
 
+_FIXED_LENGTH: Final = frozenset({HandshakeType.FINISHED, HandshakeType.KEY_UPDATE, HandshakeType.END_OF_EARLY_DATA})
+"""Messages that are too long are not large but wrong: decode_error (RFC 9846 §6.2)."""
 _WARNING: Final = 1
 _FATAL: Final = 2
 _STEP: Final = 8 * MAX_PLAINTEXT
@@ -477,7 +479,8 @@ class Connection:
                 raise UnexpectedMessage(f"{handshake_type_name(kind)} came in state {self.state}", rfc="9846 §A")
             if length > MAX_HANDSHAKE_BODY[kind]:
                 # From the header: not a byte of the rest is waited for or kept.
-                raise IllegalParameter(
+                refuse = DecodeError if kind in _FIXED_LENGTH else IllegalParameter
+                raise refuse(
                     f"{handshake_type_name(kind)} of {length} bytes, allowed are {MAX_HANDSHAKE_BODY[kind]}",
                     rfc="9846 §4",
                 )
