@@ -1,0 +1,290 @@
+"""One connection in the shape `ssl` gives it: bytes in, bytes out, and what is asked of it. No I/O, no BIOs.
+
+`ssl_object` feeds it from memory, `ssl_socket` from a socket. Every error that leaves is an `ssl.SSLError` too.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final
+
+from pellucid.connection import Connection
+from pellucid.crypto.provider import Buffer
+from pellucid.errors import InternalError, TLSError
+from pellucid.events import (
+    NEED_DATA,
+    ApplicationData,
+    CloseNotify,
+    CredentialNeeded,
+    SignatureNeeded,
+    VerificationNeeded,
+)
+from pellucid.handshake.actions import Negotiated
+from pellucid.integrations.ssl_certificate import certificate_dict
+from pellucid.integrations.ssl_errors import ConfigurationError, WantRead, ZeroReturn, ssl_error
+from pellucid.registry import AlertDescription, group_name, scheme_name, suite_name
+from pellucid.trace import Observer
+from pellucid.verify.report import VerificationReport, VerifiedPeer
+
+if TYPE_CHECKING:
+    from pellucid.integrations.ssl_context import SSLContext
+
+__all__ = ["VERSION", "Cipher", "Engine", "Facts", "cipher_of"]
+
+VERSION: Final = "TLSv1.3"
+Cipher = tuple[str, str, int]
+"""name, protocol, secret bits: what `ssl` calls a cipher"""
+
+_MAX_WRITE: Final = 2**18  # sealed by one write; of a longer one it is told how much was taken
+
+
+def cipher_of(code: int) -> Cipher:
+    """Return the suite as `ssl` names it."""
+    name = suite_name(code)
+    return name, VERSION, 128 if "_128_" in name else 256
+
+
+class Engine:
+    """A `Connection`, driven by calls that either succeed or raise WantRead. Not for two threads at once."""
+
+    def __init__(self, connection: Connection, context: SSLContext, observer: Observer | None) -> None:
+        self.connection = connection
+        self.context = context
+        self.observer = observer
+        self.discarding = False
+        """whether what the peer still sends is thrown away: this end has closed"""
+        self.peer_closed = False
+        self.error: TLSError | None = None
+        self._plain = bytearray()
+        self._at = 0
+        self._output = b""
+
+    def feed(self, data: bytes) -> None:
+        """Take bytes of the peer, b"" for the end of its stream. What is wrong with them is raised by the next call."""
+        if self.peer_closed or self.error is not None:
+            return
+        self._guarded(lambda: self.connection.receive_data(data))
+        self._work()
+
+    def take(self) -> bytes:
+        """Return all that is to be sent, the alert after an error included."""
+        output, self._output = self._output, b""
+        return output + self.connection.data_to_send()
+
+    def has_output(self) -> bool:
+        """Whether `take` would return anything."""
+        self._output += self.connection.data_to_send()
+        return bool(self._output)
+
+    # ---- calls -----------------------------------------------------------------------------------------------------
+
+    def handshake(self) -> None:
+        """Return once the handshake is complete; WantRead before that."""
+        if self.connection.handshake_complete:
+            return
+        self.connection.start()
+        self._work()
+        self.check()
+        if not self.connection.handshake_complete:
+            raise WantRead
+
+    def read(self, size: int) -> bytes | None:
+        """Return 1 to *size* bytes, b"" after the peer's close_notify, None if more of the peer is needed."""
+        waiting = len(self._plain) - self._at
+        if not waiting:
+            self.handshake()
+            self.check()
+            return b"" if self.peer_closed else None
+        if size >= waiting and not self._at:
+            data = bytes(self._plain)
+        else:
+            data = bytes(memoryview(self._plain)[self._at : self._at + size])
+        self._at += len(data)
+        if self._at == len(self._plain):
+            self._plain = bytearray()
+            self._at = 0
+        return data
+
+    def write(self, data: Buffer) -> int:
+        """Seal *data*, at most 256 KiB of it; return how much that was."""
+        self.handshake()
+        self.check()
+        if self.connection.closed:
+            raise ZeroReturn
+        with memoryview(data) as given, given.cast("B") as view:
+            piece = view[:_MAX_WRITE]
+            if len(piece):
+                self._guarded(lambda: self.connection.send_data(piece))
+                self.check()
+            size = len(piece)
+            piece.release()
+        return size
+
+    def close(self) -> None:
+        """Say close_notify. What the peer still sends is thrown away from now on. A second call does nothing."""
+        self.discarding = True
+        self._plain.clear()
+        self._at = 0
+        self._guarded(self.connection.close)
+
+    @property
+    def pending(self) -> int:
+        """How many bytes `read` has at hand."""
+        return len(self._plain) - self._at
+
+    # ---- the connection's events -----------------------------------------------------------------------------------
+
+    def check(self) -> None:
+        """Raise what went wrong, if anything did."""
+        if self.error is not None:
+            raise self.error
+
+    def _guarded(self, work: Any) -> None:  # Any: the result does not matter
+        try:
+            work()
+        except TLSError as error:
+            if self.error is None:
+                self.error = ssl_error(error)
+
+    def _work(self) -> None:
+        """Take the events that are there. An error is kept: the data before it is read first."""
+        self._guarded(self._take_events)
+
+    def _take_events(self) -> None:
+        while (event := self.connection.next_event()) is not NEED_DATA:
+            if isinstance(event, ApplicationData):
+                if not self.discarding:
+                    self._plain += event.data
+            elif isinstance(event, CloseNotify):
+                self.peer_closed = True
+            elif isinstance(event, (CredentialNeeded, SignatureNeeded, VerificationNeeded)):
+                self._answer(event)
+
+    def _answer(self, pause: CredentialNeeded | SignatureNeeded | VerificationNeeded) -> None:
+        answer = self.context.answer
+        if answer is None:
+            self.connection.fail(AlertDescription.INTERNAL_ERROR)
+            raise ConfigurationError(
+                f"nobody answers {type(pause).__name__}: give SSLContext an `answer`, or a signer and verifier "
+                "that answer at once"
+            )
+        try:
+            value = answer(pause)
+        except Exception as error:
+            self.connection.fail(AlertDescription.INTERNAL_ERROR)
+            raise InternalError(f"{type(error).__name__} while answering {type(pause).__name__}") from error
+        self.connection.resume(value)
+
+
+class Facts:
+    """What `ssl.SSLObject` and `ssl.SSLSocket` tell of their connection, and what ours tell beyond it."""
+
+    _engine: Engine | None
+    server_side: bool
+    server_hostname: str | None
+
+    @property
+    def connection(self) -> Connection:
+        """The connection without I/O. Raises ConfigurationError where there is none yet: a listening socket."""
+        return self._tls.connection
+
+    @property
+    def negotiated(self) -> Negotiated | None:
+        """What was agreed on; None before the handshake is complete."""
+        return None if self._engine is None else self._engine.connection.negotiated
+
+    @property
+    def peer(self) -> VerifiedPeer | None:
+        """The peer's verified certificates; None before the handshake, and for a client that showed none."""
+        negotiated = self.negotiated
+        return None if negotiated is None else negotiated.peer
+
+    @property
+    def report(self) -> VerificationReport | None:
+        """What was found of the peer's certificates, of refused ones too."""
+        if self.peer is not None:
+            return self.peer.report
+        error = None if self._engine is None else self._engine.error
+        report = getattr(error, "report", None)
+        return report if isinstance(report, VerificationReport) else None
+
+    @property
+    def trace(self) -> Observer | None:
+        """The observer that the configuration's `trace` made for this connection, such as a Recorder."""
+        return None if self._engine is None else self._engine.observer
+
+    @property
+    def session(self) -> None:
+        return None
+
+    @property
+    def session_reused(self) -> bool | None:
+        return None if self.negotiated is None else False
+
+    def getpeercert(self, binary_form: bool = False) -> dict[str, Any] | bytes | None:
+        """Return the peer's certificate: DER if *binary_form*, else a dictionary, {} if nothing vouches for it.
+
+        None if the peer showed none. Raises ValueError before the handshake is complete.
+        """
+        if self.negotiated is None:
+            raise ValueError("handshake not done yet")
+        if self.peer is None:
+            return None
+        if binary_form:
+            return self.peer.leaf.der
+        return {} if self.peer.report.dangerous else certificate_dict(self.peer.leaf)
+
+    def get_verified_chain(self) -> list[bytes]:
+        """Return the verified path as DER, leaf first."""
+        return [] if self.peer is None else list(self.peer.chain)
+
+    def version(self) -> str | None:
+        return None if self.negotiated is None else VERSION
+
+    def cipher(self) -> Cipher | None:
+        """Return (IANA's name of the suite, "TLSv1.3", key bits); None before the handshake is complete."""
+        if self.negotiated is None:
+            return None
+        return cipher_of(self.negotiated.cipher_suite)
+
+    def shared_ciphers(self) -> list[Cipher] | None:
+        """Return, for a server, the one suite that is known to be shared: what else the client had is not kept."""
+        cipher = self.cipher()
+        return [cipher] if self.server_side and cipher is not None else None
+
+    def selected_alpn_protocol(self) -> str | None:
+        return None if self.negotiated is None else self.negotiated.alpn
+
+    def selected_npn_protocol(self) -> None:
+        return None
+
+    def compression(self) -> None:
+        return None
+
+    def group(self) -> str | None:
+        """Return the name of the key-exchange group."""
+        return None if self.negotiated is None else group_name(self.negotiated.group)
+
+    def server_sigalg(self) -> str | None:
+        """Return the name of the scheme of the server's CertificateVerify."""
+        return None if self.negotiated is None else scheme_name(self.negotiated.signature_scheme)
+
+    def client_sigalg(self) -> str | None:
+        scheme = None if self.negotiated is None else self.negotiated.client_signature_scheme
+        return None if scheme is None else scheme_name(scheme)
+
+    def get_channel_binding(self, cb_type: str = "tls-unique") -> bytes | None:
+        """Return the binding: "tls-exporter" (RFC 9266). "tls-unique" is None: TLS 1.3 does not have it."""
+        if cb_type == "tls-exporter":
+            return None if self.negotiated is None else self.connection.channel_binding()
+        if cb_type == "tls-unique":
+            return None
+        raise ValueError(f"{cb_type} channel binding type not implemented")
+
+    def verify_client_post_handshake(self) -> None:
+        raise ConfigurationError("a client's certificate is asked for in the handshake; post-handshake it is not")
+
+    @property
+    def _tls(self) -> Engine:
+        if self._engine is None:
+            raise ConfigurationError("there is no TLS connection: the socket listens, or is not connected")
+        return self._engine
