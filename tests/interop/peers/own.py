@@ -1,0 +1,90 @@
+"""What the peers that need a program of ours have in common: words `key=value` in, lines `key=value` out.
+
+    role=server | client     name=<server name>       ca=, certificate=, key=<PEM file>
+    suites=, groups=, alpn=<comma-separated>           client_authentication=none | optional | required
+    port=<where to connect>  turn=<file to send>:<bytes to receive, or http>; the answer goes to <file>.answer
+                             (only ssl_shaped: turn=<file with a path>:http2)
+
+A server prints port=…; each end prints suite=, group= (if it knows), alpn= and, a server, client_certificate=.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Final
+
+from tests.interop.exchange import check
+from tests.interop.process import PeerFailed, running
+from tests.interop.spec import ClientDone, ClientSpec, Facts, RunningServer, ServerSpec
+
+CACHE: Final = Path(__file__).resolve().parent.parent / ".cache"
+PROGRAMS: Final = Path(__file__).resolve().parent.parent / "programs"
+ROOT: Final = Path(__file__).resolve().parents[3]
+
+
+def server_words(spec: ServerSpec) -> list[str]:
+    return [
+        "role=server",
+        f"ca={spec.ca}",
+        f"certificate={spec.credential.certificate}",
+        f"key={spec.credential.key}",
+        f"suites={','.join(spec.suites)}",
+        f"groups={','.join(spec.groups)}",
+        f"alpn={','.join(spec.alpn)}",
+        f"client_authentication={spec.client_authentication}",
+    ]
+
+
+def client_words(spec: ClientSpec) -> list[str]:
+    words = [
+        "role=client",
+        f"port={spec.port}",
+        f"name={spec.server_name}",
+        f"ca={spec.ca}",
+        f"suites={','.join(spec.suites)}",
+        f"groups={','.join(spec.groups)}",
+        f"alpn={','.join(spec.alpn)}",
+    ]
+    if spec.credential is not None:
+        words += [f"certificate={spec.credential.certificate}", f"key={spec.credential.key}"]
+    for number, turn in enumerate(spec.turns):
+        path = spec.workdir / f"turn-{number:03}"
+        path.write_bytes(turn.path.encode() if turn.http2 else turn.send)
+        size = "http2" if turn.http2 else str(len(turn.expect)) if turn.raw else "http"
+        words.append(f"turn={path}:{size}")
+    return words
+
+
+@contextlib.contextmanager
+def serving(
+    command: Sequence[str | Path], spec: ServerSpec, *, env: Mapping[str, str] | None = None
+) -> Iterator[RunningServer]:
+    """Start a server program of ours with *command* and the words for *spec*."""
+    with running([*command, *server_words(spec)], cwd=ROOT, env=env) as program:
+        port = int(program.wait_for(rb"^port=(\d+)$").group(1))
+
+        def facts() -> Facts:
+            with contextlib.suppress(PeerFailed):
+                program.wait_for(rb"^client_certificate=", 2.0)
+            return Facts.from_lines(program.stdout.decode())
+
+        yield RunningServer(port, facts, program.output)
+
+
+def requested(command: Sequence[str | Path], spec: ClientSpec, *, env: Mapping[str, str] | None = None) -> ClientDone:
+    """Run a client program of ours to its end, and check what it was answered."""
+    with running([*command, *client_words(spec)], cwd=ROOT, env=env) as program:
+        if program.finished() != 0:
+            raise PeerFailed(program.output())
+        for number, turn in enumerate(spec.turns):
+            check(turn, (spec.workdir / f"turn-{number:03}.answer").read_bytes())
+        return ClientDone(Facts.from_lines(program.stdout.decode()), program.output())
+
+
+def version_tuple(text: str) -> tuple[int, ...]:
+    """Return the first dotted number in *text*, e.g. (3, 0, 19); () if there is none."""
+    found = re.search(r"\d+(?:\.\d+)+", text)
+    return tuple(int(part) for part in found.group().split(".")) if found else ()

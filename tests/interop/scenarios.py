@@ -1,0 +1,147 @@
+"""The columns of the matrix: what is asked of both ends, and what must have been negotiated."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Final
+
+from tests.interop.exchange import Purpose
+from tests.interop.names import CREDENTIALS, GROUPS, SUITES
+from tests.interop.spec import Facts, Peer, Role
+
+_FLIPPED: Final = {
+    Purpose.INITIATE_KEY_UPDATE: Purpose.ANSWER_KEY_UPDATE,
+    Purpose.ANSWER_KEY_UPDATE: Purpose.INITIATE_KEY_UPDATE,
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Scenario:
+    """One column.
+
+    suite, group:          the only ones allowed; None: as the programs do by default.
+    retry:                 the client shares a group that the server does not take.
+    cookie:                the server demands a cookie first.
+    client_authentication: what the server asks for; client_certificate: whether the client has one.
+    client_alpn, server_alpn, alpn: what is offered, taken and, so, agreed on.
+    purpose:               what the conversation shows, as seen from the peer.
+    """
+
+    name: str
+    title: str
+    suite: str | None = None
+    group: str | None = "x25519"
+    credential: str = "ecdsa-p256"
+    retry: bool = False
+    cookie: bool = False
+    client_authentication: str = "none"
+    client_certificate: bool = False
+    client_alpn: tuple[str, ...] = ()
+    server_alpn: tuple[str, ...] = ()
+    alpn: str = ""
+    purpose: Purpose = Purpose.HELLO
+
+    @property
+    def our_purpose(self) -> Purpose:
+        return _FLIPPED.get(self.purpose, self.purpose)
+
+    def needs(self, purpose: Purpose) -> Iterator[str]:
+        """Yield the features an end must have, whose part in the conversation is *purpose*."""
+        if self.suite is not None:
+            yield f"suite:{self.suite}"
+        if self.group is not None and not self.retry:
+            yield f"group:{self.group}"
+        yield f"credential:{self.credential}"
+        if self.retry:
+            yield "retry"
+        if self.cookie:
+            yield "cookie" if self.retry else "cookie-only"
+        if self.client_authentication != "none":
+            yield "client-authentication"
+        if self.alpn:
+            yield f"alpn:{self.alpn}"
+        if purpose is Purpose.LARGE:
+            yield "large"
+        elif purpose is Purpose.INITIATE_KEY_UPDATE:
+            yield "key-update:initiate"
+        elif purpose is Purpose.ANSWER_KEY_UPDATE:
+            yield "key-update:answer"
+
+    def why_not(self, peer: Peer, role: Role, purpose: Purpose) -> str | None:
+        """Return why *peer* cannot take part in *role*; None if it can."""
+        lacks = peer.limits(role)
+        if "role" in lacks:
+            return lacks["role"]
+        return next((lacks[feature] for feature in self.needs(purpose) if feature in lacks), None)
+
+    def expected(self, groups: tuple[str, ...]) -> Facts:
+        """Return what either end must report, if it does. groups: what both ends can agree on."""
+        return Facts(
+            suite=self.suite,
+            group=groups[0] if len(groups) == 1 else None,
+            alpn=self.alpn,
+            retried=True if self.retry or self.cookie else None,
+            client_certificate=self.client_certificate,
+        )
+
+
+def _scenarios() -> Iterator[Scenario]:
+    yield Scenario(name="defaults", title="both as they are by default", group=None)
+    yield Scenario(name="full", title="full handshake, x25519")
+    yield Scenario(name="retry", title="HelloRetryRequest: another group", retry=True)
+    yield Scenario(name="cookie", title="HelloRetryRequest: a cookie", cookie=True, purpose=Purpose.COOKIE)
+    yield Scenario(
+        name="retry-cookie",
+        title="HelloRetryRequest: another group and a cookie",
+        retry=True,
+        cookie=True,
+        purpose=Purpose.COOKIE,
+    )
+    yield Scenario(
+        name="client-required",
+        title="client authentication required",
+        client_authentication="required",
+        client_certificate=True,
+    )
+    yield Scenario(
+        name="client-optional", title="client authentication optional, none shown", client_authentication="optional"
+    )
+    yield Scenario(
+        name="key-update-peer",
+        title="KeyUpdate by the peer, which asks for ours",
+        suite="TLS_AES_128_GCM_SHA256",
+        purpose=Purpose.INITIATE_KEY_UPDATE,
+    )
+    yield Scenario(
+        name="key-update-ours",
+        title="KeyUpdate by us, who ask for the peer's",
+        suite="TLS_AES_128_GCM_SHA256",
+        purpose=Purpose.ANSWER_KEY_UPDATE,
+    )
+    for group in sorted(GROUPS, key=lambda name: (name.lower().find("mlkem") < 0, GROUPS[name])):
+        if group != "x25519":
+            yield Scenario(name=group, title=f"group {group}", group=group)
+    for suite in SUITES:
+        yield Scenario(name=suite.removeprefix("TLS_"), title=f"suite {suite}", suite=suite)
+    for credential in CREDENTIALS:
+        yield Scenario(name=credential, title=f"server certificate {credential}", credential=credential)
+    yield Scenario(
+        name="alpn-http/1.1",
+        title="ALPN h2 or http/1.1 offered, http/1.1 taken",
+        client_alpn=("h2", "http/1.1"),
+        server_alpn=("http/1.1",),
+        alpn="http/1.1",
+    )
+    yield Scenario(
+        name="alpn-h2",
+        title="ALPN h2",
+        client_alpn=("h2", "http/1.1"),
+        server_alpn=("h2", "http/1.1"),
+        alpn="h2",
+        purpose=Purpose.HTTP2,
+    )
+    yield Scenario(name="large", title="1 MiB both ways", purpose=Purpose.LARGE)
+
+
+SCENARIOS: Final[dict[str, Scenario]] = {scenario.name: scenario for scenario in _scenarios()}

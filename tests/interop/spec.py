@@ -1,0 +1,154 @@
+"""What a cell asks of either end, and the shape of a peer. Plain data; names are those of `names`."""
+
+from __future__ import annotations
+
+import contextlib
+import enum
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from tests.interop.certificates import CredentialFiles
+from tests.interop.exchange import Purpose, Turn, http_turns
+
+
+class Role(enum.Enum):
+    """Whose: the peer's."""
+
+    CLIENT = "client"
+    SERVER = "server"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ServerSpec:
+    """How to serve on 127.0.0.1. Empty tuples: as the program does by default.
+
+    ca:                    whom to believe about clients.
+    client_authentication: "none", "optional" or "required".
+    cookie:                demand one of every client, in a HelloRetryRequest.
+    workdir:               a directory of this cell's own.
+    """
+
+    workdir: Path
+    ca: Path
+    credential: CredentialFiles
+    suites: tuple[str, ...] = ()
+    groups: tuple[str, ...] = ()
+    alpn: tuple[str, ...] = ()
+    client_authentication: str = "none"
+    cookie: bool = False
+    purpose: Purpose = Purpose.HELLO
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ClientSpec:
+    """How to connect to 127.0.0.1:*port*, and what to say there. key_shares: () leaves it to the program."""
+
+    workdir: Path
+    ca: Path
+    port: int
+    turns: tuple[Turn, ...]
+    server_name: str = "localhost"
+    credential: CredentialFiles | None = None
+    suites: tuple[str, ...] = ()
+    groups: tuple[str, ...] = ()
+    key_shares: tuple[str, ...] = ()
+    alpn: tuple[str, ...] = ()
+    middlebox_compatibility: bool = True
+    purpose: Purpose = Purpose.HELLO
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Facts:
+    """What one end says was negotiated. None: it does not say.
+
+    alpn:               "" for none.
+    client_certificate: whether the client showed one.
+    key_updates:        how many the other end sent.
+    """
+
+    suite: str | None = None
+    group: str | None = None
+    alpn: str | None = None
+    retried: bool | None = None
+    client_certificate: bool | None = None
+    key_updates: int | None = None
+
+    @classmethod
+    def from_lines(cls, text: str) -> Facts:
+        """Return the facts in lines `suite=…`, `group=…`, … as our own programs print them; the last one counts."""
+        found = dict(line.partition("=")[::2] for line in text.splitlines() if "=" in line)
+        shown = found.get("client_certificate")
+        updates = found.get("key_updates")
+        return cls(
+            suite=found.get("suite") or None,
+            group=found.get("group") or None,
+            alpn=found.get("alpn"),
+            client_certificate=None if shown is None else shown == "1",
+            key_updates=None if updates is None else int(updates),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class RunningServer:
+    """A server that accepts connections. facts, output: to be asked after the conversation."""
+
+    port: int
+    facts: Callable[[], Facts] = field(repr=False, default=Facts)
+    output: Callable[[], str] = field(repr=False, default=str)
+
+
+@dataclass(frozen=True, slots=True)
+class ClientDone:
+    """A client's conversation that went as its turns say."""
+
+    facts: Facts
+    output: str = field(repr=False, default="")
+
+
+class Peer:
+    """A TLS implementation that is not ours, through the programs it comes with or a small one of our own.
+
+    lacks: feature → reason, for what it cannot do in a role. A feature is "suite:…", "group:…", "credential:…"
+    (as a server: has; as a client: verifies), "alpn:h2", "alpn:http/1.1", "client-authentication", "retry", "cookie",
+    "cookie-only", "key-update:initiate", "key-update:answer", "large", or "role" for a role it does not have at all.
+    """
+
+    name: str = ""
+    demands_cookies = False
+
+    def limits(self, role: Role) -> Mapping[str, str]:
+        """Return what `lacks` does, and what goes without saying."""
+        limits = dict(self.lacks(role))
+        if role is Role.SERVER and not self.demands_cookies:
+            for feature in ("cookie", "cookie-only"):
+                limits.setdefault(feature, "only openssl s_server has an option that demands a cookie")
+        return limits
+
+    def version(self) -> str:
+        """Return the implementation's name and version, as it says itself."""
+        raise NotImplementedError
+
+    def missing(self) -> str | None:
+        """Return why the peer cannot be used on this machine, with what to install; None if it can."""
+        raise NotImplementedError
+
+    def prepare(self) -> None:
+        """Build what has to be built; a cell's time does not run meanwhile."""
+
+    def lacks(self, role: Role) -> Mapping[str, str]:
+        return {}
+
+    def retry(self, role: Role) -> tuple[str, str]:
+        """Return two groups: the client shares the first, the server takes the second only."""
+        return ("x25519", "secp256r1")
+
+    def turns(self, role: Role, purpose: Purpose) -> tuple[Turn, ...]:
+        """Return the conversation that this peer can have in *role*."""
+        return http_turns(purpose)
+
+    def serve(self, spec: ServerSpec) -> contextlib.AbstractContextManager[RunningServer]:
+        raise NotImplementedError
+
+    def request(self, spec: ClientSpec) -> ClientDone:
+        raise NotImplementedError

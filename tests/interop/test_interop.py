@@ -1,0 +1,115 @@
+"""A sample of the matrix: each peer in each role, by default and in one scenario that it is good for."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.interop import chromium
+from tests.interop.cells import Mark, all_cells, reason_for_empty, run_cell
+from tests.interop.certificates import Certificates, make_certificates
+from tests.interop.peers import PEERS
+from tests.interop.pellucid_side import Pellucid, serve
+from tests.interop.scenarios import SCENARIOS
+from tests.interop.spec import Facts, Peer, Role, RunningServer, ServerSpec
+
+# As a client, as a server; "": it has no such role. The matrix tries all scenarios with all of them, here they share.
+SAMPLE = {
+    "openssl": ("key-update-peer", "key-update-peer"),
+    "curl": ("alpn-h2", ""),
+    "gnutls": ("retry-cookie", "retry"),
+    "nginx": ("", "large"),
+    "go": ("X25519MLKEM768", "client-required"),
+    "node": ("client-optional", "x448"),
+    "java": ("key-update-peer", "retry"),
+    "rustls": ("mldsa65", "key-update-ours"),
+    "stdlib": ("AES_128_CCM_SHA256", "rsa-pss"),
+    "boringssl": ("large", "mldsa44"),
+}
+
+
+def _sampled() -> list[object]:
+    cells = []
+    for peer, role in all_cells():
+        special = SAMPLE[peer.name][list(Role).index(role)]
+        for name in ("defaults", special) if special else ():
+            label = f"{peer.name}-{role.value}-{name}"
+            cells.append(pytest.param(peer.name, role, name, id=label, marks=pytest.mark.peer(peer.name)))
+    return cells
+
+
+@pytest.fixture(scope="module")
+def certificates(tmp_path_factory: pytest.TempPathFactory) -> Certificates:
+    return make_certificates(tmp_path_factory.mktemp("certificates"))
+
+
+@pytest.mark.parametrize(("peer", "role", "scenario"), _sampled())
+def test_interop_cell_passes(peer: str, role: Role, scenario: str, certificates: Certificates, tmp_path: Path) -> None:
+    outcome = run_cell(PEERS[peer], role, SCENARIOS[scenario], Pellucid(), certificates, tmp_path)
+    if outcome.mark is Mark.EMPTY:
+        pytest.skip(outcome.text)
+    assert outcome.mark is Mark.PASSED, outcome.text
+
+
+def test_interop_empty_cell_has_its_reason() -> None:
+    reasons = [
+        reason_for_empty(peer, role, scenario, Pellucid())
+        for peer, role in all_cells()
+        for scenario in SCENARIOS.values()
+    ]
+    assert all(reason is None or len(reason) > 10 for reason in reasons)
+
+
+class Absent(Peer):
+    name = "absent"
+
+    def missing(self) -> str:
+        return "no such program (apt install absent)"
+
+
+@pytest.mark.parametrize(("ci", "mark"), [("", Mark.EMPTY), ("true", Mark.FAILED)])
+def test_interop_missing_peer_is_empty_at_home_and_fails_in_ci(
+    ci: str, mark: Mark, certificates: Certificates, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CI", ci)
+    outcome = run_cell(Absent(), Role.CLIENT, SCENARIOS["full"], Pellucid(), certificates, tmp_path)
+    assert (outcome.mark, "apt install absent" in outcome.text) == (mark, True)
+
+
+class Talkative(Peer):
+    """A server that reports another suite than was asked for."""
+
+    name = "talkative"
+
+    def missing(self) -> None:
+        return None
+
+    @contextlib.contextmanager
+    def serve(self, spec: ServerSpec) -> Iterator[RunningServer]:
+        with serve(spec) as running:
+            yield RunningServer(running.port, lambda: Facts(suite="TLS_AES_256_GCM_SHA384"), running.output)
+
+
+def test_interop_wrong_suite_is_a_failure(certificates: Certificates, tmp_path: Path) -> None:
+    scenario = SCENARIOS["AES_128_GCM_SHA256"]
+    outcome = run_cell(Talkative(), Role.SERVER, scenario, Pellucid(), certificates, tmp_path)
+    assert outcome.mark is Mark.FAILED
+    assert "the server says suite is 'TLS_AES_256_GCM_SHA384'" in outcome.text
+
+
+@pytest.mark.peer("chromium")
+def test_chromium_page_comes_over_http2(certificates: Certificates, tmp_path: Path) -> None:
+    if (missing := chromium.missing()) is not None:
+        assert not os.environ.get("CI"), missing
+        pytest.skip(missing)
+    credential = certificates.servers["ecdsa-p256"]
+    spec = ServerSpec(workdir=tmp_path, ca=certificates.ca, credential=credential, alpn=("h2", "http/1.1"))
+    with serve(spec) as running:
+        page = chromium.load(f"https://localhost:{running.port}/page", credential.spki_sha256())
+        assert page.protocol == "h2", page.dom
+        facts = running.facts()
+    assert (facts.alpn, facts.group) == ("h2", "X25519MLKEM768")
