@@ -164,7 +164,7 @@ def _second_retry() -> UnexpectedMessage:
 def on_server_hello(context: ClientContext, phase: WaitServerHello, hello: ServerHello, raw: bytes) -> Step:
     """Finish the key exchange; from here on all is protected (RFC 9846 §4.2.3)."""
     offer, retry = phase.offer, phase.retry
-    negotiate.check_server_version(hello)
+    negotiate.check_server_version(hello, retried=retry is not None)
     negotiate.check_server_hello_fields(hello, offer.hello.legacy_session_id, offer.suites)
     decoded = x.decode_extensions(x.M.SH, hello.extensions, requested=offer.requested)
     if retry is not None and hello.cipher_suite != retry.cipher_suite:

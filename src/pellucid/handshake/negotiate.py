@@ -223,13 +223,16 @@ def unchanged_part(hello: ClientHello) -> bytes:
 # ---- what a client makes of a ServerHello ----------------------------------------------------------------------------
 
 
-def check_server_version(hello: ServerHello) -> None:
+def check_server_version(hello: ServerHello, *, retried: bool = False) -> None:
     """Raise unless the server chose TLS 1.3: looked at before anything else in it (RFC 9846 §4.2.3, §4.3.1).
 
-    IllegalParameter for the downgrade sentinel or a version that was not offered, ProtocolVersion for an older one.
+    IllegalParameter for the downgrade sentinel, a version that was not offered, or another than its HelloRetryRequest
+    had chosen (retried); ProtocolVersion for an older one.
     """
     chosen = next((e for e in hello.extensions if e.extension_type == ExtensionType.SUPPORTED_VERSIONS), None)
     if chosen is None:
+        if retried:
+            raise IllegalParameter("HelloRetryRequest chose TLS 1.3, ServerHello does not", rfc="9846 §4.2.4")
         if hello.random.endswith((DOWNGRADE_TLS_1_2, DOWNGRADE_TLS_1_1)):
             raise IllegalParameter(
                 f"the server speaks TLS 1.3 but chose {version_name(hello.legacy_version)}: somebody downgraded it",
