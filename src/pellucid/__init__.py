@@ -1,4 +1,10 @@
-"""TLS 1.3 you can see through: the public names and nothing else."""
+"""TLS 1.3 you can see through: the public names and nothing else.
+
+`aio` and `SSLContext` are loaded when first used: the one needs anyio, the other the ssl module for its shape.
+"""
+
+import importlib
+from typing import TYPE_CHECKING
 
 from pellucid._version import __version__
 from pellucid.config import ClientAuthentication, ClientConfig, Credential, ServerConfig, pad_to_multiple
@@ -26,8 +32,14 @@ from pellucid.events import (
     VerificationNeeded,
 )
 from pellucid.handshake.actions import Negotiated
+from pellucid.net.listener import Listener, listen
+from pellucid.net.sync import Stream, connect, wrap
 from pellucid.verify.report import CertificateRejected, VerificationReport, VerifiedPeer
 from pellucid.verify.trust import TrustStore
+
+if TYPE_CHECKING:
+    from pellucid import aio as aio
+    from pellucid.integrations.ssl_context import SSLContext as SSLContext
 
 __all__ = [
     "NEED_DATA",
@@ -47,10 +59,13 @@ __all__ = [
     "HandshakeComplete",
     "InternalError",
     "KeyUpdated",
+    "Listener",
     "Negotiated",
     "PeerError",
+    "SSLContext",
     "ServerConfig",
     "SignatureNeeded",
+    "Stream",
     "TLSError",
     "TicketReceived",
     "TruncatedStream",
@@ -60,5 +75,18 @@ __all__ = [
     "VerificationReport",
     "VerifiedPeer",
     "__version__",
+    "aio",
+    "connect",
+    "listen",
     "pad_to_multiple",
+    "wrap",
 ]
+
+_LAZY = {"aio": "pellucid.aio", "SSLContext": "pellucid.integrations.ssl_context"}
+
+
+def __getattr__(name: str) -> object:
+    if name not in _LAZY:
+        raise AttributeError(f"module 'pellucid' has no attribute {name!r}")
+    module = importlib.import_module(_LAZY[name])
+    return module if name == "aio" else getattr(module, name)
