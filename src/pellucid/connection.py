@@ -224,7 +224,7 @@ class Connection:
         """Return all that is to be sent to the peer, b"" if nothing is. After an error: the alert."""
         if self._start is not None:
             self.start()
-        if self._update_owed and not self.closed:
+        elif self._update_owed and not self.closed:
             self._guarded(self._send_owed_update)
         return self._writer.take()
 

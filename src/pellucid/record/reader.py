@@ -16,6 +16,7 @@ _TYPES: Final = frozenset(
     {ContentType.CHANGE_CIPHER_SPEC, ContentType.ALERT, ContentType.HANDSHAKE, ContentType.APPLICATION_DATA}
 )
 _SMALL: Final = 4096
+_SMALLEST: Final = RECORD_HEADER + 1 + 16  # with a tag of 16 bytes or less, a longer record has content or padding
 _STEP: Final = 2**17 + 2**14
 """The most plaintext opened into one buffer: larger blocks fall out of the cache and cost the allocator."""
 _BUFFERS: Final[list[bytearray]] = []
@@ -135,7 +136,7 @@ class RecordReader:
         Nothing is changed then, and `next_record` will say what it is. A round trip of small messages takes this path.
         """
         keys, size = self._keys, len(data)
-        if keys is None or not RECORD_HEADER < size <= _SMALL or self._trace is not None:
+        if keys is None or not _SMALLEST < size <= _SMALL or self._trace is not None:
             return None
         if data[0] != ContentType.APPLICATION_DATA or data[3] << 8 | data[4] != size - RECORD_HEADER:
             return None
@@ -144,7 +145,7 @@ class RecordReader:
             inner = keys.aead.decrypt(nonce, data[RECORD_HEADER:], data[:RECORD_HEADER])
         except self._tag_error:
             return None
-        if not inner.endswith(b"\x17") or len(inner) == 1:
+        if inner[-1] != ContentType.APPLICATION_DATA:
             return None
         keys.sequence += 1
         self._empty = 0

@@ -102,7 +102,8 @@ class RecordWriter:
         header = HEADER_PREFIX + (size + 1 + keys.tag_length).to_bytes(2, "big")
         nonce = (keys.iv ^ keys.sequence).to_bytes(12, "big")
         keys.sequence += 1
-        self._out.append(header + keys.aead.encrypt(nonce, bytes(data) + b"\x17", header))
+        inner = data + b"\x17" if isinstance(data, bytes) else bytes(data) + b"\x17"
+        self._out.append(header + keys.aead.encrypt(nonce, inner, header))
         return True
 
     def pending(self) -> bool:
