@@ -122,7 +122,7 @@ class Peer:
         limits = dict(self.lacks(role))
         if role is Role.SERVER and not self.demands_cookies:
             for feature in ("cookie", "cookie-only"):
-                limits.setdefault(feature, "only openssl s_server has an option that demands a cookie")
+                limits.setdefault(feature, "of the peers only openssl s_server can be told to demand a cookie")
         return limits
 
     def version(self) -> str:

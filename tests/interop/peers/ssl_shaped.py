@@ -60,6 +60,9 @@ class Stdlib(SSLShaped):
         reasons["key-update:initiate"] = "Python's ssl has no call that sends a KeyUpdate"
         return reasons
 
+    def _words(self, spec: ServerSpec | ClientSpec, role: Role) -> list[str]:
+        return ["middlebox=no"] if isinstance(spec, ClientSpec) and not spec.middlebox_compatibility else []
+
     def _environment(self, spec: ServerSpec | ClientSpec) -> dict[str, str]:
         """Return where OpenSSL finds its defaults: before Python 3.15 the module has no call for these."""
         lines = ["MinProtocol = TLSv1.3"]

@@ -48,6 +48,8 @@ def context_for(tls: Any, words: dict[str, str]) -> Any:
         context.set_alpn_protocols(words["alpn"].split(","))
     if words.get("ciphers"):
         context.set_ciphers(words["ciphers"])
+    if words.get("middlebox") == "no":  # ssl only
+        context.options &= ~tls.OP_ENABLE_MIDDLEBOX_COMPAT
     if words.get("curves"):
         context.set_ecdh_curve(words["curves"])
     return context
