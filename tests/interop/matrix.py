@@ -1,7 +1,7 @@
 """The matrix: every peer in both roles in every scenario. `python -m tests.interop.matrix`, or `make interop`.
 
     --peer X --scenario Y   only these; either may be given more than once
-    --against stdlib        a peer instead of Pellucid at our end: to test the harness itself. Any peer will do, but only
+    --against stdlib        a peer instead of Pellucid at our end: to test the harness itself. Any peer can, but only
                             stdlib understands all that is asked of our end (or says that it lacks it)
     --json FILE             the outcomes, for machines
     --verbose               what was negotiated in the cells that passed
