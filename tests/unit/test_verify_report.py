@@ -254,3 +254,20 @@ def test_F24_dangerous_verifier_accepts_and_still_shows_every_check(ca: CA) -> N
     assert good.accepted and not good.dangerous
     too_many = ask(ca.issue(HOST), intermediates=(b"",) * 20)
     assert dangerous_accept_any(TrustStore.empty()).verify(too_many).accepted
+
+
+def test_refusal_for_a_wrong_name_leaves_the_trust_group_passed() -> None:
+    """What is wrong is said where it is wrong: the CA is as trusted as before."""
+    authority = CA()
+    request = VerificationRequest(
+        leaf=parse_certificate(authority.issue("right.example").der),
+        intermediates=(),
+        purpose=Purpose.SERVER_AUTH,
+        server_name="wrong.example",
+        now=time.time(),
+    )
+    report = WebPKIVerifier(authority.trust).verify(request)
+    assert report.failure is Failure.WRONG_NAME
+    assert report.outcome(CheckGroup.NAME) is Outcome.FAILED
+    assert report.outcome(CheckGroup.TRUST) is Outcome.PASSED
+    assert report.outcome(CheckGroup.VALIDITY) is Outcome.PASSED

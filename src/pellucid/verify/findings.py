@@ -82,10 +82,15 @@ def explain_accepted(case: Case, path: tuple[x509.Certificate, ...], text: str) 
     return (*checks, verdict_check(text, accepted=True))
 
 
-def verdict_check(text: str, *, accepted: bool, failure: Failure | None = None) -> Check:
-    """Return pyca/cryptography's verdict as a check. failure: only when no other check explains a refusal."""
+def verdict_check(
+    text: str, *, accepted: bool, failure: Failure | None = None, group: CheckGroup = CheckGroup.TRUST
+) -> Check:
+    """Return pyca/cryptography's verdict as a check.
+
+    failure: only when no other check explains a refusal.   group: that of the check that does.
+    """
     return Check(
-        group=CheckGroup.TRUST,
+        group=group,
         name="verdict",
         outcome=Outcome.PASSED if accepted else Outcome.FAILED,
         evidence=shown_verdict(text) if accepted else f"the path is refused: {shown_verdict(text)}",
@@ -170,7 +175,7 @@ def _trust_checks(case: Case, search: Search, path: Path) -> tuple[Check, ...]:
 def _root_check(case: Case, path: Path) -> Check:
     root = path.certificates[-1]
     links = len(path.certificates) - 1
-    signed = f"{links} signature{'s' * (links != 1)} lead to" if links else "the leaf is itself"
+    signed = f"{links} signature{' leads' if links == 1 else 's lead'} to" if links else "the leaf is itself"
     known = f"a trusted root (of {len(case.trust)}, {case.trust.origin})"
     return Check(
         group=CheckGroup.TRUST,

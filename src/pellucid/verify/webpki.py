@@ -180,7 +180,10 @@ class WebPKIVerifier:
         if not findings.failures:
             unsupported = "Forbidden" in verdict.text or "nsupported" in verdict.text
             failure = Failure.UNSUPPORTED if unsupported else Failure.CONSTRAINT
-        checks = (*findings.checks, verdict_check(verdict.text, accepted=bool(verdict.path), failure=failure))
+        # A verdict for a reason of ours stands with that reason: a wrong name does not make the CA untrusted.
+        group = CheckGroup.TRUST if failure else _decisive(findings.checks).group
+        refusal = verdict_check(verdict.text, accepted=bool(verdict.path), failure=failure, group=group)
+        checks = (*findings.checks, refusal)
         return _refused(checks, issuer_urls(case.leaf))
 
     def _edwards_verdict(self, case: Case, findings: Findings) -> _Verdict:
@@ -422,7 +425,7 @@ def _accepted(case: Case, verdict: _Verdict) -> VerificationReport:
 
 
 def _refused(checks: tuple[Check, ...], urls: tuple[str, ...] = ()) -> VerificationReport:
-    decisive = min((check for check in checks if check.failure is not None), key=_rank)
+    decisive = _decisive(checks)
     failure = decisive.failure or Failure.UNSUPPORTED
     return VerificationReport(
         accepted=False,
@@ -432,6 +435,10 @@ def _refused(checks: tuple[Check, ...], urls: tuple[str, ...] = ()) -> Verificat
         missing_intermediate_urls=urls if failure in {Failure.MISSING_INTERMEDIATE, Failure.UNKNOWN_CA} else (),
         explanation=LazyChecks(lambda: checks),
     )
+
+
+def _decisive(checks: tuple[Check, ...]) -> Check:
+    return min((check for check in checks if check.failure is not None), key=_rank)
 
 
 def _rank(check: Check) -> int:
