@@ -41,6 +41,7 @@ EXIT_CODES: Final = {
     26: "a file could not be read",
     28: "it took too long",
     35: "the TLS handshake failed",
+    47: "there were too many redirects, or one led away from HTTPS",
     56: "the connection broke while data was received",
     58: "the server refused the client's certificate, or it could not be used",
     60: "the server's certificate was refused",

@@ -1,0 +1,503 @@
+"""`pellucid get`: fetch a URL over TLS 1.3, and show the connection it came over. curl's options, curl's exit codes."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, BinaryIO, Final
+
+import click
+import httpcore2
+import httpx2
+
+from pellucid import __version__
+from pellucid.cli.common import CommandFailed, exit_code, fail, keylog_option, keylog_path
+from pellucid.cli.devcert import load_credential
+from pellucid.cli.http import Backend, Clock, ConnectTo, client_over
+from pellucid.cli.output import Output
+from pellucid.config import ClientConfig, Credential
+from pellucid.crypto.certificates import parse_certificate
+from pellucid.crypto.credentials import certificate_names
+from pellucid.errors import PeerError, TLSError, UsageError
+from pellucid.explain.keylog import KeyLogWriter
+from pellucid.explain.ladder import LadderPrinter
+from pellucid.explain.recorder import Recorder, tee
+from pellucid.explain.text import Line, Span, escaped, line
+from pellucid.handshake.actions import Negotiated
+from pellucid.messages.handshake import Certificate
+from pellucid.net.eyeballs import ConnectFailed
+from pellucid.net.load import load_trust
+from pellucid.registry import (
+    alert_name,
+    group_by_name,
+    group_name,
+    scheme_by_name,
+    scheme_name,
+    suite_by_name,
+    suite_name,
+)
+from pellucid.trace import MessageTraced, Observer
+from pellucid.verify.report import Failure, Outcome, VerificationReport
+
+__all__ = ["command", "report_lines"]
+
+_CHUNK: Final = 2**16
+_SCHEMA: Final = 1
+
+
+@dataclass(kw_only=True)
+class _Run:
+    """One call of the command: what was asked for, and what was found on the way."""
+
+    output: Output
+    verbose: int
+    silent: bool
+    as_json: bool
+    include: bool
+    keylog: Path | None
+    recorders: list[Recorder] = field(default_factory=list)
+
+    def observer(self) -> Observer | None:
+        """Return the observer of a new connection."""
+        recorder = Recorder()
+        self.recorders.append(recorder)
+        ladder = None
+        if self.verbose:
+            ladder = LadderPrinter(self.output.talk, width=self.output.width, detail=self.verbose)
+        return tee(recorder, ladder, KeyLogWriter(self.keylog) if self.keylog else None)
+
+    def responded(self, response: httpx2.Response) -> None:
+        """Tell of a response, each one of a chain of redirects."""
+        request, version = response.request, response.http_version
+        if self.verbose:
+            target = request.url.raw_path.decode("ascii", "replace")
+            spoken = "HTTP/2" if version == "HTTP/2" else "HTTP/1.1"
+            self._headers(f"{request.method} {target} {spoken}", request.headers, ">", "client")
+            self._headers(f"{version} {response.status_code} {response.reason_phrase}", response.headers, "<", "server")
+        if self.include and not self.as_json:
+            reason = f" {response.reason_phrase}" if version == "HTTP/1.1" and response.reason_phrase else ""
+            head = [f"{version} {response.status_code}{reason}".encode("latin-1", "replace")]
+            head += [name + b": " + value for name, value in response.headers.raw]
+            _write(sys.stdout.buffer, b"\r\n".join(head) + b"\r\n\r\n")
+            sys.stdout.buffer.flush()
+
+    def _headers(self, first: str, headers: httpx2.Headers, mark: str, style: str) -> None:
+        self.output.talk(line(Span(f"{mark} ", style), Span(escaped(first), "strong")))
+        for name, value in headers.multi_items():
+            shown = "…" if name.lower() in {"authorization", "proxy-authorization"} else escaped(value)
+            self.output.talk(line(Span(f"{mark} ", style), Span(f"{escaped(name)}: ", "name"), shown))
+
+
+@click.command(short_help="Fetch a URL, and see the connection it came over.")
+@click.argument("url")
+@click.option("-o", "--output", "output_file", metavar="FILE", type=click.Path(dir_okay=False, path_type=Path),
+              help="Write the body to FILE, with a progress bar on a terminal.")  # fmt: skip
+@click.option("-d", "--data", metavar="DATA", multiple=True,
+              help="Send DATA, or @FILE, as a form (POST); more than one is joined with &.")  # fmt: skip
+@click.option("-H", "--header", "headers", metavar="'NAME: VALUE'", multiple=True, help="Send this header.")
+@click.option("-X", "--request", "method", metavar="METHOD", help="Use this method.")
+@click.option("-I", "--head", is_flag=True, help="Ask for the headers only (HEAD), and print them.")
+@click.option("-i", "--include", is_flag=True, help="Print the response's headers before the body.")
+@click.option("-L", "--location", is_flag=True, help="Follow redirects; Authorization goes to the first origin alone.")
+@click.option("--max-redirs", default=30, show_default=True, type=click.IntRange(0), help="At most so many of them.")
+@click.option("--compressed", is_flag=True, help="Ask for a compressed body, and decompress it.")
+@click.option("--http1.1", "http11", is_flag=True, help="Do not offer HTTP/2.")
+@click.option("-f", "--fail", "fail_on_error", is_flag=True, help="Exit with 22, without the body, from status 400 on.")
+@click.option("-s", "--silent", is_flag=True, help="Say nothing on standard error.")
+@click.option("-v", "--verbose", count=True, help="Draw the handshake; -vv and -vvv in more detail.")
+@click.option("--json", "as_json", is_flag=True, help="Print what was found as JSON instead of the body.")
+@click.option("--cacert", metavar="FILE", help="Trust the CAs in FILE (PEM, DER or a directory), and no others.")
+@click.option("--cert", metavar="FILE", help="Show this certificate if the server asks: PEM or PKCS#12.")
+@click.option("--key", metavar="FILE", help="The private key, where --cert does not hold it.")
+@click.option("--pass", "password", metavar="PASSWORD", envvar="PELLUCID_PASS",
+              help="The private key's password.  [env: PELLUCID_PASS]")  # fmt: skip
+@click.option("--resolve", metavar="HOST:PORT:ADDR[,ADDR]", multiple=True, help="Take ADDR for HOST's address.")
+@click.option("--connect-to", metavar="HOST1:PORT1:HOST2:PORT2", multiple=True,
+              help="Connect to HOST2:PORT2 instead of HOST1:PORT1; an empty HOST1 or PORT1 is any.")  # fmt: skip
+@click.option("--groups", metavar="LIST", help="Key-exchange groups, preferred first: X25519MLKEM768,x25519")
+@click.option("--suites", metavar="LIST", help="Cipher suites, preferred first: TLS_AES_128_GCM_SHA256,…")
+@click.option("--sigalgs", metavar="LIST", help="Signature schemes, preferred first: ed25519,rsa_pss_rsae_sha256,…")
+@click.option("--connect-timeout", metavar="SECONDS", type=click.FloatRange(0, min_open=True),
+              help="For TCP and the handshake.  [default: 30 and 10]")  # fmt: skip
+@click.option("-m", "--max-time", metavar="SECONDS", type=click.FloatRange(0, min_open=True), help="For everything.")
+@keylog_option
+def get(url: str, **options: Any) -> int:  # Any: click's options, each of its own type
+    """Fetch URL over TLS 1.3 and write the body to standard output.
+
+    The server is verified against the system's roots. HTTP/2 is spoken if the server wants to, else HTTP/1.1.
+    Redirects are followed with -L only, proxies are taken from the environment (HTTPS_PROXY, NO_PROXY).
+    A verification that fails is shown check by check; nothing is sent to such a server.
+    """
+    output = Output()
+    run = _Run(
+        output=output,
+        verbose=options["verbose"],
+        silent=options["silent"],
+        as_json=options["as_json"],
+        include=options["include"] or options["head"],
+        keylog=keylog_path(options["keylog"]),
+    )
+    try:
+        return _fetch(run, url, options)
+    except Exception as error:  # noqa: BLE001  # told below, and by the exit code
+        return _failed(run, url, _told(error))
+
+
+command = get
+
+
+def _fetch(run: _Run, url: str, options: Mapping[str, Any]) -> int:
+    target = _url(url)
+    connect_to = _routes(options["resolve"], options["connect_to"])
+    backend = Backend(
+        _config(options),
+        clock=Clock(options["connect_timeout"], options["max_time"]),
+        observer=run.observer,
+        connect_to=connect_to,
+    )
+    content = _content(options["data"])
+    method = options["method"] or ("HEAD" if options["head"] else "POST" if content is not None else "GET")
+    with client_over(
+        backend,
+        follow=options["location"],
+        max_redirects=options["max_redirs"],
+        http2=not options["http11"],
+    ) as client:
+        client.event_hooks = {"request": [_https_only], "response": [run.responded]}
+        client.headers["user-agent"] = f"pellucid/{__version__}"
+        if not options["compressed"]:
+            del client.headers["accept-encoding"]
+        headers = _headers(client, options["headers"], form=content is not None)
+        with client.stream(method, target, content=content, headers=headers) as response:
+            refused = options["fail_on_error"] and response.status_code >= 400
+            body = _Body(run, response, options, wanted=not refused and method != "HEAD")
+            body.write()
+            if run.as_json:
+                run.output.json(_facts(run, url, response, body))
+    if refused:
+        raise CommandFailed(f"the server answered {response.status_code} {response.reason_phrase}".rstrip(), code=22)
+    return 0
+
+
+# ---- the request ---------------------------------------------------------------------------------------------------
+
+
+def _url(text: str) -> httpx2.URL:
+    if "://" not in text:
+        text = f"https://{text}"
+    try:
+        url = httpx2.URL(text)
+    except (httpx2.InvalidURL, ValueError) as error:
+        raise CommandFailed(f"{text!r} is not a URL: {error}", code=2) from error
+    if url.scheme == "http":
+        raise CommandFailed(
+            "plain HTTP is not spoken here", code=2, hints=(f"try {escaped(str(url.copy_with(scheme='https')))}",)
+        )
+    if url.scheme != "https" or not url.host:
+        raise CommandFailed(f"{text!r} is not an https:// URL", code=2)
+    return url
+
+
+def _https_only(request: httpx2.Request) -> None:
+    if request.url.scheme != "https":
+        raise CommandFailed(f"a redirect leads away from HTTPS, to {escaped(str(request.url))}", code=47)
+
+
+def _headers(client: httpx2.Client, given: tuple[str, ...], *, form: bool) -> list[tuple[str, str]]:
+    """Return the headers to send; `Name:` takes away one that is sent otherwise, as with curl."""
+    headers: list[tuple[str, str]] = []
+    for text in given:
+        name, colon, value = (part.strip() for part in text.partition(":"))
+        if not colon or not name:
+            raise CommandFailed(f"{text!r} is not a header: NAME: VALUE", code=2)
+        if value:
+            headers.append((name, value))
+        elif name in client.headers:
+            del client.headers[name]
+    if form and not any(text.lower().startswith("content-type:") for text in given):
+        headers.append(("Content-Type", "application/x-www-form-urlencoded"))
+    return headers
+
+
+def _content(data: tuple[str, ...]) -> bytes | None:
+    if not data:
+        return None
+    parts = []
+    for one in data:
+        if one.startswith("@"):
+            try:
+                content = sys.stdin.buffer.read() if one == "@-" else Path(one[1:]).read_bytes()
+            except OSError as error:
+                raise CommandFailed(f"cannot read {one[1:]}: {error.strerror or error}", code=26) from error
+            parts.append(content.replace(b"\r", b"").replace(b"\n", b""))
+        else:
+            parts.append(one.encode("utf-8", "surrogateescape"))
+    return b"&".join(parts)
+
+
+def _config(options: Mapping[str, Any]) -> ClientConfig:
+    changes: dict[str, Any] = {}
+    for option, name, find in (
+        ("groups", "groups", group_by_name),
+        ("suites", "suites", suite_by_name),
+        ("sigalgs", "signature_schemes", scheme_by_name),
+    ):
+        if options[option]:
+            changes[name] = _codes(options[option], option, find)
+    if options["cacert"]:
+        try:
+            changes["trust"] = load_trust(options["cacert"])
+        except UsageError as error:
+            raise CommandFailed(error.reason, code=77) from error
+    if options["cert"]:
+        changes["credentials"] = (_credential(options),)
+    elif options["key"]:
+        raise CommandFailed("--key needs --cert", code=2)
+    return ClientConfig(**changes)
+
+
+def _credential(options: Mapping[str, Any]) -> Credential:
+    return load_credential(Path(options["cert"]), Path(options["key"]) if options["key"] else None, options["password"])
+
+
+def _codes(names: str, option: str, find: Callable[[str], int]) -> tuple[int, ...]:
+    codes = []
+    for name in names.replace(":", ",").split(","):
+        try:
+            codes.append(find(name.strip()))
+        except KeyError:
+            raise CommandFailed(f"--{option}: {name.strip()!r} is not known here", code=2) from None
+    return tuple(codes)
+
+
+def _routes(resolve: tuple[str, ...], connect_to: tuple[str, ...]) -> ConnectTo:
+    """Return the function that says where to connect to, by curl's rules for --connect-to and --resolve."""
+    addresses: dict[tuple[str, str], list[str]] = {}
+    for text in resolve:
+        host, port, rest = _split(text, 2, "--resolve", "HOST:PORT:ADDR")
+        addresses[host.lower(), port] = [one.strip("[]") for one in rest.split(",")]
+    moves = [_split(text, 4, "--connect-to", "HOST1:PORT1:HOST2:PORT2") for text in connect_to]
+
+    def route(host: str, port: int) -> tuple[str, int, Mapping[str, list[str]] | None]:
+        for old_host, old_port, new_host, new_port in moves:
+            if old_host.lower() in ("", host.lower()) and old_port in ("", str(port)):
+                host, port = new_host or host, int(new_port or port)
+                break
+        found = addresses.get((host.lower(), str(port))) or addresses.get(("*", str(port)))
+        return host, port, {host: found} if found else None
+
+    return route
+
+
+def _split(text: str, colons: int, option: str, form: str) -> list[str]:
+    """Split at colons outside of brackets; with *colons* 2 the third part keeps its own. Ports are checked."""
+    parts, depth = [""], 0
+    for character in text:
+        depth += {"[": 1, "]": -1}.get(character, 0)
+        if character == ":" and not depth and (colons == 4 or len(parts) < 3):
+            parts.append("")
+        else:
+            parts[-1] += character
+    ports = parts[1:2] if colons == 2 else parts[1::2]
+    if len(parts) != (3 if colons == 2 else 4) or not all(not p or (p.isdigit() and int(p) < 2**16) for p in ports):
+        raise CommandFailed(f"{option} {text!r} is not {form}", code=2)
+    return [part.strip("[]") if colons == 4 or index == 0 else part for index, part in enumerate(parts)]
+
+
+# ---- the body ------------------------------------------------------------------------------------------------------
+
+
+class _Body:
+    """Where a response's body goes: a file, standard output, or with --json nowhere. Counted and hashed."""
+
+    def __init__(self, run: _Run, response: httpx2.Response, options: Mapping[str, Any], *, wanted: bool) -> None:
+        self.size = 0
+        self.digest = hashlib.sha256()
+        self.file: Path | None = options["output_file"]
+        self._run = run
+        self._response = response
+        self._decode: bool = options["compressed"]
+        self._wanted = wanted
+
+    def write(self) -> None:
+        if not self._wanted:
+            return
+        with self._sink() as sink, self._progress() as advance:
+            chunks = self._response.iter_bytes(_CHUNK) if self._decode else self._response.iter_raw(_CHUNK)
+            for chunk in chunks:
+                self.size += len(chunk)
+                self.digest.update(chunk)
+                if sink is not None:
+                    _write(sink, chunk)
+                advance(len(chunk))
+            if sink is not None:
+                _write(sink, b"")
+
+    @contextlib.contextmanager
+    def _sink(self) -> Iterator[BinaryIO | None]:
+        if self.file is None:
+            yield None if self._run.as_json else sys.stdout.buffer
+            return
+        try:
+            file = self.file.open("wb")
+        except OSError as error:
+            raise _cannot_write(self.file, error) from error
+        with file:
+            yield file
+
+    @contextlib.contextmanager
+    def _progress(self) -> Iterator[Callable[[int], object]]:
+        """Give what is told of each piece: a bar on a terminal's standard error, if the body goes to a file."""
+        if self.file is None or self._run.silent or not sys.stderr.isatty():
+            yield lambda _: None
+            return
+        from rich.console import Console  # noqa: PLC0415  # drawn seldom, and slow to load
+        from rich.progress import BarColumn, DownloadColumn, Progress, TimeRemainingColumn, TransferSpeedColumn  # noqa: PLC0415
+
+        length = self._response.headers.get("content-length", "")
+        columns = (BarColumn(), DownloadColumn(), TransferSpeedColumn(), TimeRemainingColumn())
+        with Progress(*columns, console=Console(stderr=True)) as progress:
+            task = progress.add_task("", total=int(length) if length.isdigit() else None)
+            yield lambda size: progress.advance(task, size)
+
+
+def _write(sink: BinaryIO, data: bytes) -> None:
+    """Write *data* and, if it is b"", what was kept back. Raises CommandFailed if it cannot be."""
+    try:
+        if data:
+            sink.write(data)
+        else:
+            sink.flush()
+    except BrokenPipeError as error:
+        # Who read it has gone; the interpreter must not try once more when it ends.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        raise _cannot_write("standard output", error) from error
+    except OSError as error:
+        raise _cannot_write(getattr(sink, "name", "the output"), error) from error
+
+
+def _cannot_write(what: object, error: OSError) -> CommandFailed:
+    return CommandFailed(f"cannot write {what}: {error.strerror or error}", code=23)
+
+
+# ---- what was found ------------------------------------------------------------------------------------------------
+
+
+def _facts(run: _Run, url: str, response: httpx2.Response, body: _Body) -> dict[str, object]:
+    stream = response.extensions.get("network_stream")
+    return {
+        "schema": _SCHEMA,
+        "url": url,
+        "final_url": str(response.url),
+        "redirects": [str(one.url) for one in response.history],
+        "http_version": response.http_version,
+        "status": response.status_code,
+        "headers": response.headers.multi_items(),
+        "body": {
+            "bytes": body.size,
+            "sha256": body.digest.hexdigest(),
+            "file": None if body.file is None else str(body.file),
+        },
+        "tls": _tls_facts(stream),
+    }
+
+
+def _tls_facts(stream: Any) -> dict[str, object] | None:  # Any: what httpcore2 gives back is our own stream
+    negotiated: Negotiated | None = getattr(stream, "negotiated", None)
+    if negotiated is None:
+        return None
+    peer = negotiated.peer
+    address = stream.get_extra_info("server_addr")
+    return {
+        "version": "TLS 1.3",
+        "cipher_suite": suite_name(negotiated.cipher_suite),
+        "group": group_name(negotiated.group),
+        "signature_scheme": scheme_name(negotiated.signature_scheme),
+        "alpn": negotiated.alpn,
+        "server_name": negotiated.server_name,
+        "retried": negotiated.retried,
+        "client_certificate": bool(negotiated.client_signature_scheme),
+        "server_address": None if address is None else list(address[:2]),
+        "verification": None if peer is None else peer.report.to_dict(),
+    }
+
+
+def _told(error: Exception) -> Exception:
+    """Return *error* as one that the exit codes know: httpx2's own as sentences."""
+    if isinstance(error, httpx2.TooManyRedirects):
+        return CommandFailed("too many redirects", code=47, hints=("allow more of them: --max-redirs",))
+    if isinstance(error, (httpx2.InvalidURL, httpx2.UnsupportedProtocol)):
+        return CommandFailed(f"not a URL to go to: {error}", code=47)
+    if isinstance(error, (httpx2.HTTPError, httpcore2.ProtocolError, httpcore2.NetworkError)):
+        return CommandFailed(f"the HTTP exchange failed: {error}", code=56)
+    if isinstance(error, ConnectFailed) and exit_code(error) not in {6, 7, 28}:
+        return CommandFailed(str(error), code=7)
+    return error
+
+
+def _failed(run: _Run, url: str, error: Exception) -> int:
+    """Tell of *error*: the report of a verification, the sentence, the hints. Return the exit code."""
+    report = error.report if isinstance(error, PeerError) else None
+    if run.as_json and not isinstance(error, click.UsageError):
+        run.output.json({"schema": _SCHEMA, "url": url, "error": _error_facts(error)})
+    if run.silent:
+        return exit_code(error)
+    if isinstance(report, VerificationReport):
+        for one in report_lines(report):
+            run.output.talk(one)
+    code = fail(error)
+    if isinstance(report, VerificationReport) and report.failure is Failure.WRONG_NAME:
+        names = _presented_names(run.recorders)
+        run.output.hint(f"the certificate is for: {', '.join(names[:20]) or 'no name at all'}")
+    return code
+
+
+def _error_facts(error: Exception) -> dict[str, object]:
+    cause = error.__cause__ if isinstance(error, CommandFailed) else error
+    report = getattr(error, "report", None)
+    alert = getattr(cause, "alert", getattr(cause, "description", None)) if isinstance(cause, TLSError) else None
+    return {
+        "message": str(error),
+        "type": type(error if cause is None else cause).__name__,
+        "exit_code": exit_code(error),
+        "alert": None if alert is None else alert_name(alert),
+        "rfc": getattr(cause, "rfc", None) or None,
+        "verification": report.to_dict() if isinstance(report, VerificationReport) else None,
+    }
+
+
+_MARKS: Final = {
+    Outcome.PASSED: Span("✓", "good"),
+    Outcome.FAILED: Span("✗", "bad"),
+    Outcome.NOT_APPLICABLE: Span("·", "muted"),
+    Outcome.NOT_CHECKED: Span("·", "muted"),
+}
+
+
+def report_lines(report: VerificationReport) -> list[Line]:
+    """Return the report for a terminal: the four questions, each with its checks and what they saw."""
+    lines: list[Line] = []
+    for group, checks in report.by_group().items():
+        outcome = report.outcome(group)
+        missing = "" if checks else ": not looked at"
+        lines.append(line(_MARKS[outcome], " ", Span(group.value, "strong"), missing))
+        lines += [
+            line("    ", _MARKS[check.outcome], " ", Span(f"{check.name}: ", "name"), escaped(check.evidence))
+            for check in checks
+        ]
+    return lines
+
+
+def _presented_names(recorders: list[Recorder]) -> tuple[str, ...]:
+    """Return the names in the last certificate that a server showed."""
+    for recorder in reversed(recorders):
+        for event in recorder.of(MessageTraced):
+            if isinstance(event.body, Certificate) and event.body.certificate_list:
+                leaf = parse_certificate(event.body.certificate_list[0].cert_data)
+                return tuple(escaped(name) for name in certificate_names(leaf))
+    return ()
