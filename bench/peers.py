@@ -11,7 +11,7 @@ import pellucid
 from pellucid.registry import CipherSuite, NamedGroup
 from pellucid.testing.ca import CA, Issued
 
-STEP = 2**17  # as pellucid.net does
+STEP = 2**18  # as pellucid.net does
 
 
 class Pair(Protocol):

@@ -57,6 +57,7 @@ from pellucid.handshake.offer import first_offer
 from pellucid.handshake.states import CLIENT_ARROWS, SERVER_ARROWS, ClientState, ServerState
 from pellucid.limits import (
     MAX_CHANGE_CIPHER_SPECS,
+    MAX_EPOCH,
     MAX_HANDSHAKE_BODY,
     MAX_KEY_UPDATES,
     MAX_PLAINTEXT,
@@ -82,8 +83,8 @@ _FIXED_LENGTH: Final = frozenset({HandshakeType.FINISHED, HandshakeType.KEY_UPDA
 """Messages that are too long are not large but wrong: decode_error (RFC 9846 §6.2)."""
 _WARNING: Final = 1
 _FATAL: Final = 2
-_STEP: Final = 8 * MAX_PLAINTEXT
-"""Application data is sealed in steps of 128 KiB, between which the key's limit is looked at."""
+_STEP: Final = 16 * MAX_PLAINTEXT
+"""Application data is sealed in steps of 256 KiB, between which the key's limit is looked at."""
 
 
 class Connection:
@@ -556,7 +557,9 @@ class Connection:
         self._key_updates += 1
         if self._key_updates > MAX_KEY_UPDATES:
             raise UnexpectedMessage(f"more than {MAX_KEY_UPDATES} KeyUpdates without data", rfc="9846 §4.7.3")
-        if requested and not self._sent_close:
+        phase = self._handshake.phase
+        last = isinstance(phase, Connected) and phase.sending.generation >= MAX_EPOCH  # §4.7.3: then ignored
+        if requested and not self._sent_close and not last:
             # Sent when something is sent next: any number of requests in between get one answer (attack G2).
             self._update_owed = True
             self._sending = False

@@ -7,7 +7,7 @@ from typing import Final, NamedTuple
 from pellucid.crypto.provider import Buffer
 from pellucid.errors import BadRecordMac, PeerError, RecordOverflow, UnexpectedMessage
 from pellucid.limits import MAX_CIPHERTEXT, MAX_EMPTY_RECORDS, MAX_INNER_PLAINTEXT, MAX_PLAINTEXT, RECORD_HEADER
-from pellucid.record.protect import Keys, split_inner_plaintext
+from pellucid.record.protect import HEADER_PREFIX, Keys, split_inner_plaintext
 from pellucid.registry import ContentType, content_type_name
 from pellucid.schedule import TrafficSecret
 from pellucid.trace import Direction, Epoch, Observer, RecordTraced
@@ -17,7 +17,7 @@ _TYPES: Final = frozenset(
 )
 _SMALL: Final = 4096
 _SMALLEST: Final = RECORD_HEADER + 1 + 16  # with a tag of 16 bytes or less, a longer record has content or padding
-_STEP: Final = 2**17 + 2**14
+_STEP: Final = 2**18 + 2**14
 """The most plaintext opened into one buffer: larger blocks fall out of the cache and cost the allocator."""
 _BUFFERS: Final[list[bytearray]] = []
 """Buffers to open bulk data into, shared by all connections so that an idle one holds none. list.pop and append are
@@ -179,21 +179,24 @@ class RecordReader:
             plain = bytearray(_STEP)
         at = 0
         error: PeerError | None = None
+        full_header = HEADER_PREFIX + (MAX_INNER_PLAINTEXT + tag).to_bytes(2, "big")
         with memoryview(data) as source, memoryview(plain) as target:
-            while end - offset >= RECORD_HEADER and data[offset] == ContentType.APPLICATION_DATA:
+            while end - offset >= RECORD_HEADER:
                 start = offset + RECORD_HEADER
-                length = data[offset + 3] << 8 | data[offset + 4]
-                stop = start + length
-                size = length - tag
+                header = data[offset:start]
+                if header == full_header:
+                    size = MAX_INNER_PLAINTEXT
+                elif header[0] == ContentType.APPLICATION_DATA:
+                    size = (header[3] << 8 | header[4]) - tag
+                else:
+                    break
+                stop = start + size + tag
                 # A record too long, too short or cut, and one that does not fit here any more: not for this path.
                 if stop > end or not 1 < size <= MAX_INNER_PLAINTEXT or at + size > _STEP:
                     break
                 try:
                     decrypt_into(
-                        (iv ^ sequence).to_bytes(12, "big"),
-                        source[start:stop],
-                        source[offset:start],
-                        target[at : at + size],
+                        (iv ^ sequence).to_bytes(12, "big"), source[start:stop], header, target[at : at + size]
                     )
                 except self._tag_error:
                     error = bad_record_mac(sequence)
