@@ -1,0 +1,331 @@
+"""`pellucid serve`: a directory or an ASGI application over HTTPS, by hypercorn over Pellucid."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import importlib
+import ipaddress
+import logging
+import os
+import signal
+import socket
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final
+
+import click
+from hypercorn.asyncio import serve as hypercorn_serve
+from hypercorn.config import Config, Sockets
+
+from pellucid.cli.common import CommandFailed, keylog_option, keylog_path
+from pellucid.cli.devcert import DevelopmentCA, check_dates, load_credential, trust_lines
+from pellucid.cli.files import StaticFiles
+from pellucid.cli.output import Output
+from pellucid.config import ClientAuthentication, Credential, ServerConfig
+from pellucid.errors import UsageError
+from pellucid.explain.keylog import KeyLogWriter
+from pellucid.explain.ladder import LadderPrinter
+from pellucid.explain.recorder import tee
+from pellucid.explain.text import Line, Span, escaped, line
+from pellucid.integrations.ssl_context import SSLContext
+from pellucid.net.load import load_trust
+from pellucid.net.tcp import bind_listener
+from pellucid.registry import AlertDescription, alert_name
+from pellucid.trace import AlertTraced, ClosedTraced, Direction, HandshakeCompleted, Observer, Role, TraceEvent
+
+__all__ = ["command"]
+
+_BACKLOG: Final = 128
+_HANDSHAKE_SECONDS: Final = 10.0
+_ALPN: Final = ("h2", "http/1.1")
+
+
+class _HypercornConfig(Config):
+    """hypercorn's configuration, with our context and our sockets."""
+
+    def __init__(self, context: SSLContext, sockets: list[socket.socket], ready: Callable[[], None]) -> None:
+        super().__init__()
+        self._context = context
+        self._bound = sockets
+        self._ready = ready
+        self.ssl_handshake_timeout = _HANDSHAKE_SECONDS
+        self.include_server_header = False
+        self.errorlog = _quiet_logger()
+
+    @property
+    def ssl_enabled(self) -> bool:
+        return True
+
+    def create_ssl_context(self) -> SSLContext:
+        return self._context
+
+    def create_sockets(self) -> Sockets:
+        """Start to listen: the application is up."""
+        for sock in self._bound:
+            sock.listen(_BACKLOG)
+        self._ready()
+        return Sockets(self._bound, [], [])
+
+
+def _quiet_logger() -> logging.Logger:
+    """Return the logger of hypercorn's own news: warnings and errors, which an application's exceptions are."""
+    logger = logging.getLogger("pellucid.serve")
+    logger.setLevel(logging.WARNING)
+    logger.propagate = False
+    if not logger.handlers:
+        logger.addHandler(logging.StreamHandler())
+    return logger
+
+
+@click.command(short_help="Serve a directory or an ASGI application over HTTPS.")
+@click.argument("target", metavar="DIR|MODULE:APP")
+@click.option("--host", default="127.0.0.1", show_default=True, help="The address or name to listen on.")
+@click.option("-p", "--port", default=8443, show_default=True, type=click.IntRange(0, 65535), help="0: a free one.")
+@click.option("--cert", metavar="FILE", help="The certificate chain: PEM or PKCS#12.  [default: a development one]")
+@click.option("--key", metavar="FILE", help="The private key, where --cert does not hold it.")
+@click.option("--pass", "password", metavar="PASSWORD", envvar="PELLUCID_PASS",
+              help="The private key's password.  [env: PELLUCID_PASS]")  # fmt: skip
+@click.option("--client-ca", metavar="FILE", help="Ask clients for a certificate by one of these CAs.")
+@click.option("--client-auth", type=click.Choice(["optional", "required"]),
+              help="Whether a client may do without.  [default: required]")  # fmt: skip
+@click.option("--no-listing", is_flag=True, help="Do not list directories.")
+@click.option("--grace", default=5.0, show_default=True, metavar="SECONDS", type=click.FloatRange(0),
+              help="How long requests may still run when the server is stopped.")  # fmt: skip
+@click.option("-v", "--verbose", count=True, help="Draw each connection's handshake; -vv and -vvv in more detail.")
+@keylog_option
+def serve(target: str, **options: Any) -> int:  # Any: click's options, each of its own type
+    """Serve a directory, or the ASGI application APP in MODULE, over TLS 1.3: HTTP/2 and HTTP/1.1.
+
+    Without --cert a development certificate is made, by a CA that is kept for this user; how to have programs trust
+    it is told on standard error. The server's URL is printed on standard output once it listens.
+    SIGINT and SIGTERM stop it when the running requests are done.
+    """
+    application = _application(target, listing=not options["no_listing"])
+    output = Output()
+    credential, authority = _credential(options)
+    watch = _Watch(output, options["verbose"], keylog_path(options["keylog"]))
+    config = _server_config(credential, options, watch)
+    sockets = _listen(options["host"], options["port"])
+    try:
+        url = _url(options["host"], sockets[0].getsockname()[1])
+        asyncio.run(_run(application, config, sockets, options["grace"], lambda: _announce(output, url, authority)))
+    finally:
+        for sock in sockets:
+            sock.close()
+    return 0
+
+
+command = serve
+
+
+async def _run(
+    application: Any, config: ServerConfig, sockets: list[socket.socket], grace: float, ready: Callable[[], None]
+) -> None:
+    settings = _HypercornConfig(SSLContext(config), sockets, ready)
+    settings.graceful_timeout = grace
+    settings.shutdown_timeout = grace
+    loop = asyncio.get_running_loop()
+    loop.set_exception_handler(_loop_exception)
+    stop = asyncio.Event()
+    with _signals(loop, stop.set):
+        try:
+            await hypercorn_serve(application, settings, shutdown_trigger=stop.wait, mode="asgi")
+        except asyncio.CancelledError:
+            # hypercorn asks requests for their outcome that it has cancelled itself, when the time of grace was over
+            if not stop.is_set():
+                raise
+
+
+@contextlib.contextmanager
+def _signals(loop: asyncio.AbstractEventLoop, stop: Callable[[], None]) -> Iterator[None]:
+    """Have SIGINT and SIGTERM call *stop*; a second one ends the process as it would have without us."""
+    numbers = [signal.SIGINT, signal.SIGTERM]
+
+    def stopping(number: signal.Signals) -> None:
+        stop()
+        if sys.platform != "win32":
+            loop.remove_signal_handler(number)
+
+    before: dict[signal.Signals, Any] = {}  # Any: a handler, or one of the signal module's numbers
+    if sys.platform == "win32":
+        before = {number: signal.signal(number, lambda *_: loop.call_soon_threadsafe(stop)) for number in numbers}
+    else:
+        for number in numbers:
+            loop.add_signal_handler(number, stopping, number)
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+        if sys.platform != "win32":
+            for number in numbers:
+                loop.remove_signal_handler(number)
+
+
+def _loop_exception(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+    """Tell of what nobody handled, but for broken connections: the watch has told of those."""
+    if not isinstance(context.get("exception"), OSError):
+        loop.default_exception_handler(context)
+
+
+# ---- what is served ------------------------------------------------------------------------------------------------
+
+
+def _application(target: str, *, listing: bool) -> Any:  # Any: an ASGI application is any callable
+    if os.path.isdir(target):
+        return StaticFiles(target, listing=listing)
+    module, colon, attribute = target.partition(":")
+    if not colon or not module or not attribute or os.path.exists(target):
+        raise CommandFailed(
+            f"{target!r} is neither a directory nor MODULE:APP", code=2, hints=("pellucid serve .  serves this one",)
+        )
+    sys.path.insert(0, os.getcwd())
+    try:
+        found: Any = importlib.import_module(module)
+    except ImportError as error:
+        raise CommandFailed(f"cannot import {module!r}: {error}", code=2) from error
+    for name in attribute.split("."):
+        try:
+            found = getattr(found, name)
+        except AttributeError:
+            raise CommandFailed(f"{module!r} has no {attribute!r}", code=2) from None
+    if not callable(found):
+        raise CommandFailed(f"{target!r} is not an application: it cannot be called", code=2)
+    return found
+
+
+# ---- how -----------------------------------------------------------------------------------------------------------
+
+
+def _credential(options: dict[str, Any]) -> tuple[Credential, DevelopmentCA | None]:
+    if options["cert"]:
+        key = Path(options["key"]) if options["key"] else None
+        credential = load_credential(Path(options["cert"]), key, options["password"])
+        check_dates(credential, options["cert"])
+        return credential, None
+    if options["key"]:
+        raise CommandFailed("--key needs --cert", code=2)
+    authority = DevelopmentCA.open()
+    host = options["host"]
+    return authority.credential(*([] if _is_wildcard(host) else [host])), authority
+
+
+def _server_config(credential: Credential, options: dict[str, Any], watch: _Watch) -> ServerConfig:
+    trust = None
+    if options["client_ca"]:
+        try:
+            trust = load_trust(options["client_ca"])
+        except UsageError as error:
+            raise CommandFailed(error.reason, code=77) from error
+    elif options["client_auth"]:
+        raise CommandFailed("--client-auth needs --client-ca: nobody's certificates would be trusted", code=2)
+    wanted = ClientAuthentication(options["client_auth"] or "required") if trust else ClientAuthentication.NONE
+    return ServerConfig(
+        credentials=(credential,),
+        alpn=_ALPN,
+        client_authentication=wanted,
+        client_trust=trust,
+        trace=watch.observer,
+    )
+
+
+def _listen(host: str, port: int) -> list[socket.socket]:
+    try:
+        sock, _ = bind_listener(host, port, backlog=_BACKLOG, keep_syn=False)
+    except socket.gaierror as error:
+        raise CommandFailed(f"cannot listen on {host}: {error.strerror or error}", code=6) from error
+    except OSError as error:
+        hints = ("another program listens there: choose another --port, or 0 for a free one",)
+        raise CommandFailed(
+            f"cannot listen on {host} port {port}: {error.strerror or error}", code=7, hints=hints
+        ) from error
+    sock.setblocking(False)
+    return [sock]
+
+
+def _is_wildcard(host: str) -> bool:
+    try:
+        return not host or ipaddress.ip_address(host).is_unspecified
+    except ValueError:
+        return False
+
+
+def _url(host: str, port: int) -> str:
+    try:
+        address = ipaddress.ip_address(host) if host else None
+    except ValueError:
+        return f"https://{host}:{port}/"
+    if address is None or address.is_unspecified or host == "127.0.0.1":
+        return f"https://localhost:{port}/"
+    return f"https://[{address}]:{port}/" if address.version == 6 else f"https://{address}:{port}/"
+
+
+def _announce(output: Output, url: str, authority: DevelopmentCA | None) -> None:
+    if authority is not None:
+        made = "made" if authority.created else "kept"
+        output.talk(line("A development certificate, by the CA ", made, f" in {authority.certificate_path}"))
+        for program, command_line in trust_lines(authority.certificate_path, url):
+            output.talk(line("  ", Span(f"{program:<9}", "name"), command_line))
+        output.talk("Ctrl-C stops the server.")
+    output.fact(url)
+
+
+# ---- what is seen --------------------------------------------------------------------------------------------------
+
+
+@dataclass
+class _Watch:
+    """Makes the observer of each connection: failures in a line, and with -v the ladder."""
+
+    output: Output
+    verbose: int
+    keylog: Path | None
+    count: int = field(default=0, init=False)
+
+    def observer(self) -> Observer:
+        """Return the observer of a new connection."""
+        self.count += 1
+        keylog = KeyLogWriter(self.keylog) if self.keylog else None
+        return tee(keylog, _ConnectionWatch(self.output, self.verbose, self.count)) or (lambda _: None)
+
+
+class _ConnectionWatch:
+    """Watches one connection. Its ladder appears when the handshake has ended, in one piece: others go on beside it."""
+
+    def __init__(self, output: Output, verbose: int, number: int) -> None:
+        self._output = output
+        self._number = number
+        self._lines: list[Line] = []
+        self._complete = False
+        self._ladder: LadderPrinter | None = None
+        if verbose:
+            self._ladder = LadderPrinter(self._lines.append, width=output.width, role=Role.SERVER, detail=verbose)
+
+    def __call__(self, event: TraceEvent) -> None:
+        if self._ladder is not None:
+            self._ladder(event)
+        ended = isinstance(event, (AlertTraced, ClosedTraced))
+        if isinstance(event, HandshakeCompleted):
+            self._complete = True
+        if self._complete or ended:
+            self._show()
+        if isinstance(event, AlertTraced) and event.description != AlertDescription.CLOSE_NOTIFY:
+            self._failed(event)
+
+    def _show(self) -> None:
+        if self._lines:
+            self._output.talk(line(Span(f"connection {self._number}", "title")))
+            for one in self._lines:
+                self._output.talk(one)
+            self._lines.clear()
+
+    def _failed(self, event: AlertTraced) -> None:
+        name = alert_name(event.description)
+        if event.direction is Direction.SENT:
+            text = f"connection {self._number} refused ({name}): {escaped(event.reason)}"
+        else:
+            text = f"connection {self._number} given up by the client: {name}"
+        self._output.talk(line(Span(text, "warn")))
