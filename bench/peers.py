@@ -8,10 +8,11 @@ from pathlib import Path
 from typing import Protocol
 
 import pellucid
+from pellucid.limits import BULK_STEP
 from pellucid.registry import CipherSuite, NamedGroup
 from pellucid.testing.ca import CA, Issued
 
-STEP = 2**18  # as pellucid.net does
+STEP = BULK_STEP  # as pellucid.net does
 
 
 class Pair(Protocol):

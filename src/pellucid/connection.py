@@ -56,6 +56,7 @@ from pellucid.handshake.core import Context, Handshake
 from pellucid.handshake.offer import first_offer
 from pellucid.handshake.states import CLIENT_ARROWS, SERVER_ARROWS, ClientState, ServerState
 from pellucid.limits import (
+    BULK_STEP,
     MAX_CHANGE_CIPHER_SPECS,
     MAX_EPOCH,
     MAX_HANDSHAKE_BODY,
@@ -64,6 +65,7 @@ from pellucid.limits import (
     MAX_SEQUENCE,
     MAX_TICKETS,
     MAX_USER_CANCELED_ALERTS,
+    SMALL_RECORD,
 )
 from pellucid.messages.handshake import HEADER_LENGTH
 from pellucid.record.reader import Record, RecordReader
@@ -83,8 +85,6 @@ _FIXED_LENGTH: Final = frozenset({HandshakeType.FINISHED, HandshakeType.KEY_UPDA
 """Messages that are too long are not large but wrong: decode_error (RFC 9846 §6.2)."""
 _WARNING: Final = 1
 _FATAL: Final = 2
-_STEP: Final = 16 * MAX_PLAINTEXT
-"""Application data is sealed in steps of 256 KiB, between which the key's limit is looked at."""
 
 
 class Connection:
@@ -185,7 +185,7 @@ class Connection:
         What is wrong with them is raised by `next_event`, after the good that came before. Raises that error again
         once it has been raised.
         """
-        if self._receiving and not self._incoming and not self._message:
+        if self._receiving and len(data) <= SMALL_RECORD and not self._incoming and not self._message:
             # One short record, as in a round trip: half the time of the general way below, which it equals.
             plaintext = self._reader.whole_small_record(data)
             if plaintext is not None:
@@ -249,7 +249,7 @@ class Connection:
     def send_data(self, data: Buffer) -> None:
         """Protect application data. UsageError before the handshake is complete and after `close`."""
         writer = self._writer
-        if self._sending and writer.small_application_data(data):
+        if self._sending and len(data) <= SMALL_RECORD and writer.small_application_data(data):
             return
         if not self._sending:
             self._before_sending()
@@ -259,7 +259,7 @@ class Connection:
                 if not (left := writer.records_left()):
                     self._send_key_update(request_peer=False)
                     left = writer.records_left()
-                step = min(_STEP, left * MAX_PLAINTEXT)
+                step = min(BULK_STEP, left * MAX_PLAINTEXT)
                 writer.application_data(view[at : at + step])
                 at += step
 

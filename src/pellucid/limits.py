@@ -15,6 +15,13 @@ MAX_INNER_PLAINTEXT: Final = 2**14 + 1
 MAX_CIPHERTEXT: Final = 2**14 + 256
 RECORD_HEADER: Final = 5
 
+# Bulk data is worked through in steps of 7 records: its buffers stay under 128 KiB, from where on C libraries map fresh
+# pages for every block, at three times the price of encrypting them.
+BULK_STEP: Final = 7 * MAX_PLAINTEXT
+
+# Up to here a record goes the short way: two allocations beat any bookkeeping.
+SMALL_RECORD: Final = 4096
+
 # The largest body of each handshake message; refused from the 4-byte header, before a byte of it is kept.
 MAX_HANDSHAKE_BODY: Final = {
     HandshakeType.CLIENT_HELLO: 65_535,

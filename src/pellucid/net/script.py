@@ -29,7 +29,7 @@ from pellucid.events import (
     SignatureNeeded,
     VerificationNeeded,
 )
-from pellucid.limits import HANDSHAKE_TIMEOUT_SECONDS
+from pellucid.limits import BULK_STEP, HANDSHAKE_TIMEOUT_SECONDS
 from pellucid.net.operations import (
     Acquire,
     Answer,
@@ -51,7 +51,7 @@ __all__ = ["Script"]
 
 T = TypeVar("T")
 
-WRITE_STEP: Final = 2**18  # sealed and sent at a time: larger buffers cost more to allocate than to encrypt
+WRITE_STEP: Final = BULK_STEP  # sealed and sent at a time
 LAST_WORDS_SECONDS: Final = 1.0  # for the alert after an error, and for the peer's alert after a failed write
 QUIET_SECONDS: Final = 0.1  # without a byte from the peer, after which an acknowledged end is taken to have arrived
 MAX_QUIET: Final = 10

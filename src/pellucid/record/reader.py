@@ -6,7 +6,15 @@ from typing import Final, NamedTuple
 
 from pellucid.crypto.provider import Buffer
 from pellucid.errors import BadRecordMac, PeerError, RecordOverflow, UnexpectedMessage
-from pellucid.limits import MAX_CIPHERTEXT, MAX_EMPTY_RECORDS, MAX_INNER_PLAINTEXT, MAX_PLAINTEXT, RECORD_HEADER
+from pellucid.limits import (
+    BULK_STEP,
+    MAX_CIPHERTEXT,
+    MAX_EMPTY_RECORDS,
+    MAX_INNER_PLAINTEXT,
+    MAX_PLAINTEXT,
+    RECORD_HEADER,
+    SMALL_RECORD,
+)
 from pellucid.record.protect import HEADER_PREFIX, Keys, split_inner_plaintext
 from pellucid.registry import ContentType, content_type_name
 from pellucid.schedule import TrafficSecret
@@ -15,10 +23,8 @@ from pellucid.trace import Direction, Epoch, Observer, RecordTraced
 _TYPES: Final = frozenset(
     {ContentType.CHANGE_CIPHER_SPEC, ContentType.ALERT, ContentType.HANDSHAKE, ContentType.APPLICATION_DATA}
 )
-_SMALL: Final = 4096
 _SMALLEST: Final = RECORD_HEADER + 1 + 16  # with a tag of 16 bytes or less, a longer record has content or padding
-_STEP: Final = 2**18 + 2**14
-"""The most plaintext opened into one buffer: larger blocks fall out of the cache and cost the allocator."""
+_STEP: Final = BULK_STEP + 1  # the last record's content type
 _BUFFERS: Final[list[bytearray]] = []
 """Buffers to open bulk data into, shared by all connections so that an idle one holds none. list.pop and append are
 atomic: no two readers ever have the same one. At most _MAX_BUFFERS are kept."""
@@ -126,7 +132,7 @@ class RecordReader:
         available = len(data) - offset
         if available < RECORD_HEADER or data[offset] != ContentType.APPLICATION_DATA:
             return b"", offset, None
-        if available <= _SMALL:
+        if available <= SMALL_RECORD:
             return self._small(keys, data, offset)
         return self._bulk(keys, data, offset)
 
@@ -136,7 +142,7 @@ class RecordReader:
         Nothing is changed then, and `next_record` will say what it is. A round trip of small messages takes this path.
         """
         keys, size = self._keys, len(data)
-        if keys is None or not _SMALLEST < size <= _SMALL or self._trace is not None:
+        if keys is None or size <= _SMALLEST or self._trace is not None:
             return None
         if data[0] != ContentType.APPLICATION_DATA or data[3] << 8 | data[4] != size - RECORD_HEADER:
             return None

@@ -14,7 +14,6 @@ from pellucid.schedule import TrafficSecret
 from pellucid.trace import Direction, Epoch, Observer, RecordTraced
 
 _CHANGE_CIPHER_SPEC: Final = b"\x14\x03\x03\x00\x01\x01"
-_SMALL: Final = 4096  # below it two allocations beat any bookkeeping
 
 
 class RecordWriter:
@@ -97,7 +96,7 @@ class RecordWriter:
         A round trip of small messages takes this path; two allocations beat any bookkeeping here.
         """
         keys, size = self._keys, len(data)
-        if keys is None or not self._plain or not 0 < size <= _SMALL or keys.sequence >= self.limit:
+        if keys is None or not self._plain or size == 0 or keys.sequence >= self.limit:
             return False
         header = HEADER_PREFIX + (size + 1 + keys.tag_length).to_bytes(2, "big")
         nonce = (keys.iv ^ keys.sequence).to_bytes(12, "big")
