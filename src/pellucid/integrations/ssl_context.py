@@ -170,7 +170,7 @@ class SSLContext(Settings, ssl.SSLContext):  # type: ignore[misc,override]  # at
             with open(keyfile, "rb") as file:
                 key = file.read()
         try:
-            added = Credential.from_pem(chain, key, _password(password))
+            added = _credential(chain, key, _password(password))
         except UsageError as error:
             raise ConfigurationError(f"{os.fsdecode(certfile)}: {error.reason}") from error
         kept = tuple(
@@ -374,6 +374,13 @@ def _no_session(session: object) -> None:
 def _password(password: Callable[[], str | bytes | bytearray] | str | bytes | bytearray | None) -> bytes | None:
     value = password() if callable(password) else password
     return value.encode("utf-8") if isinstance(value, str) else None if value is None else bytes(value)
+
+
+def _credential(chain: bytes, key: bytes | None, password: bytes | None) -> Credential:
+    """Return the credential. A password that the key does not need is no mistake, as with OpenSSL."""
+    if password is not None and b"ENCRYPTED" not in (chain if key is None else key):
+        password = None
+    return Credential.from_pem(chain, key, password)
 
 
 def _der_certificates(data: bytes) -> list[bytes]:
