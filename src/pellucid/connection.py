@@ -510,7 +510,8 @@ class Connection:
                 else:
                     self._reader.install(action.secret)
             elif isinstance(action, SendChangeCipherSpec):
-                self._writer.change_cipher_spec()
+                # §E.4: a server's follows its first message at once, a client's goes with its second flight.
+                self._writer.change_cipher_spec(at_once=self.role is Role.SERVER)
             elif isinstance(action, Complete):
                 self._completed(action)
             elif isinstance(action, PeerKeyUpdated):

@@ -56,10 +56,13 @@ class RecordWriter:
         self.flush()
         self._keys = Keys(secret)
 
-    def change_cipher_spec(self) -> None:
-        """Let the next record be preceded by the dummy change_cipher_spec (RFC 9846 §E.4)."""
+    def change_cipher_spec(self, *, at_once: bool) -> None:
+        """Write the dummy change_cipher_spec: now, or before the next record (RFC 9846 §E.4)."""
         self.flush()
-        self._change_cipher_spec = True
+        if at_once:
+            self._out.append(_CHANGE_CIPHER_SPEC)
+        else:
+            self._change_cipher_spec = True
 
     def handshake(self, raw: bytes) -> None:
         """Append a handshake message; messages of one flight share records until `flush`."""
