@@ -46,7 +46,6 @@ from pellucid.verify.report import Failure, Outcome, VerificationReport
 
 __all__ = ["command", "report_lines"]
 
-_CHUNK: Final = 2**16
 _SCHEMA: Final = 1
 
 
@@ -84,7 +83,6 @@ class _Run:
             head = [f"{version} {response.status_code}{reason}".encode("latin-1", "replace")]
             head += [name + b": " + value for name, value in response.headers.raw]
             _write(sys.stdout.buffer, b"\r\n".join(head) + b"\r\n\r\n")
-            sys.stdout.buffer.flush()
 
     def _headers(self, first: str, headers: httpx2.Headers, mark: str, style: str) -> None:
         self.output.talk(line(Span(f"{mark} ", style), Span(escaped(first), "strong")))
@@ -328,15 +326,13 @@ class _Body:
         if not self._wanted:
             return
         with self._sink() as sink, self._progress() as advance:
-            chunks = self._response.iter_bytes(_CHUNK) if self._decode else self._response.iter_raw(_CHUNK)
-            for chunk in chunks:
+            # As it comes: what a server says slowly is seen at once, and what came before an error is there.
+            for chunk in self._response.iter_bytes() if self._decode else self._response.iter_raw():
                 self.size += len(chunk)
                 self.digest.update(chunk)
                 if sink is not None:
                     _write(sink, chunk)
                 advance(len(chunk))
-            if sink is not None:
-                _write(sink, b"")
 
     @contextlib.contextmanager
     def _sink(self) -> Iterator[BinaryIO | None]:
@@ -367,12 +363,10 @@ class _Body:
 
 
 def _write(sink: BinaryIO, data: bytes) -> None:
-    """Write *data* and, if it is b"", what was kept back. Raises CommandFailed if it cannot be."""
+    """Write *data*, through to whoever reads it. Raises CommandFailed if it cannot be."""
     try:
-        if data:
-            sink.write(data)
-        else:
-            sink.flush()
+        sink.write(data)
+        sink.flush()
     except BrokenPipeError as error:
         # Who read it has gone; the interpreter must not try once more when it ends.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
