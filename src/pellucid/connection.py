@@ -226,7 +226,7 @@ class Connection:
         if self._start is not None:
             self.start()
         elif self._update_owed and not self.closed:
-            self._guarded(self._send_owed_update)
+            self._guarded(lambda: self._send_key_update(request_peer=False))
         return self._writer.take()
 
     def resume(self, answer: object) -> None:
@@ -270,7 +270,7 @@ class Connection:
         if self._sent_close:
             raise UsageError("application data after close")
         if self._update_owed:
-            self._send_owed_update()
+            self._send_key_update(request_peer=False)
 
     def send_key_update(self, *, request_peer: bool = False) -> None:
         """Go to our next key (RFC 9846 §4.7.3); with *request_peer* ask the peer to do the same.
@@ -287,7 +287,7 @@ class Connection:
         if self.closed:
             return
         if self._update_owed:
-            self._send_owed_update()
+            self._send_key_update(request_peer=False)
         self._sent_close = True
         self._sending = False
         if not self.handshake_complete:
@@ -349,9 +349,11 @@ class Connection:
         self._message.clear()
         self._exporter_secret = None
         if alert is not None and not self._sent_close:
-            self._writer.alert(_FATAL, alert)
-            if self._trace is not None:
+            try:
+                self._writer.alert(_FATAL, alert)
                 self._tell_alert(Direction.SENT, alert, error.reason)
+            except Exception as failure:  # noqa: BLE001  # a broken observer or padding policy: the first error stands
+                error.add_note(f"then, while the peer was told of it: {failure!r}")
 
     def _end_of_stream(self) -> None:
         state = "" if self.handshake_complete else f" during the handshake, in state {self.state}"
@@ -447,8 +449,7 @@ class Connection:
         if len(content) != 2:
             raise DecodeError(f"an alert record of {len(content)} bytes, not 2", rfc="9846 §5.1")
         level, description = content
-        if self._trace is not None:
-            self._tell_alert(Direction.RECEIVED, description, "")
+        self._tell_alert(Direction.RECEIVED, description, "")
         if level not in {_WARNING, _FATAL}:
             raise IllegalParameter(f"an alert of level {level}", rfc="9846 §6")
         if description == AlertDescription.USER_CANCELED:
@@ -565,9 +566,6 @@ class Connection:
             self._update_owed = True
             self._sending = False
         self._events.append(KeyUpdated(generation))
-
-    def _send_owed_update(self) -> None:
-        self._send_key_update(request_peer=False)
 
     def _send_key_update(self, *, request_peer: bool) -> None:
         self._update_owed = False
