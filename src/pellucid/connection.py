@@ -574,7 +574,9 @@ class Connection:
         if not isinstance(phase, Connected):
             raise InternalError("KeyUpdate outside the connected phase")
         step = send_key_update(self._context, phase, request_peer=request_peer)
-        self._do(self._handshake.begin(step, "KeyUpdate sent"))
+        # Our secret has moved on: if the message cannot be sent, there is no going on under either key.
+        self._guarded(lambda: self._do(self._handshake.begin(step, "KeyUpdate sent")))
+        self._check_usable()
 
 
 def _ends_peer_flight(action: Action) -> bool:

@@ -521,3 +521,30 @@ def test_a_padding_policy_that_asks_for_too_much_cannot_hide_the_first_error() -
     assert error.alert == A.BAD_RECORD_MAC
     assert "padding policy" in "".join(error.__notes__)
     assert pair.client.data_to_send() == b""
+
+
+@pytest.mark.parametrize("how", ["update", "data"])
+def test_a_key_update_that_cannot_be_sealed_ends_the_connection(how: str) -> None:
+    """Half a KeyUpdate would leave the two ends with different keys: the policy's UsageError is latched."""
+    broken = False
+
+    def policy(content_type: int, length: int) -> int:
+        return 2**15 if broken and content_type == ContentType.HANDSHAKE else 0
+
+    suites = tuple(dataclasses.replace(suite, rekey_after=8) for suite in PYCA.suites)
+    pair = Pair.of(client_config(padding=policy, provider=dataclasses.replace(PYCA, suites=suites))).connect()
+    broken = True
+    with pytest.raises(UsageError, match="padding policy") as caught:
+        if how == "update":
+            pair.client.send_key_update()
+        for _ in range(8):
+            pair.client.send_data(b"x")
+    assert caught.value
+    with pytest.raises(UsageError) as again:
+        pair.client.next_event()
+    assert again.value is caught.value
+    deliver(pair.client.data_to_send(), pair.server)
+    seen, heard = events_of(pair.server)
+    assert data_of(seen) == (b"" if how == "update" else b"x" * 7)
+    assert isinstance(heard, AlertReceived)
+    assert heard.description == A.INTERNAL_ERROR

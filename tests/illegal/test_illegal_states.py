@@ -261,7 +261,8 @@ def _illegal(waits: dict[Any, Any], arrows: dict[tuple[State, int], Any]) -> lis
 
 @pytest.mark.rfc("9846 §4", "a message that is not expected in this state is unexpected_message")
 @pytest.mark.parametrize(("state", "kind"), _illegal(CLIENT_WAITS, CLIENT_ARROWS))
-def test_client_refuses_every_message_that_has_no_arrow(state: ClientState, kind: int) -> None:
+@pytest.mark.parametrize("chunk", [None, 1], ids=["at-once", "1-byte"])
+def test_client_refuses_every_message_that_has_no_arrow(state: ClientState, kind: int, chunk: int | None) -> None:
     """A1, A11: all pairs of (state, message) that Appendix A.1 does not draw."""
     before, config = CLIENT_WAITS[state]
     raw = _samples()[kind]
@@ -272,13 +273,14 @@ def test_client_refuses_every_message_that_has_no_arrow(state: ClientState, kind
         evil.record(ContentType.HANDSHAKE, raw)
     else:
         evil = evil_server(config(), rewrite=_instead_of(before, raw))
-    error = refused(client, evil, UM)
+    error = refused(client, evil, UM, chunk=chunk)
     assert state.value in str(error)
 
 
 @pytest.mark.rfc("9846 §4", "a message that is not expected in this state is unexpected_message")
 @pytest.mark.parametrize(("state", "kind"), _illegal(SERVER_WAITS, SERVER_ARROWS))
-def test_server_refuses_every_message_that_has_no_arrow(state: ServerState, kind: int) -> None:
+@pytest.mark.parametrize("chunk", [None, 1], ids=["at-once", "1-byte"])
+def test_server_refuses_every_message_that_has_no_arrow(state: ServerState, kind: int, chunk: int | None) -> None:
     """A1, A11: all pairs of (state, message) that Appendix A.2 does not draw."""
     before, config = SERVER_WAITS[state]
     raw = _samples()[kind]
@@ -290,7 +292,7 @@ def test_server_refuses_every_message_that_has_no_arrow(state: ServerState, kind
         evil.record(ContentType.HANDSHAKE, raw)
     else:
         evil = evil_client(client, rewrite=_instead_of(before, raw))
-    error = refused(server, evil, UM)
+    error = refused(server, evil, UM, chunk=chunk)
     assert state.value in str(error)
 
 
