@@ -1,0 +1,259 @@
+"""The short and the bulk way of reading and writing records equal the plain way, byte for byte and event for event."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+
+from pellucid.crypto.pyca import PYCA
+from pellucid.errors import PeerError
+from pellucid.limits import BULK_STEP, MAX_EMPTY_RECORDS, MAX_PLAINTEXT, SMALL_RECORD
+from pellucid.record.reader import RecordReader
+from pellucid.record.writer import RecordWriter
+from pellucid.registry import ContentType
+from pellucid.schedule import TrafficSecret
+from pellucid.trace import Epoch, RecordTraced, Role
+from tests.properties.recordings import record
+from tests.support.pair import all_at_once, as_sent, random_cuts
+
+SUITES = list(PYCA.suites)
+SUITE_IDS = [suite.name for suite in SUITES]
+EDGES = [1, 2, SMALL_RECORD - 22, SMALL_RECORD - 1, SMALL_RECORD, SMALL_RECORD + 1, MAX_PLAINTEXT - 1, MAX_PLAINTEXT]
+EDGES += [MAX_PLAINTEXT + 1, 2 * MAX_PLAINTEXT, BULK_STEP - 1, BULK_STEP, BULK_STEP + 1]
+
+sizes = st.one_of(st.integers(1, 300), st.sampled_from(EDGES), st.integers(1, 60_000))
+data_kinds = st.sampled_from([bytes, bytearray, memoryview])
+
+
+def secret_of(suite: Any) -> TrafficSecret:
+    return TrafficSecret(suite=suite, epoch=Epoch.APPLICATION, value=bytes(range(suite.hash_length)))
+
+
+def content_of(size: int) -> bytes:
+    """Bytes that end in zeros and content types often enough to mislead a reader that strips carelessly."""
+    return (b"\x17\x00\x16\x15\x00\x00" * (size // 6 + 1))[:size]
+
+
+def no_padding(content_type: int, length: int) -> int:
+    return 0
+
+
+# ---- writing ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("suite", SUITES, ids=SUITE_IDS)
+@given(
+    todo=st.lists(
+        st.tuples(st.sampled_from(["data", "data", "small", "alert", "update"]), sizes, data_kinds), max_size=6
+    )
+)
+@settings(max_examples=30, deadline=None)
+@pytest.mark.rfc("9846 §5.1", "data is fragmented into records of at most 2^14 bytes")
+def test_writer_fast_equals_plain(suite: Any, todo: list[tuple[str, int, Any]]) -> None:
+    """A padding policy that never pads keeps a writer on the plain way."""
+    fast, plain = RecordWriter(None, None, b"\x03\x03"), RecordWriter(no_padding, None, b"\x03\x03")
+    secret = secret_of(suite)
+    for writer in (fast, plain):
+        writer.install(secret)
+    for kind, size, make in todo:
+        data = make(content_of(size))
+        if kind == "data":
+            fast.application_data(data)
+            plain.application_data(data)
+        elif kind == "small":
+            if size > SMALL_RECORD or not fast.small_application_data(data):
+                fast.application_data(data)
+            assert not plain.small_application_data(data)
+            plain.application_data(data)
+        elif kind == "alert":
+            for writer in (fast, plain):
+                writer.alert(1, 90)
+        else:
+            secret = secret.next()
+            for writer in (fast, plain):
+                writer.install(secret)
+        assert fast.records_left() == plain.records_left()
+    assert fast.take() == plain.take()
+
+
+# ---- reading ---------------------------------------------------------------------------------------------------------
+
+records = st.one_of(
+    st.tuples(st.just("data"), sizes.map(lambda size: min(size, MAX_PLAINTEXT)), st.just(0)),
+    st.tuples(st.just("data"), st.integers(1, 300), st.sampled_from([1, 2, 300, 5000])),
+    st.tuples(st.just("data"), st.just(0), st.sampled_from([0, 1, 300])),
+    st.tuples(st.just("alert"), st.just(2), st.sampled_from([0, 3])),
+    st.tuples(st.just("handshake"), st.integers(1, 50), st.sampled_from([0, 3])),
+    st.tuples(st.just("no type"), st.just(0), st.sampled_from([0, 5, 4200])),
+    st.tuples(st.just("too long"), st.just(0), st.just(0)),
+    st.tuples(st.just("wrong"), st.integers(1, 9000), st.just(0)),
+    st.tuples(st.just("short"), st.integers(0, 30), st.just(0)),
+    st.tuples(st.just("plain"), st.just(0), st.just(0)),
+    st.tuples(st.just("empties"), st.sampled_from([1, MAX_EMPTY_RECORDS - 1, MAX_EMPTY_RECORDS]), st.just(0)),
+)
+TYPES = {"data": ContentType.APPLICATION_DATA, "alert": ContentType.ALERT, "handshake": ContentType.HANDSHAKE}
+
+
+def stream_of(secret: TrafficSecret, todo: list[tuple[str, int, int]]) -> bytes:
+    suite, keys = secret.suite, secret.keys()
+    aead, iv, sequence, stream = suite.aead(keys.key), int.from_bytes(keys.iv, "big"), 0, b""
+
+    def sealed(inner: bytes) -> bytes:
+        nonlocal sequence
+        header = b"\x17\x03\x03" + (len(inner) + suite.tag_length).to_bytes(2, "big")
+        sequence += 1
+        return header + aead.encrypt((iv ^ (sequence - 1)).to_bytes(12, "big"), inner, header)
+
+    for kind, size, padding in todo:
+        if kind in TYPES:
+            padding = min(padding, MAX_PLAINTEXT - size)
+            stream += sealed(content_of(size) + bytes((TYPES[kind],)) + bytes(padding))
+        elif kind == "no type":
+            stream += sealed(bytes(padding))
+        elif kind == "too long":
+            stream += sealed(bytes(MAX_PLAINTEXT + 1) + b"\x17")
+        elif kind == "wrong":
+            good = sealed(content_of(size) + b"\x17")
+            stream += good[:-1] + bytes((good[-1] ^ 1,))
+        elif kind == "short":
+            stream += b"\x17\x03\x03" + size.to_bytes(2, "big") + bytes(size)
+        elif kind == "empties":
+            stream += b"".join(sealed(b"\x17") for _ in range(size))
+        else:
+            stream += b"\x16\x03\x03\x00\x01\x00"
+    return stream
+
+
+def read(secret: TrafficSecret, stream: bytes, *, fast: bool) -> tuple[Any, ...]:
+    """All that a reader gives of *stream*, adjacent data joined, then its error and its counters."""
+    reader = RecordReader(PYCA.tag_error, None)
+    reader.install(secret)
+    found: list[tuple[int, bytes, bool]] = []
+    offset, error = 0, None
+
+    def took(content_type: int, content: bytes, protected: bool) -> None:
+        if content_type == ContentType.APPLICATION_DATA and protected:
+            if found and found[-1][0] == content_type:
+                content = found.pop()[1] + content
+            if not content:
+                return
+        found.append((content_type, content, protected))
+
+    try:
+        while True:
+            if fast:
+                plaintext, after, bad = reader.application_data(stream, offset)
+                assert (after > offset) is bool(plaintext)
+                offset = after
+                if plaintext:
+                    took(ContentType.APPLICATION_DATA, plaintext, True)
+                if bad is not None:
+                    raise bad
+                if plaintext:
+                    continue
+            one = reader.next_record(stream, offset)
+            if one is None:
+                break
+            took(*one[0])
+            offset = one[1]
+    except PeerError as raised:
+        error = raised
+    keys = reader._keys
+    assert keys is not None
+    return found, offset, type(error), str(error), keys.sequence, reader._empty
+
+
+@pytest.mark.parametrize("suite", SUITES, ids=SUITE_IDS)
+@given(todo=st.lists(records, max_size=8), cut=st.integers(0, 30))
+@example(todo=[("empties", MAX_EMPTY_RECORDS, 0), ("data", 0, 0)], cut=0)
+@example(todo=[("empties", MAX_EMPTY_RECORDS, 0), ("data", 5, 0), ("empties", MAX_EMPTY_RECORDS, 0)], cut=0)
+@example(todo=[("data", MAX_PLAINTEXT, 0)] * 9 + [("data", 10, 20)], cut=0)
+@settings(max_examples=60, deadline=None)
+@pytest.mark.rfc("9846 §5.4", "a record of zeros only is unexpected_message; padding is stripped")
+def test_reader_fast_equals_plain(suite: Any, todo: list[tuple[str, int, int]], cut: int) -> None:
+    stream = stream_of(secret_of(suite), todo)
+    stream = stream[: len(stream) - cut] if cut < len(stream) else stream
+    assert read(secret_of(suite), stream, fast=True) == read(secret_of(suite), stream, fast=False)
+
+
+@given(size=sizes, before=sizes)
+@settings(max_examples=30, deadline=None)
+def test_bulk_buffer_shows_nothing_of_who_used_it_before(size: int, before: int) -> None:
+    """The buffers are shared by all connections."""
+    secret = secret_of(SUITES[0])
+    for content in (b"\xaa" * before, b"\xbb" * size):
+        writer = RecordWriter(None, None, b"\x03\x03")
+        writer.install(secret)
+        writer.application_data(content)
+        found, *_ = read(secret, writer.take(), fast=True)
+        assert found == [(ContentType.APPLICATION_DATA, content, True)]
+
+
+@pytest.mark.parametrize("suite", SUITES, ids=SUITE_IDS)
+@given(size=st.integers(0, 400), padding=st.sampled_from([0, 0, 1, 40]), change=st.integers(0, 3))
+@settings(max_examples=40, deadline=None)
+def test_whole_small_record_equals_plain_or_changes_nothing(suite: Any, size: int, padding: int, change: int) -> None:
+    secret = secret_of(suite)
+    data = stream_of(secret, [("data", size, padding)])
+    data = {0: data, 1: data[:-1], 2: data + b"\x17", 3: data[:-1] + bytes((data[-1] ^ 1,))}[change]
+    reader = RecordReader(PYCA.tag_error, None)
+    reader.install(secret)
+    short = reader.whole_small_record(data)
+    if short is None:
+        assert read(secret, data, fast=False)[:5] == (*_rest_of(reader, data), reader._keys.sequence)  # type: ignore[union-attr]
+    else:
+        assert (size, padding, change) == (size, 0, 0) and short == content_of(size) != b""
+
+
+def _rest_of(reader: RecordReader, data: bytes) -> tuple[Any, ...]:
+    """What the plain way says after the short one declined."""
+    assert reader._keys is not None
+    assert reader._keys.sequence == 0
+    try:
+        one = reader.next_record(data, 0)
+    except PeerError as error:
+        return [], 0, type(error), str(error)
+    if one is None:
+        return [], 0, type(None), "None"
+    found = [tuple(one[0])] if one[0].content else []
+    return found, one[1], type(None), "None"
+
+
+# ---- the whole connection --------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("role", Role)
+@given(
+    script=st.lists(st.one_of(sizes, st.just(0), st.just(-1)), max_size=6),
+    multiple=st.sampled_from([1, 1, 100]),
+    seed=st.integers(0, 2**32),
+)
+@settings(max_examples=30, deadline=None)
+def test_watched_connection_equals_one_that_takes_the_short_ways(
+    role: Role, script: list[int], multiple: int, seed: int
+) -> None:
+    """trace_records keeps a connection on the plain way: its events are the others'.
+
+    In the script, 0 is a KeyUpdate, -1 an empty record.
+    """
+
+    def acting(size: int) -> Any:
+        if size > 0:
+            return lambda peer: peer.send_data(content_of(size))
+        if size == 0:
+            return lambda peer: peer.send_key_update(request_peer=True)
+        return lambda peer: peer._writer._record(ContentType.APPLICATION_DATA, b"")
+
+    def padding(content_type: int, length: int) -> int:
+        return min(-length % multiple, MAX_PLAINTEXT - length)
+
+    recording = record(role, map(acting, script), padding=padding if multiple > 1 else None)
+    for chunking in (as_sent, all_at_once, random_cuts(seed)):
+        seen: list[Any] = []
+        watched = recording.play(chunking, observer=seen.append, trace_records=True)
+        assert watched.error is None
+        assert any(isinstance(event, RecordTraced) for event in seen)
+        assert recording.play(chunking) == watched

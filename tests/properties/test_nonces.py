@@ -1,0 +1,134 @@
+"""No nonce is used twice under one key, whatever is called in whatever order, and whatever fails on the way."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections import defaultdict
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from pellucid import Connection, TLSError
+from pellucid.crypto.provider import CryptoProvider
+from pellucid.crypto.pyca import PYCA
+from tests.support.pair import NAME, client_config, deliver, events_of, pump, server_config
+
+
+class Witness:
+    """A provider whose AEADs tell which nonces they sealed under which key, and can fail when told to."""
+
+    def __init__(self) -> None:
+        self.used: dict[tuple[str, bytes], list[bytes]] = defaultdict(list)
+        self.fail = False
+        suites = tuple(
+            dataclasses.replace(
+                suite, aead=lambda key, suite=suite: WatchedAEAD(self, suite.name, key, suite.aead(key)), rekey_after=5
+            )
+            for suite in PYCA.suites
+        )
+        self.provider: CryptoProvider = dataclasses.replace(PYCA, suites=suites)
+
+    def check(self) -> int:
+        for (suite, _), nonces in self.used.items():
+            assert len(set(nonces)) == len(nonces), f"a nonce is used twice under one key of {suite}"
+        return sum(map(len, self.used.values()))
+
+
+class WatchedAEAD:
+    def __init__(self, witness: Witness, suite: str, key: bytes, aead: Any) -> None:
+        self._witness, self._name, self._aead = witness, (suite, key), aead
+        self.decrypt, self.decrypt_into = aead.decrypt, aead.decrypt_into
+
+    def encrypt(self, nonce: bytes, data: Any, associated_data: Any) -> bytes:
+        # Noted before anything can go wrong: a nonce whose record was lost is spent all the same.
+        self._witness.used[self._name].append(bytes(nonce))
+        if self._witness.fail:
+            raise MemoryError("the AEAD fails")
+        sealed: bytes = self._aead.encrypt(nonce, data, associated_data)
+        return sealed
+
+
+operations = st.lists(
+    st.tuples(
+        st.sampled_from(["send", "send", "send", "update", "ask", "take", "deliver", "fail", "bad padding", "close"]),
+        st.booleans(),
+        st.one_of(st.integers(1, 100), st.sampled_from([4097, 16385, 100_000])),
+    ),
+    max_size=25,
+)
+
+
+@given(todo=operations, suite=st.sampled_from([suite.code for suite in PYCA.suites]), pads=st.booleans())
+@settings(max_examples=120, deadline=None)
+@pytest.mark.rfc("9846 §5.3", "no nonce is used twice under one key")
+@pytest.mark.rfc("9846 §5.5", "a key is updated before its limit is reached")
+def test_nonces_never_repeat(todo: list[tuple[str, bool, int]], suite: int, pads: bool) -> None:
+    """The limit of a key is five records here, so that it is met again and again."""
+    witness = Witness()
+    broken = False
+
+    def padding(content_type: int, length: int) -> int:
+        return -1 if broken else 0
+
+    settings_of_both = {"suites": (suite,), "provider": witness.provider, "padding": padding if pads else None}
+    ends = (
+        Connection.client(client_config(**settings_of_both), NAME),
+        Connection.server(server_config(**settings_of_both)),
+    )
+    pump(*ends)
+    assert all(end.handshake_complete for end in ends)
+    for kind, which, size in todo:
+        end, other = (ends[0], ends[1]) if which else (ends[1], ends[0])
+        witness.fail, broken = kind == "fail", kind == "bad padding"
+        try:
+            operate(kind, end, other, size)
+        except (TLSError, MemoryError):
+            witness.check()
+        finally:
+            witness.fail = broken = False
+    pump(*ends)
+    assert witness.check() >= 2
+    # Four of data and the KeyUpdate; where that could not be sealed, the alert that ends the connection.
+    assert max(map(len, witness.used.values())) <= 6
+
+
+def operate(kind: str, end: Connection, other: Connection, size: int) -> None:
+    if kind in {"send", "fail", "bad padding"}:
+        end.send_data(bytes(size))
+    elif kind in {"update", "ask"}:
+        end.send_key_update(request_peer=kind == "ask")
+    elif kind == "take":
+        end.data_to_send()
+    elif kind == "close" and size == 1:
+        end.close()
+    else:
+        deliver(end.data_to_send(), other)
+        events_of(other)
+
+
+@pytest.mark.parametrize("when", ["owed", "asked"])
+def test_key_update_that_cannot_be_sealed_ends_the_connection_with_one_alert(when: str) -> None:
+    """Half a KeyUpdate must not leave an end whose keys are not its peer's (§4.7.3)."""
+    witness = Witness()
+    client = Connection.client(client_config(provider=witness.provider), NAME)
+    server = Connection.server(server_config(provider=witness.provider))
+    pump(client, server)
+    events_of(client)
+    if when == "owed":
+        server.send_key_update(request_peer=True)
+        deliver(server.data_to_send(), client)
+        events_of(client)
+    before = {name: len(nonces) for name, nonces in witness.used.items()}
+    witness.fail = True
+    with pytest.raises((TLSError, MemoryError)):
+        client.send_key_update() if when == "asked" else client.send_data(b"x")
+    witness.fail = False
+    with pytest.raises(TLSError):
+        client.send_data(b"x")
+    sent = client.data_to_send()
+    assert client.closed
+    assert len(sent) <= 24, "more than one alert"
+    deliver(sent, server)
+    assert witness.check() <= sum(before.values()) + 2
