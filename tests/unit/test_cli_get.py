@@ -199,6 +199,12 @@ def test_get_output_file_gets_the_body_without_a_bar_where_nobody_looks(
     assert "cannot write" in found.err
 
 
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs /dev/full")
+def test_get_output_file_without_room_exits_with_23(get: Get, server: Server) -> None:
+    found = get(server.url, "-o", "/dev/full")
+    assert (found.code, "cannot write /dev/full" in found.err) == (23, True)
+
+
 def test_get_compressed_bodies_are_asked_for_and_decompressed_only_on_demand(get: Get, server: Server) -> None:
     packed = gzip.compress(b"text " * 1000)
     server.answers = [response(packed, "Content-Encoding: gzip")]

@@ -343,8 +343,13 @@ class _Body:
             file = self.file.open("wb")
         except OSError as error:
             raise _cannot_write(self.file, error) from error
-        with file:
+        try:
             yield file
+        finally:
+            try:
+                file.close()
+            except OSError as error:
+                raise _cannot_write(self.file, error) from error
 
     @contextlib.contextmanager
     def _progress(self) -> Iterator[Callable[[int], object]]:
