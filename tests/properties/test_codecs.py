@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -52,6 +53,12 @@ def decoded(body: x.Body[Any], data: bytes) -> Any:
     found = x.decode_extensions(body.messages[0], [extension], requested={body.extension_type})
     assert found.present == (body.extension_type,)
     return found.get(body)
+
+
+def changed_everywhere(raw: bytes) -> Iterator[bytes]:
+    for at, byte in enumerate(raw):
+        for other in {(byte - 1) & 0xFF, (byte + 1) & 0xFF, 0, 0xFF} - {byte}:
+            yield raw[:at] + bytes((other,)) + raw[at + 1 :]
 
 
 # ---- messages --------------------------------------------------------------------------------------------------------
@@ -127,6 +134,23 @@ def test_any_bytes_decode_to_what_encodes_to_them_or_are_decode_error(
 
 @pytest.mark.parametrize(("code", "body"), MESSAGES.items(), ids=MESSAGE_IDS)
 @given(data=st.data())
+@settings(max_examples=6, deadline=None)
+def test_every_byte_changed_decodes_to_what_encodes_to_it_or_is_decode_error(
+    code: int, body: type[WireStruct], data: st.DataObject
+) -> None:
+    """Each byte in turn, lengths among them: one less, one more, none, the most."""
+    _, raw = data.draw(messages(body))
+    for tried in changed_everywhere(raw):
+        try:
+            value: Any = body.decode(tried)
+        except DecodeError:
+            continue
+        again = value.encode()
+        assert again == tried or (again == tried + b"\0\0" and value.extensions == ())
+
+
+@pytest.mark.parametrize(("code", "body"), MESSAGES.items(), ids=MESSAGE_IDS)
+@given(data=st.data())
 @settings(max_examples=10, deadline=None)
 def test_spans_tile_the_message(code: int, body: type[WireStruct], data: st.DataObject) -> None:
     """What the explainer colours: top-level fields without a gap, and every part inside its whole."""
@@ -166,6 +190,22 @@ def test_extension_cut_anywhere_is_decode_error(body: x.Body[Any], data: st.Data
     for cut in range(len(raw)):
         with pytest.raises(DecodeError):
             decoded(body, raw[:cut])
+
+
+@pytest.mark.parametrize("body", CLOSED, ids=CLOSED_IDS)
+@given(data=st.data())
+@settings(max_examples=6, deadline=None)
+def test_extension_with_any_byte_changed_decodes_or_is_a_peer_error(body: x.Body[Any], data: st.DataObject) -> None:
+    """IllegalParameter where a body is well-formed and its content is not: a server_name that is no host name."""
+    _, raw = data.draw(bodies(body))
+    for tried in changed_everywhere(raw):
+        try:
+            value = decoded(body, tried)
+        except PeerError as error:
+            assert isinstance(error, DecodeError) or body.codec is x.SERVER_NAME.codec
+            continue
+        if body.codec is not x.SERVER_NAME.codec:  # it is put in lower case, and other name types are dropped
+            assert body.codec.encode(value) == tried
 
 
 @pytest.mark.parametrize("body", CLOSED, ids=CLOSED_IDS)
