@@ -543,3 +543,30 @@ def test_g13_nothing_is_observed_unless_an_observer_is_given() -> None:
         assert connection._trace is None
         assert connection._context.trace is None
     assert client_config().trace is None
+
+
+def _flipped(raw: bytes) -> bytes:
+    return raw[:-1] + bytes((raw[-1] ^ 1,))
+
+
+@both
+@pytest.mark.parametrize("kind", [H.FINISHED, H.CERTIFICATE_VERIFY, H.CERTIFICATE])
+def test_g13_no_secret_is_in_a_traceback_even_with_every_local(victim: str, kind: int) -> None:
+    """G13: what a crash reporter sends away: all frames of a failed handshake, with the repr of all their locals."""
+    seen: list[Any] = []
+    edit = replacing(kind, _flipped)
+    if victim == "client":
+        good = Connection.client(client_with_certificate(), NAME, trace=seen.append)
+        evil = evil_server(asking_server(), edit=edit)
+    else:
+        good = Connection.server(asking_server(), trace=seen.append)
+        evil = evil_client(client_with_certificate(), edit=edit)
+    exchange(good, evil)
+    _, error = drain(good)
+    assert error is not None
+    values = {event.secret.reveal() for event in seen if isinstance(event, (SecretDerived, SharedSecretComputed))}
+    values |= {v for event in seen if isinstance(event, KeysInstalled) for v in (event.key.reveal(), event.iv.reveal())}
+    assert len(values) > 6
+    told = "".join(traceback.TracebackException.from_exception(error, capture_locals=True).format())
+    assert "_consume" in told
+    assert not _shows(told, values)

@@ -587,7 +587,7 @@ def test_d12_an_all_zero_inner_plaintext_is_refused(victim: str) -> None:
         evil.sealed(bytes(size))
         begin = time.perf_counter()
         refused(good, evil, UM)
-        assert time.perf_counter() - begin < 1
+        assert time.perf_counter() - begin < 5
 
 
 @both

@@ -16,6 +16,7 @@ from pellucid.handshake.actions import InstallKeys, SendMessage
 from pellucid.handshake.states import CLIENT_ARROWS, SERVER_ARROWS, ClientState, ServerState, State
 from pellucid.messages import extensions as x
 from pellucid.messages.handshake import (
+    BODIES,
     HELLO_RETRY_REQUEST_RANDOM,
     Certificate,
     KeyUpdate,
@@ -294,6 +295,17 @@ def test_server_refuses_every_message_that_has_no_arrow(state: ServerState, kind
         evil = evil_client(client, rewrite=_instead_of(before, raw))
     error = refused(server, evil, UM, chunk=chunk)
     assert state.value in str(error)
+
+
+@pytest.mark.parametrize("victim", ["client", "server"])
+def test_an_unexpected_message_is_refused_from_its_header(victim: str) -> None:
+    """Nothing is waited for or kept of a message that may not come: its 4 bytes of header are enough."""
+    for kind in set(BODIES) - {H.HELLO_RETRY_REQUEST}:
+        good, evil = _connected_pair(victim)
+        if good._handshake.expects(kind):
+            continue
+        evil.record(ContentType.HANDSHAKE, bytes((kind, 0, 0, 40)))
+        refused(good, evil, UM)
 
 
 @pytest.mark.parametrize("state", [*CLIENT_WAITS, *SERVER_WAITS], ids=lambda s: f"{type(s).__name__}-{s.value}")
