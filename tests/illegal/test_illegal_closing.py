@@ -570,3 +570,40 @@ def test_g13_no_secret_is_in_a_traceback_even_with_every_local(victim: str, kind
     told = "".join(traceback.TracebackException.from_exception(error, capture_locals=True).format())
     assert "_consume" in told
     assert not _shows(told, values)
+
+
+# ---- A15: errors stay ------------------------------------------------------------------------------------------------
+
+
+@both
+@pytest.mark.rfc("9846 §6.2", "after an error the connection is not used again")
+@pytest.mark.parametrize("how", ["peer-error", "alert", "truncated", "given-up", "observer"])
+def test_a15_every_kind_of_error_is_raised_again_by_every_method(victim: str, how: str) -> None:
+    """A15: `refused` holds it after every negative test; here once for each class of error, with data before it."""
+    good, evil = pair(victim)
+    evil.send_data(b"good")
+    deliver(evil.data_to_send(), good)
+    match how:
+        case "peer-error":
+            evil.sealed(b"\0")
+        case "alert":
+            evil.record(ContentType.ALERT, bytes((2, A.ACCESS_DENIED)))
+        case "truncated":
+            good.receive_data(b"")
+        case "given-up":
+            good.fail(A.INTERNAL_ERROR)
+        case "observer":
+
+            def broken(event: object) -> None:
+                raise ZeroDivisionError
+
+            good._trace = good._context.trace = broken
+            update(evil)
+    deliver(evil.data_to_send(), good)
+    assert good.next_event() == ApplicationData(b"good")  # what came before the error is delivered first
+    seen, error = drain(good)
+    assert seen == []
+    assert error is not None
+    alert = good.data_to_send()
+    assert (alert == b"") == (how in {"alert", "truncated"})
+    latched(good, error)

@@ -352,6 +352,23 @@ def test_a11_server_refuses_renegotiation() -> None:
     refused(good, evil, UM)
 
 
+# ---- A13: EndOfEarlyData where there is no early data ----------------------------------------------------------------
+
+
+@pytest.mark.rfc("9846 §4.6", "a server never sends EndOfEarlyData, a client only after accepted early data")
+@pytest.mark.parametrize("body", [b"", b"x"], ids=["empty", "with-content"])
+def test_a13_end_of_early_data_that_nothing_called_for_is_refused(body: bytes) -> None:
+    """A13: before each Finished and after the handshake, from either side."""
+    stray = message(H.END_OF_EARLY_DATA, body)
+    edit = replacing(H.FINISHED, lambda raw: stray + raw)
+    refused(good_client(), evil_server(edit=edit), UM)
+    refused(good_server(), evil_client(edit=edit), UM)
+    for victim in ("client", "server"):
+        good, evil = _connected_pair(victim)
+        evil.record(ContentType.HANDSHAKE, stray)
+        refused(good, evil, UM)
+
+
 # ---- A12: HelloRetryRequest twice ------------------------------------------------------------------------------------
 
 RETRYING = {"groups": (NamedGroup.SECP256R1, NamedGroup.X25519), "key_shares": (NamedGroup.X25519,)}
