@@ -28,17 +28,22 @@ from tests.support.pair import (
 from tests.support.scripted import fixed_provider
 
 X25519: Final = NamedGroup.X25519
-NOW: Final = 1_900_000_000.0  # while the session's certificates are good
 
 Act = Callable[[Connection], object]
 
 
-def fresh(role: Role, *, mutual: bool = False, **changes: Any) -> Connection:
-    """A new end that behaves as every other of its role: scripted randomness, key and (Ed25519) signatures."""
+def fresh(role: Role, *, mutual: bool = False, retry: bool = False, **changes: Any) -> Connection:
+    """A new end that behaves as every other of its role: scripted randomness, key and (Ed25519) signatures.
+
+    mutual: the server demands a certificate.   retry: the server demands its cookie, in a HelloRetryRequest.
+    """
     number = 1 if role is Role.CLIENT else 2
-    random = bytes(range(128)) if role is Role.CLIENT else bytes(range(128, 160))
+    random = (bytes(range(128)),) if role is Role.CLIENT else (bytes(range(128, 160)),)
+    if retry and role is Role.SERVER:
+        random = (b"cookie nonce", *random)
+        changes |= {"cookie_key": bytes(range(32)), "always_retry": True}
     now = _certificates_are_good_at()
-    provider = fixed_provider(random, now=now, private_keys={X25519: [bytes([number]) * 32]})
+    provider = fixed_provider(*random, now=now, private_keys={X25519: [bytes([number]) * 32]})
     if role is Role.CLIENT:
         trace = changes.pop("observer", None)
         own = (credential("ed25519"),) if mutual else ()
@@ -85,6 +90,7 @@ class Recording:
 
     role: Role
     mutual: bool
+    retry: bool
     stream: bytes
     handshake: int
 
@@ -92,7 +98,7 @@ class Recording:
         return split_records(self.stream)
 
     def victim(self, **changes: Any) -> Connection:
-        connection = fresh(self.role, mutual=self.mutual, **changes)
+        connection = fresh(self.role, mutual=self.mutual, retry=self.retry, **changes)
         connection.data_to_send()
         return connection
 
@@ -158,10 +164,17 @@ def split_records(stream: bytes) -> list[bytes]:
 
 
 def record(
-    role: Role, script: Iterable[Act] = (), *, mutual: bool = False, each_message: bool = False, **changes: Any
+    role: Role,
+    script: Iterable[Act] = (),
+    *,
+    mutual: bool = False,
+    retry: bool = False,
+    each_message: bool = False,
+    **changes: Any,
 ) -> Recording:
     """Shake hands once and let the peer of *role* go through *script*; return what it sent."""
-    victim, peer = fresh(role, mutual=mutual), fresh(role.peer, mutual=mutual, **changes)
+    victim = fresh(role, mutual=mutual, retry=retry)
+    peer = fresh(role.peer, mutual=mutual, retry=retry, **changes)
     if each_message:
         flush_each_message(peer)
     stream = b""
@@ -177,4 +190,4 @@ def record(
     for act in script:
         act(peer)
         stream += peer.data_to_send()
-    return Recording(role, mutual, stream, handshake)
+    return Recording(role, mutual, retry, stream, handshake)

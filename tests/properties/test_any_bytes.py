@@ -22,12 +22,13 @@ from tests.properties.strategies import structures
 
 ALLOWED = (PeerError, AlertReceived, TruncatedStream)
 
-VICTIMS = [(role, mutual) for role in Role for mutual in (False, True)]
-VICTIM_IDS = [f"{role.value}{'-mutual' if mutual else ''}" for role, mutual in VICTIMS]
+KINDS = {"": {}, "-mutual": {"mutual": True}, "-retried": {"retry": True}}
+VICTIMS = [(role, kind) for role in Role for kind in KINDS]
+VICTIM_IDS = [f"{role.value}{kind}" for role, kind in VICTIMS]
 
 
 @functools.cache
-def recording(role: Role, mutual: bool) -> Recording:
+def recording(role: Role, kind: str) -> Recording:
     return record(
         role,
         [
@@ -37,8 +38,8 @@ def recording(role: Role, mutual: bool) -> Recording:
             lambda peer: peer.send_data(b"second"),
             Connection.close,
         ],
-        mutual=mutual,
         each_message=True,
+        **KINDS[kind],
     )
 
 
@@ -156,20 +157,20 @@ class Attack:
             assert self.victim.closed
 
 
-@pytest.mark.parametrize(("role", "mutual"), VICTIMS, ids=VICTIM_IDS)
+@pytest.mark.parametrize(("role", "kind"), VICTIMS, ids=VICTIM_IDS)
 @given(start=st.integers(0, 14), todo=st.lists(actions, min_size=1, max_size=5))
 @settings(max_examples=300, deadline=None)
 @pytest.mark.rfc("9846 §6.2", "whatever a peer sends ends in an error alert or is legal, and the error stays")
-def test_any_bytes_raise_what_is_promised(role: Role, mutual: bool, start: int, todo: list[tuple[Any, ...]]) -> None:
-    attack = Attack(recording(role, mutual), start)
+def test_any_bytes_raise_what_is_promised(role: Role, kind: str, start: int, todo: list[tuple[Any, ...]]) -> None:
+    attack = Attack(recording(role, kind), start)
     for action in todo:
         attack.feed(attack.bytes_of(action))
 
 
-@pytest.mark.parametrize(("role", "mutual"), VICTIMS, ids=VICTIM_IDS)
-def test_every_state_is_reached(role: Role, mutual: bool) -> None:
+@pytest.mark.parametrize(("role", "kind"), VICTIMS, ids=VICTIM_IDS)
+def test_every_state_is_reached(role: Role, kind: str) -> None:
     """The recordings pass through every state of Appendix A that waits for something: the test above starts in each."""
-    recorded = recording(role, mutual)
+    recorded = recording(role, kind)
     victim = recorded.victim()
     states = [victim.state]
     for one in recorded.records():
@@ -177,22 +178,25 @@ def test_every_state_is_reached(role: Role, mutual: bool) -> None:
         if victim.state != states[-1]:
             states.append(victim.state)
     wanted = {
-        (Role.CLIENT, False): "WAIT_SH WAIT_EE WAIT_CERT_CR WAIT_CV WAIT_FINISHED CONNECTED",
-        (Role.CLIENT, True): "WAIT_SH WAIT_EE WAIT_CERT_CR WAIT_CERT WAIT_CV WAIT_FINISHED CONNECTED",
-        (Role.SERVER, False): "START WAIT_FINISHED CONNECTED",
-        (Role.SERVER, True): "START WAIT_CERT WAIT_CV WAIT_FINISHED CONNECTED",
+        (Role.CLIENT, ""): "WAIT_SH WAIT_EE WAIT_CERT_CR WAIT_CV WAIT_FINISHED CONNECTED",
+        (Role.CLIENT, "-mutual"): "WAIT_SH WAIT_EE WAIT_CERT_CR WAIT_CERT WAIT_CV WAIT_FINISHED CONNECTED",
+        (Role.CLIENT, "-retried"): "WAIT_SH WAIT_EE WAIT_CERT_CR WAIT_CV WAIT_FINISHED CONNECTED",
+        (Role.SERVER, ""): "START WAIT_FINISHED CONNECTED",
+        (Role.SERVER, "-mutual"): "START WAIT_CERT WAIT_CV WAIT_FINISHED CONNECTED",
+        (Role.SERVER, "-retried"): "START WAIT_FINISHED CONNECTED",
     }
-    assert states == wanted[role, mutual].split()
+    assert states == wanted[role, kind].split()
     assert victim.peer_closed
+    assert victim.negotiated is not None and victim.negotiated.retried is (kind == "-retried")
     assert len(recorded.records()) <= 14 + 2
 
 
-@pytest.mark.parametrize(("role", "mutual"), VICTIMS, ids=VICTIM_IDS)
+@pytest.mark.parametrize(("role", "kind"), VICTIMS, ids=VICTIM_IDS)
 @given(cut=st.integers(0, 2**20))
 @settings(max_examples=40, deadline=None)
 @pytest.mark.rfc("9846 §6.1", "a stream that ends without close_notify is a truncation")
-def test_end_of_stream_anywhere_is_a_truncation(role: Role, mutual: bool, cut: int) -> None:
-    recorded = recording(role, mutual)
+def test_end_of_stream_anywhere_is_a_truncation(role: Role, kind: str, cut: int) -> None:
+    recorded = recording(role, kind)
     victim = recorded.victim()
     before_close = len(recorded.stream) - len(recorded.records()[-1])
     stream = recorded.stream[: cut % (before_close + 1)]
@@ -207,10 +211,10 @@ def test_end_of_stream_anywhere_is_a_truncation(role: Role, mutual: bool, cut: i
 @given(data=st.binary(min_size=1, max_size=200), length=st.integers(1, 2000))
 @settings(max_examples=100, deadline=None)
 def test_plain_noise_to_a_server_is_refused_or_waited_for(data: bytes, length: int) -> None:
-    victim = recording(Role.SERVER, False).victim()
+    victim = recording(Role.SERVER, "").victim()
     hello = bytes((22, 3, 1)) + (length + 4).to_bytes(2, "big") + bytes((H.CLIENT_HELLO,)) + length.to_bytes(3, "big")
     for first in (data, hello + data):
-        victim = recording(Role.SERVER, False).victim()
+        victim = recording(Role.SERVER, "").victim()
         victim.receive_data(first)
         try:
             assert victim.next_event() is NEED_DATA
