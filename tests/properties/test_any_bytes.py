@@ -192,6 +192,15 @@ def test_every_state_is_reached(role: Role, kind: str) -> None:
 
 
 @pytest.mark.parametrize(("role", "kind"), VICTIMS, ids=VICTIM_IDS)
+@pytest.mark.rfc("9846 §E.4", "each side sends one change_cipher_spec, the server after its first message")
+def test_one_change_cipher_spec_from_each_side(role: Role, kind: str) -> None:
+    """The client's stands before its second flight: before its second ClientHello, if there is one."""
+    types = [one[0] for one in recording(role, kind).records()]
+    assert types.count(20) == 1
+    assert types.index(20) == 1
+
+
+@pytest.mark.parametrize(("role", "kind"), VICTIMS, ids=VICTIM_IDS)
 @given(cut=st.integers(0, 2**20))
 @settings(max_examples=40, deadline=None)
 @pytest.mark.rfc("9846 §6.1", "a stream that ends without close_notify is a truncation")
