@@ -113,12 +113,7 @@ def _rsa_pss(code: int) -> Verifier:
     kind = "RSASSA-PSS " if code in _PSS else "RSA "
 
     def accepts(certificate: X509Certificate) -> bool:
-        key = certificate.public_key
-        return (
-            certificate.key_algorithm.startswith(kind)
-            and isinstance(key, rsa.RSAPublicKey)
-            and MIN_RSA_BITS <= key.key_size <= MAX_RSA_BITS
-        )
+        return certificate.key_algorithm.startswith(kind)
 
     def verify(certificate: X509Certificate, signature: bytes, data: bytes) -> bool:
         key = certificate.public_key
@@ -183,6 +178,12 @@ VERIFIERS: Final[tuple[Verifier, ...]] = (
 )
 
 
+def computable(certificate: X509Certificate) -> bool:
+    """Return whether a signature by the key may be computed with: RSA of 2048 to 8192 bits (attack D22), all others."""
+    key = certificate.public_key
+    return not isinstance(key, rsa.RSAPublicKey) or MIN_RSA_BITS <= key.key_size <= MAX_RSA_BITS
+
+
 # ---- signing -----------------------------------------------------------------------------------------------------
 
 
@@ -211,4 +212,6 @@ class PrivateKeySigner:
 
 def signing_schemes(certificate: X509Certificate) -> tuple[int, ...]:
     """Return the schemes that the certificate's key can sign handshakes with, preferred first."""
+    if not computable(certificate):
+        return ()
     return tuple(verifier.code for verifier in VERIFIERS if verifier.handshake and verifier.accepts(certificate))

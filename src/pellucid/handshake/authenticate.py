@@ -14,7 +14,7 @@ from typing import Any, Final
 from pellucid.config import Credential
 from pellucid.crypto.certificates import X509Certificate
 from pellucid.crypto.provider import PENDING, Verifier
-from pellucid.crypto.signatures import PrivateKeySigner
+from pellucid.crypto.signatures import PrivateKeySigner, computable
 from pellucid.errors import (
     BadCertificate,
     DecodeError,
@@ -117,7 +117,8 @@ def check_certificate_verify(
     """
     scheme = _scheme_of(context, message.algorithm, presented.leaf)
     content = signed_content(signer, context.transcript.digest())
-    valid = scheme.verify(presented.leaf, message.signature, content)
+    # A key of a size that no honest peer has is not computed with; the verifier says what is wrong with it.
+    valid = scheme.verify(presented.leaf, message.signature, content) if computable(presented.leaf) else None
     request = VerificationRequest(
         leaf=presented.leaf,
         intermediates=presented.intermediates,
@@ -156,26 +157,34 @@ def _verdict(
     scheme: Verifier,
     report: VerificationReport,
     *,
-    valid: bool,
+    valid: bool | None,
 ) -> VerifiedPeer:
     whose = f"{scheme.name} signature by the {signer.value}'s {leaf.key_algorithm} key over the handshake"
+    outcome, evidence = {
+        True: (Outcome.PASSED, f"the {whose} is right"),
+        False: (Outcome.FAILED, f"the {whose} is wrong"),
+        None: (Outcome.NOT_CHECKED, f"nothing is computed with a key of {leaf.key_algorithm}"),
+    }[valid]
     check = Check(
         group=CheckGroup.SIGNATURE,
         name="CertificateVerify",
-        outcome=Outcome.PASSED if valid else Outcome.FAILED,
-        evidence=f"the {whose} is {'right' if valid else 'wrong'}",
+        outcome=outcome,
+        evidence=evidence,
         certificate=0,
-        failure=None if valid else Failure.BAD_SIGNATURE,
+        failure=Failure.BAD_SIGNATURE if valid is False else None,
     )
     report = report.with_check(check)
     if context.trace is not None:
-        context.trace(SignatureTraced(what="CertificateVerify", signer=signer, scheme=scheme.code, valid=valid))
+        context.trace(SignatureTraced(what="CertificateVerify", signer=signer, scheme=scheme.code, valid=valid is True))
         context.trace(VerificationTraced(report=report))
-    if not valid:
-        error = DecryptError(f"CertificateVerify: the {whose} is wrong", rfc="9846 §4.5.2")
+    if valid is False:
+        error = DecryptError(f"CertificateVerify: {evidence}", rfc="9846 §4.5.2")
         error.report = report
         error.add_note("\n".join(report.lines()))
         raise error
+    if valid is None and report.accepted:
+        # A verifier of the user's own may take such a key; possession of it is still not shown.
+        raise BadCertificate(f"CertificateVerify: {evidence}", rfc="9846 §C.2")
     return verified_peer(leaf, report)
 
 
