@@ -25,16 +25,14 @@ from pellucid.errors import (
 )
 from pellucid.events import (
     NEED_DATA,
+    PAUSES,
     ApplicationData,
     CloseNotify,
-    CredentialNeeded,
     Event,
     HandshakeComplete,
     KeyUpdated,
     NeedData,
-    SignatureNeeded,
     TicketReceived,
-    VerificationNeeded,
 )
 from pellucid.handshake import client as client_side
 from pellucid.handshake import server as server_side
@@ -42,14 +40,12 @@ from pellucid.handshake.actions import (
     Action,
     Complete,
     InstallKeys,
-    NeedCredential,
-    NeedSignature,
-    NeedVerification,
     Negotiated,
     PeerKeyUpdated,
     SendChangeCipherSpec,
     SendMessage,
     TicketIssued,
+    ends_peer_flight,
 )
 from pellucid.handshake.connected import Connected, send_key_update
 from pellucid.handshake.core import Context, Handshake
@@ -119,6 +115,8 @@ class Connection:
         self._update_owed = False
         self._sent_close = False
         self._peer_closed = False
+        self._peer_ended = False
+        """the peer's stream has ended; during a pause what came before that waits to be read"""
         self._change_cipher_specs = 0
         self._user_canceled = 0
         self._key_updates = 0
@@ -243,6 +241,8 @@ class Connection:
         if self._error is None and self._incoming:
             offset = self._consume(self._incoming)
             del self._incoming[:offset]
+        if self._peer_ended and self._error is None and not self._peer_closed:
+            self._end_of_stream()
 
     # ---- what the application wants --------------------------------------------------------------------------------
 
@@ -254,6 +254,9 @@ class Connection:
         if not self._sending:
             self._before_sending()
         with memoryview(data) as view:
+            if view.format != "B" or view.ndim != 1:
+                self.send_data(view.tobytes())  # its length is not that of its bytes
+                return
             at, total = 0, len(view)
             while at < total:
                 if not (left := writer.records_left()):
@@ -283,7 +286,10 @@ class Connection:
         self._send_key_update(request_peer=request_peer)
 
     def close(self) -> None:
-        """Send close_notify (RFC 9846 §6.1). Reading goes on until the peer closes. A second call does nothing."""
+        """Send close_notify (RFC 9846 §6.1). Reading goes on until the peer closes. A second call does nothing.
+
+        Before the handshake is complete nothing can be read: then the connection is over, as after an error.
+        """
         if self.closed:
             return
         if self._update_owed:
@@ -293,10 +299,13 @@ class Connection:
         if not self.handshake_complete:
             # §6.1: user_canceled must be followed by close_notify.
             self._writer.alert(_WARNING, AlertDescription.USER_CANCELED)
+            self._tell_alert(Direction.SENT, AlertDescription.USER_CANCELED, "")
         self._writer.alert(_WARNING, AlertDescription.CLOSE_NOTIFY)
         if self._trace is not None:
             self._tell_alert(Direction.SENT, AlertDescription.CLOSE_NOTIFY, "")
             self._trace(ClosedTraced(direction=Direction.SENT, how="close_notify"))
+        if not self.handshake_complete:
+            self._latch(UsageError("the connection was closed before its handshake was complete"), None)
 
     def fail(self, description: int) -> None:
         """Give up for a reason of the caller's own: send this error alert, and be unusable from then on."""
@@ -342,7 +351,10 @@ class Connection:
             self._latch(wrapped, AlertDescription.INTERNAL_ERROR)
 
     def _latch(self, error: TLSError, alert: int | None) -> None:
+        if self._error is not None:
+            return  # the first error stands, and has told the peer
         self._error = error
+        self._start = None
         self._receiving = self._sending = False
         self._update_owed = False
         self._incoming.clear()
@@ -356,10 +368,17 @@ class Connection:
                 error.add_note(f"then, while the peer was told of it: {failure!r}")
 
     def _end_of_stream(self) -> None:
+        self._peer_ended = True
+        if self._handshake.need is not None and self._incoming:
+            return  # what came before the end is read first, when the pause is over
         state = "" if self.handshake_complete else f" during the handshake, in state {self.state}"
-        if self._trace is not None:
-            self._trace(ClosedTraced(direction=Direction.RECEIVED, how="truncated"))
-        self._latch(TruncatedStream(f"the connection ended without close_notify{state}"), None)
+
+        def end() -> None:
+            if self._trace is not None:
+                self._trace(ClosedTraced(direction=Direction.RECEIVED, how="truncated"))
+            raise TruncatedStream(f"the connection ended without close_notify{state}")
+
+        self._guarded(end)
 
     def _tell_alert(self, direction: Direction, description: int, reason: str) -> None:
         if self._trace is not None:
@@ -497,9 +516,9 @@ class Connection:
     def _do(self, actions: list[Action]) -> None:
         """Carry out what the state machine wants done."""
         if handshake_need := self._handshake.need:
-            self._events.append(_PAUSES[type(handshake_need)](handshake_need))
+            self._events.append(PAUSES[type(handshake_need)](handshake_need))
             return
-        if self._message and any(map(_ends_peer_flight, actions)):
+        if self._message and any(map(ends_peer_flight, actions)):
             # Nothing under the old key may be left, whole or in part (§5.1; the bug class of 2025-26).
             raise UnexpectedMessage("handshake data runs across a key change, or past a hello", rfc="9846 §5.1")
         for action in actions:
@@ -531,7 +550,8 @@ class Connection:
         negotiated = complete.negotiated
         self.negotiated = negotiated
         self._receiving = self._sending = True
-        self._writer.limit = self._rekey_limit()
+        after = self._context.config.suite_table[negotiated.cipher_suite].rekey_after
+        self._writer.limit = (MAX_SEQUENCE if after is None else after) - 1  # one left for the KeyUpdate itself (§5.5)
         self._exporter_secret = complete.exporter_secret
         self._events.append(HandshakeComplete(negotiated))
         if self._trace is not None:
@@ -545,13 +565,6 @@ class Connection:
                     client_random=negotiated.client_random,
                 )
             )
-
-    def _rekey_limit(self) -> int:
-        """Return how many records one key may protect, one left for the KeyUpdate itself (RFC 9846 §5.5)."""
-        if self.negotiated is None:
-            raise InternalError("no suite is chosen yet")
-        after = self._context.config.suite_table[self.negotiated.cipher_suite].rekey_after
-        return (MAX_SEQUENCE if after is None else after) - 1
 
     # ---- KeyUpdate -------------------------------------------------------------------------------------------------
 
@@ -579,21 +592,7 @@ class Connection:
         self._check_usable()
 
 
-def _ends_peer_flight(action: Action) -> bool:
-    """Whether the peer can have sent nothing more yet: its next key is due, or our answer to its hello."""
-    if isinstance(action, InstallKeys):
-        return action.direction is Direction.RECEIVED
-    return isinstance(action, SendMessage) and action.epoch is Epoch.INITIAL
-
-
 def _observer(config: ClientConfig | ServerConfig, trace: Observer | None) -> Observer | None:
     if trace is not None or config.trace is None:
         return trace
     return config.trace()
-
-
-_PAUSES: Final[dict[type, Callable[[Any], Event]]] = {  # Any: each event takes its own need
-    NeedCredential: CredentialNeeded,
-    NeedSignature: SignatureNeeded,
-    NeedVerification: VerificationNeeded,
-}

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import enum
-from typing import Final, NamedTuple
+from collections.abc import Callable
+from typing import Any, Final, NamedTuple
 
 from pellucid.handshake.actions import NeedCredential, NeedSignature, NeedVerification, Negotiated
 from pellucid.messages.handshake import NewSessionTicket
 
 __all__ = [
     "NEED_DATA",
+    "PAUSES",
     "ApplicationData",
     "CloseNotify",
     "CredentialNeeded",
@@ -88,3 +90,10 @@ Event = (
     | SignatureNeeded
     | VerificationNeeded
 )
+
+PAUSES: Final[dict[type, Callable[[Any], Event]]] = {  # Any: each event takes its own need
+    NeedCredential: CredentialNeeded,
+    NeedSignature: SignatureNeeded,
+    NeedVerification: VerificationNeeded,
+}
+"""kind of need → the event that tells of it"""

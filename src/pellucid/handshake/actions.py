@@ -112,6 +112,13 @@ class Complete:
 Action = SendMessage | SendChangeCipherSpec | InstallKeys | TicketIssued | PeerKeyUpdated | Complete
 
 
+def ends_peer_flight(action: Action) -> bool:
+    """Return whether the peer can have sent nothing more yet: its next key is due, or our answer to its hello."""
+    if isinstance(action, InstallKeys):
+        return action.direction is Direction.RECEIVED
+    return isinstance(action, SendMessage) and action.epoch is Epoch.INITIAL
+
+
 # ---- pauses: where the outside world may be slow -----------------------------------------------------------------
 
 
