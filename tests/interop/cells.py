@@ -6,6 +6,7 @@ import contextlib
 import dataclasses
 import enum
 import os
+import sys
 import threading
 import time
 import traceback
@@ -15,6 +16,7 @@ from pathlib import Path
 from typing import Final, Protocol
 
 from tests.interop.certificates import Certificates
+from tests.interop.confined import reachable_sockets
 from tests.interop.peers import PEERS
 from tests.interop.scenarios import Scenario
 from tests.interop.spec import ClientDone, ClientSpec, Facts, Peer, Role, RunningServer, ServerSpec
@@ -109,6 +111,7 @@ class _Cell:
         server, client = (self.peer, self.ours) if peer_serves else (self.ours, self.peer)
         with server.serve(self._server_spec(peer_serves)) as running:
             try:
+                _check_listening(running)
                 done = client.request(self._client_spec(running.port, not peer_serves))
                 facts = running.facts()
                 self._compare("client", done.facts)
@@ -159,6 +162,17 @@ class _Cell:
             wanted, said = getattr(expected, item.name), getattr(facts, item.name)
             if wanted is not None and said is not None and wanted != said:
                 raise Mismatch(f"the {who} says {item.name} is {said!r}, it should be {wanted!r}")
+
+
+def _check_listening(server: RunningServer) -> None:
+    """Raise Mismatch unless the server's process, if it has one of its own, listens on loopback and nowhere else."""
+    if server.pid is None or sys.platform != "linux":
+        return
+    sockets = reachable_sockets(server.pid)
+    if strangers := [listening for listening in sockets if not listening.is_loopback()]:
+        raise Mismatch(f"the server can be reached from outside: {strangers}")
+    if server.port not in {listening.port for listening in sockets}:
+        raise Mismatch(f"port {server.port} is not among the sockets of process {server.pid}: {sockets}")
 
 
 def _told(facts: Facts) -> dict[str, object]:

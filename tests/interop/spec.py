@@ -91,11 +91,12 @@ class Facts:
 
 @dataclass(frozen=True, slots=True)
 class RunningServer:
-    """A server that accepts connections. facts, output: to be asked after the conversation."""
+    """A server that accepts connections. facts, output: to be asked after the conversation. pid: unless it is ours."""
 
     port: int
     facts: Callable[[], Facts] = field(repr=False, default=Facts)
     output: Callable[[], str] = field(repr=False, default=str)
+    pid: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

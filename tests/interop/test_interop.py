@@ -11,7 +11,7 @@ import pytest
 
 from tests.interop import chromium
 from tests.interop.cells import Mark, all_cells, reason_for_empty, run_cell
-from tests.interop.certificates import Certificates, make_certificates
+from tests.interop.certificates import Certificates
 from tests.interop.peers import PEERS
 from tests.interop.pellucid_side import Pellucid, serve
 from tests.interop.scenarios import SCENARIOS
@@ -40,11 +40,6 @@ def _sampled() -> list[object]:
             label = f"{peer.name}-{role.value}-{name}"
             cells.append(pytest.param(peer.name, role, name, id=label, marks=pytest.mark.peer(peer.name)))
     return cells
-
-
-@pytest.fixture(scope="module")
-def certificates(tmp_path_factory: pytest.TempPathFactory) -> Certificates:
-    return make_certificates(tmp_path_factory.mktemp("certificates"))
 
 
 @pytest.mark.parametrize(("peer", "role", "scenario"), _sampled())

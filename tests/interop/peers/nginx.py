@@ -79,7 +79,7 @@ class Nginx(Peer):
                         client_certificate=found.client_certificate,
                     )
 
-                yield RunningServer(port, facts, program.output)
+                yield RunningServer(port, facts, program.output, program.pid)
 
 
 def _configuration(spec: ServerSpec, port: int) -> str:

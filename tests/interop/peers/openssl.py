@@ -67,7 +67,7 @@ class OpenSSL(Peer):
             port = int(program.wait_for(rb"^ACCEPT 127\.0\.0\.1:(\d+)$").group(1))
             if spec.purpose in _TYPED:
                 threading.Thread(target=_operate, args=(program, spec.purpose), daemon=True).start()
-            yield RunningServer(port, lambda: _server_facts(program), program.output)
+            yield RunningServer(port, lambda: _server_facts(program), program.output, program.pid)
 
     def request(self, spec: ClientSpec) -> ClientDone:
         command = ["openssl", "s_client", "-connect", f"127.0.0.1:{spec.port}", "-tls1_3", *_common(spec)]
