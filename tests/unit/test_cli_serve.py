@@ -47,6 +47,9 @@ async def app(scope, receive, send):
     if scope["path"] == "/slow":
         print("started", flush=True)
         await asyncio.sleep(1)
+    if scope["path"] == "/never":
+        print("started", flush=True)
+        await asyncio.sleep(3600)
     text = scope["scheme"] + " " + scope["http_version"]
     await send({"type": "http.response.start", "status": 200, "headers": [(b"content-type", b"text/plain")]})
     await send({"type": "http.response.body", "body": text.encode()})
@@ -206,6 +209,37 @@ def test_serve_application_finishes_running_requests_when_stopped(serve: Serve, 
         assert server.stop() == 0
         thread.join(10)
     assert found == ["https 2"]
+
+
+@pytest.mark.parametrize("http2", [True, False])
+@pytest.mark.parametrize("hurry", [False, True])
+def test_serve_request_that_does_not_end_is_ended_after_the_time_of_grace_or_a_second_signal(
+    serve: Serve, tmp_path: Path, home: Path, http2: bool, hurry: bool
+) -> None:
+    (tmp_path / "module.py").write_text(APPLICATION)
+    with serve("module:app", "--grace", "60" if hurry else "0.2") as server:
+        context = client(home / "ca" / "ca.pem")
+        ended: list[object] = []
+
+        def request() -> None:
+            try:
+                with httpx2.Client(verify=context, http2=http2, trust_env=False, timeout=20) as session:
+                    ended.append(session.get(server.url + "never").status_code)
+            except httpx2.HTTPError as error:
+                ended.append(error)
+
+        thread = threading.Thread(target=request)
+        thread.start()
+        server.wait_for("started", server.printed)
+        if hurry:
+            server.process.send_signal(signal.SIGTERM)
+            server.process.send_signal(signal.SIGTERM)  # the same one: it ends nothing
+            time.sleep(0.7)
+            assert server.process.poll() is None
+        assert server.stop() == 0
+        thread.join(20)
+    assert len(ended) == 1 and ended != [200]
+    assert "Traceback" not in "".join(server.said)
 
 
 def test_serve_asks_clients_for_certificates(serve: Serve, site: Path, tmp_path: Path, home: Path) -> None:

@@ -40,6 +40,8 @@ __all__ = ["command"]
 
 _BACKLOG: Final = 128
 _HANDSHAKE_SECONDS: Final = 10.0
+_LAST_SECONDS: Final = 1.0  # for closing connections, after the time of grace
+_SAME_SIGNAL_SECONDS: Final = 0.5
 _ALPN: Final = ("h2", "http/1.1")
 
 
@@ -101,7 +103,7 @@ def serve(target: str, **options: Any) -> int:  # Any: click's options, each of 
 
     Without --cert a development certificate is made, by a CA that is kept for this user; how to have programs trust
     it is told on standard error. The server's URL is printed on standard output once it listens.
-    SIGINT and SIGTERM stop it when the running requests are done.
+    SIGINT and SIGTERM stop it when the running requests are done; a second one ends them.
     """
     application = _application(target, listing=not options["no_listing"])
     output = Output()
@@ -124,50 +126,103 @@ command = serve
 async def _run(
     application: Any, config: ServerConfig, sockets: list[socket.socket], grace: float, ready: Callable[[], None]
 ) -> None:
+    ending = _Ending(application)
     settings = _HypercornConfig(SSLContext(config), sockets, ready)
-    settings.graceful_timeout = grace
-    settings.shutdown_timeout = grace
+    settings.graceful_timeout = grace + _LAST_SECONDS
+    settings.shutdown_timeout = grace + _LAST_SECONDS
     loop = asyncio.get_running_loop()
     loop.set_exception_handler(_loop_exception)
     stop = asyncio.Event()
-    with _signals(loop, stop.set):
+    with _signals(loop, stop.set, ending.over.set):
+        serving = asyncio.create_task(hypercorn_serve(ending, settings, shutdown_trigger=stop.wait, mode="asgi"))
+        stopping = asyncio.create_task(stop.wait())
+        await asyncio.wait({serving, stopping}, return_when=asyncio.FIRST_COMPLETED)
+        stopping.cancel()
+        if stop.is_set():
+            over = asyncio.create_task(ending.over.wait())
+            await asyncio.wait({serving, over}, timeout=grace, return_when=asyncio.FIRST_COMPLETED)
+            over.cancel()
+            ending.over.set()
+            await asyncio.wait({serving}, timeout=grace + 4 * _LAST_SECONDS)
+            if not serving.done():
+                return  # asyncio.run cancels what is left: connections whose peers do not close
         try:
-            await hypercorn_serve(application, settings, shutdown_trigger=stop.wait, mode="asgi")
+            await serving
         except asyncio.CancelledError:
-            # hypercorn asks requests for their outcome that it has cancelled itself, when the time of grace was over
+            # hypercorn asks connections for their outcome that it has cancelled itself, when the time was over
             if not stop.is_set():
                 raise
 
 
+class _Ending:
+    """The application, whose requests are ended when their time is over. hypercorn's own way of doing so waits for
+    ever where HTTP/2 is spoken: its connections want to be told that the request has come to an end.
+    """
+
+    def __init__(self, application: Any) -> None:  # Any: an ASGI application is any callable
+        self.over = asyncio.Event()
+        self._application = application
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:  # Any: ASGI's dictionaries and callables
+        if scope["type"] == "lifespan":
+            await self._application(scope, receive, send)
+            return
+        request = asyncio.ensure_future(self._application(scope, receive, send))
+        over = asyncio.ensure_future(self.over.wait())
+        try:
+            await asyncio.wait({request, over}, return_when=asyncio.FIRST_COMPLETED)
+            if not request.done():
+                request.cancel()
+                await asyncio.wait({request})
+            if not request.cancelled():
+                request.result()
+        finally:
+            over.cancel()
+            request.cancel()
+
+
 @contextlib.contextmanager
-def _signals(loop: asyncio.AbstractEventLoop, stop: Callable[[], None]) -> Iterator[None]:
-    """Have SIGINT and SIGTERM call *stop*; a second one ends the process as it would have without us."""
-    numbers = [signal.SIGINT, signal.SIGTERM]
+def _signals(loop: asyncio.AbstractEventLoop, stop: Callable[[], None], hurry: Callable[[], None]) -> Iterator[None]:
+    """Have SIGINT or SIGTERM call *stop*, a second one *hurry*; a third ends the process as it would have without us.
 
-    def stopping(number: signal.Signals) -> None:
-        stop()
-        if sys.platform != "win32":
-            loop.remove_signal_handler(number)
+    A second one that comes at once is the same: `timeout` and others who start us send it to us and to our group.
+    """
+    numbers = (signal.SIGINT, signal.SIGTERM)
+    came: list[float] = []
 
-    before: dict[signal.Signals, Any] = {}  # Any: a handler, or one of the signal module's numbers
-    if sys.platform == "win32":
-        before = {number: signal.signal(number, lambda *_: loop.call_soon_threadsafe(stop)) for number in numbers}
-    else:
+    def signalled() -> None:
+        now = loop.time()
+        if came and now - came[0] < _SAME_SIGNAL_SECONDS:
+            return
+        came.append(now)
+        if len(came) == 1:
+            stop()
+        else:
+            hurry()
+            restore()
+
+    before = {number: signal.getsignal(number) for number in numbers}
+
+    def restore() -> None:
         for number in numbers:
-            loop.add_signal_handler(number, stopping, number)
+            if sys.platform != "win32":
+                loop.remove_signal_handler(number)
+            signal.signal(number, before[number])
+
+    for number in numbers:
+        if sys.platform == "win32":
+            signal.signal(number, lambda *_: loop.call_soon_threadsafe(signalled))
+        else:
+            loop.add_signal_handler(number, signalled)
     try:
         yield
     finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-        if sys.platform != "win32":
-            for number in numbers:
-                loop.remove_signal_handler(number)
+        restore()
 
 
 def _loop_exception(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
-    """Tell of what nobody handled, but for broken connections: the watch has told of those."""
-    if not isinstance(context.get("exception"), OSError):
+    """Tell of what nobody handled, but for broken connections, of which the watch has told, and what was cancelled."""
+    if not isinstance(context.get("exception"), (OSError, asyncio.CancelledError)):
         loop.default_exception_handler(context)
 
 
