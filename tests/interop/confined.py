@@ -84,7 +84,9 @@ def _family(pid: int) -> list[int]:
     for directory in Path("/proc").glob("[0-9]*"):
         with contextlib.suppress(FileNotFoundError, ProcessLookupError):
             # The name, in parentheses, may hold anything; after it come the state and the parent.
-            parents[int(directory.name)] = int((directory / "stat").read_text().rpartition(")")[2].split()[1])
+            state, parent, *_ = (directory / "stat").read_text().rpartition(")")[2].split()
+            if state not in "ZX":  # has ended, and may not be asked any more
+                parents[int(directory.name)] = int(parent)
     family = [pid]
     for member in family:
         family += [child for child, parent in parents.items() if parent == member]
