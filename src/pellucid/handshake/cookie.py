@@ -43,9 +43,9 @@ class Retry:
     cookie: bytes | None
 
 
-def unchanged_digest(hello: ClientHello) -> bytes:
-    """Return a digest of what the second ClientHello must repeat (RFC 9846 §4.2.2)."""
-    return hashlib.sha256(unchanged_part(hello)).digest()
+def unchanged_digest(hello: ClientHello, group: int | None) -> bytes:
+    """Return a digest of what the second ClientHello must repeat (RFC 9846 §4.2.2). group: asked for a share of."""
+    return hashlib.sha256(unchanged_part(hello, shares=group is None)).digest()
 
 
 def seal(config: ServerConfig, key: bytes, retry: Retry, peer_address: str) -> bytes:

@@ -78,6 +78,8 @@ def read_client_hello(hello: ClientHello) -> ClientOffer:
     ):
         if value is None:
             raise MissingExtension(f"ClientHello has no {extension_name(code)}", rfc="9846 §9.2")
+    if ExtensionType.PRE_SHARED_KEY in decoded and ExtensionType.PSK_KEY_EXCHANGE_MODES not in decoded:
+        raise MissingExtension("ClientHello has pre_shared_key without psk_key_exchange_modes", rfc="9846 §4.3.9")
     return ClientOffer(
         hello=hello,
         extensions=decoded,
@@ -205,7 +207,6 @@ def signature_scheme(enabled: Container[int], credential: Credential, accepted: 
 
 _FREE_TO_CHANGE: Final = frozenset(
     {
-        ExtensionType.KEY_SHARE,
         ExtensionType.EARLY_DATA,
         ExtensionType.COOKIE,
         ExtensionType.PRE_SHARED_KEY,
@@ -214,9 +215,13 @@ _FREE_TO_CHANGE: Final = frozenset(
 )
 
 
-def unchanged_part(hello: ClientHello) -> bytes:
-    """Return the encoding of what must be the same in a second ClientHello (RFC 9846 §4.2.2)."""
-    kept = tuple(extension for extension in hello.extensions if extension.extension_type not in _FREE_TO_CHANGE)
+def unchanged_part(hello: ClientHello, *, shares: bool) -> bytes:
+    """Return the encoding of what must be the same in a second ClientHello (RFC 9846 §4.2.2).
+
+    shares: whether key_share is of it: the HelloRetryRequest asks for no other.
+    """
+    free = _FREE_TO_CHANGE if shares else _FREE_TO_CHANGE | {ExtensionType.KEY_SHARE}
+    kept = tuple(extension for extension in hello.extensions if extension.extension_type not in free)
     return replace(hello, extensions=kept).encode()
 
 

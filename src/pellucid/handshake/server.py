@@ -61,7 +61,7 @@ from pellucid.messages.handshake import (
     ServerHello,
     handshake_message,
 )
-from pellucid.registry import TLS_1_2, TLS_1_3, group_name, scheme_name, suite_name
+from pellucid.registry import TLS_1_2, TLS_1_3, ExtensionType, group_name, scheme_name, suite_name
 from pellucid.registry import HandshakeType as H
 from pellucid.trace import Direction, Epoch, Role
 from pellucid.value import internal_value
@@ -166,7 +166,9 @@ def _retry_answered(context: ServerContext, phase: WaitClientHello, offer: Clien
 
 def _after_retry(context: ServerContext, retry: Retry, offer: ClientOffer, suite: Suite) -> tuple[Suite, Group, str]:
     """Return suite and group of a retried handshake. IllegalParameter if the client changed its mind (§4.2.2)."""
-    if cookies.unchanged_digest(offer.hello) != retry.unchanged:
+    if ExtensionType.EARLY_DATA in offer.extensions:
+        raise IllegalParameter("the second ClientHello has early_data", rfc="9846 §4.2.2")
+    if cookies.unchanged_digest(offer.hello, retry.group) != retry.unchanged:
         raise IllegalParameter("the second ClientHello differs where it must not", rfc="9846 §4.2.2")
     if suite.code != retry.cipher_suite:
         raise IllegalParameter("the second ClientHello leads to another cipher suite", rfc="9846 §4.2.4")
@@ -227,11 +229,12 @@ def _ask_again(
 ) -> Step:
     config = context.config
     context.transcript.add(raw)
+    wanted = None if group.code in offer.shares else group.code
     retry = Retry(
         cipher_suite=suite.code,
-        group=None if group.code in offer.shares else group.code,
+        group=wanted,
         client_hello_hash=context.transcript.replace_by_message_hash(suite),
-        unchanged=cookies.unchanged_digest(offer.hello),
+        unchanged=cookies.unchanged_digest(offer.hello, wanted),
         cookie=None,
     )
     if config.cookie_key is not None:
