@@ -177,11 +177,12 @@ def _root_check(case: Case, path: Path) -> Check:
     links = len(path.certificates) - 1
     signed = f"{links} signature{' leads' if links == 1 else 's lead'} to" if links else "the leaf is itself"
     known = f"a trusted root (of {len(case.trust)}, {case.trust.origin})"
+    named = display_name(root.certificate.subject) if root.subject else "a certificate whose subject cannot be read"
     return Check(
         group=CheckGroup.TRUST,
         name="trusted root",
         outcome=Outcome.PASSED,
-        evidence=f"{signed} {display_name(root.certificate.subject)}, {known}",
+        evidence=f"{signed} {named}, {known}",
         certificate=root.index,
     )
 
