@@ -15,7 +15,7 @@ from pellucid.crypto.certificates import X509Certificate
 from pellucid.crypto.provider import CryptoProvider, Group, Pending, Signer, Suite, Verifier
 from pellucid.crypto.pyca import PYCA
 from pellucid.errors import UsageError
-from pellucid.limits import COOKIE_LIFETIME_SECONDS, MAX_PLAINTEXT
+from pellucid.limits import COOKIE_LIFETIME_SECONDS, MAX_CERTIFICATES, MAX_PLAINTEXT
 from pellucid.registry import CipherSuite as CS
 from pellucid.registry import NamedGroup as G
 from pellucid.registry import group_name, scheme_name, suite_name
@@ -67,6 +67,8 @@ class Credential:
     def __post_init__(self) -> None:
         if not self.chain:
             raise UsageError("a credential needs at least one certificate")
+        if len(self.chain) > MAX_CERTIFICATES:
+            raise UsageError(f"a chain of {len(self.chain)} certificates; peers look at {MAX_CERTIFICATES}")
         leaf = own.parse_own_certificate(self.chain[0])
         object.__setattr__(self, "leaf", leaf)
         object.__setattr__(self, "names", own.certificate_names(leaf))

@@ -166,10 +166,12 @@ def choose_credential(config: ServerConfig, offer: ClientOffer) -> tuple[Credent
     """Return the credential for the name asked for that the client can check (RFC 9846 §4.5.1.2).
 
     UnrecognizedName if there is none for the name and the configuration is strict. HandshakeFailure if the client
-    accepts no signature that any of them can make.
+    accepts no signature that any of them can make, or there is none at all: a resolver was to name one, and did not.
     """
     name = offer.server_name
     candidates = config.credentials
+    if not candidates:
+        raise HandshakeFailure("there is no credential for this client", rfc="9846 §4.2.1")
     reason = "the client named no server"
     if name is not None:
         matching = tuple(credential for credential in candidates if covers(credential.names, name))

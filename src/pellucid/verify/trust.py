@@ -47,7 +47,8 @@ class TrustStore:
     certificates: tuple[x509.Certificate, ...] = field(compare=False)
     origin: str = "explicit"
     skipped: tuple[str, ...] = ()
-    _derived: _Derived = field(default_factory=_Derived, compare=False)
+    # Not of the constructor: dataclasses.replace would hand the old roots' verdicts on to the new ones.
+    _derived: _Derived = field(init=False, default_factory=_Derived, compare=False)
 
     @classmethod
     def from_der(cls, certificates: Iterable[bytes], *, origin: str = "explicit") -> TrustStore:
