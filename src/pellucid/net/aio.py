@@ -25,7 +25,7 @@ from pellucid.net.facts import StreamFacts
 from pellucid.net.listener import BACKLOG, EXHAUSTED, GONE, PAUSE_SECONDS
 from pellucid.net.operations import RECEIVE_SIZE, Steps
 from pellucid.net.script import Script
-from pellucid.net.setup import new_connection, observer_of, refuse_early_bytes, socket_address
+from pellucid.net.setup import new_connection, observer_of, refuse_early_bytes, send_at_once, socket_address
 from pellucid.net.tcp import bind_listener, trace_accepted
 from pellucid.trace import Observer
 
@@ -74,11 +74,12 @@ async def wrap(
     received: ciphertext that was read already. A client must have none, nor may any wait in its socket: a server
               that speaks before the ClientHello had it slipped in by somebody else (STARTTLS injection).
     """
+    sock = transport if isinstance(transport, socket.socket) else None
     try:
         if not isinstance(config, ServerConfig):
-            refuse_early_bytes(transport if isinstance(transport, socket.socket) else None, received)
+            refuse_early_bytes(sock, received)
         observer = observer_of(config, trace)
-        connection = new_connection(config, server_name, observer)
+        connection = new_connection(config, server_name, observer, sock)
         if received:
             connection.receive_data(received)
     except BaseException:
@@ -332,7 +333,7 @@ class Listener(anyio.abc.AsyncResource):
         return self._socket.fileno()
 
     def _stream(self, sock: socket.socket) -> Stream:
-        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        send_at_once(sock)
         trace = observer_of(self._config, self._trace() if self._trace is not None else None)
         if trace is not None:
             trace_accepted(sock, trace, self._unavailable)

@@ -18,7 +18,7 @@ from pellucid.errors import UsageError
 from pellucid.limits import HANDSHAKE_TIMEOUT_SECONDS
 from pellucid.net.driver import PauseAnswer
 from pellucid.net.operations import DeadlineExceeded
-from pellucid.net.setup import observer_of, socket_address
+from pellucid.net.setup import observer_of, send_at_once, socket_address
 from pellucid.net.sync import Stream, shaken
 from pellucid.net.tcp import bind_listener, trace_accepted
 from pellucid.trace import Observer
@@ -141,7 +141,8 @@ class Listener:
 
         max_connections: at a time; further clients wait in the backlog.
         on_error:        told of what handshake or handler raised. Without it a broken connection (OSError) is passed
-                         over in silence, and anything else goes to threading.excepthook.
+                         over in silence, and anything else goes to threading.excepthook. Where no thread can be
+                         started, the client is let go of, on_error is told, and there is a short pause.
         """
         places = threading.BoundedSemaphore(max_connections)
 
@@ -168,7 +169,14 @@ class Listener:
                 if self._closed and isinstance(error, UsageError):
                     return
                 raise
-            thread.start()
+            try:
+                thread.start()
+            except RuntimeError as error:
+                places.release()
+                stream.abort()
+                if on_error is not None:
+                    on_error(stream, error)
+                self._wait(None, self._woken, seconds=PAUSE_SECONDS)
 
     def close(self) -> None:
         """Stop accepting. Streams that were accepted go on."""
@@ -225,7 +233,7 @@ class Listener:
             select.select([sock for sock in sockets if sock.fileno() >= 0], [], [], seconds)
 
     def _stream(self, sock: socket.socket) -> Stream:
-        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        send_at_once(sock)
         trace = observer_of(self._config, self._trace() if self._trace is not None else None)
         if trace is not None:
             trace_accepted(sock, trace, self._unavailable)

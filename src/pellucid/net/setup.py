@@ -13,7 +13,14 @@ from pellucid.errors import UsageError
 from pellucid.net.load import system_trust
 from pellucid.trace import Observer
 
-__all__ = ["new_connection", "observer_of", "refuse_early_bytes", "socket_address", "with_system_trust"]
+__all__ = [
+    "new_connection",
+    "observer_of",
+    "refuse_early_bytes",
+    "send_at_once",
+    "socket_address",
+    "with_system_trust",
+]
 
 _MAX_FILLED = 16
 _filled: dict[int, tuple[ClientConfig, ClientConfig]] = {}
@@ -21,11 +28,18 @@ _filled: dict[int, tuple[ClientConfig, ClientConfig]] = {}
 
 
 def new_connection(
-    config: ClientConfig | ServerConfig | None, server_name: str | None, trace: Observer | None
+    config: ClientConfig | ServerConfig | None,
+    server_name: str | None,
+    trace: Observer | None,
+    sock: socket.socket | None = None,
 ) -> Connection:
-    """Return the connection without I/O. trace: None takes what config.trace gives."""
+    """Return the connection without I/O. trace: None takes what config.trace gives.
+
+    sock: what it will go over, if that is known; a server's cookies are bound to its peer.
+    """
     if isinstance(config, ServerConfig):
-        return Connection.server(config, trace=trace)
+        peer = "" if sock is None else socket_address(sock.getpeername)[0]
+        return Connection.server(config, peer_address=peer, trace=trace)
     if server_name is None:
         raise UsageError("a client names the server: server_name")
     return Connection.client(with_system_trust(config), server_name, trace=trace)
@@ -63,6 +77,15 @@ def refuse_early_bytes(sock: socket.socket | None, received: bytes) -> None:
             waiting = sock.recv(1, socket.MSG_PEEK)
     if waiting:
         raise UsageError("there are bytes from the server before the ClientHello: they were sent in plaintext")
+
+
+def send_at_once(sock: socket.socket) -> None:
+    """Have TCP send small records without waiting for more (TCP_NODELAY), where the socket lets it be asked for.
+
+    What is no TCP socket does not, and on BSD neither does one that the client has already reset.
+    """
+    with contextlib.suppress(OSError):
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
 
 
 def socket_address(name: Callable[[], object]) -> tuple[str, int]:

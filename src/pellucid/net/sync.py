@@ -79,7 +79,7 @@ def wrap(
                 raise UsageError("a client names the server: server_name")
             refuse_early_bytes(sock, received)
         observer = observer_of(config, trace)
-        connection = new_connection(config, server_name, observer)
+        connection = new_connection(config, server_name, observer, sock)
         if received:
             connection.receive_data(received)
     except BaseException:
