@@ -310,7 +310,7 @@ class AlertTraced(TraceEvent):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ClosedTraced(TraceEvent):
-    """One direction ended. how: "close_notify", "alert", "truncated"."""
+    """One direction ended without an error alert, of which AlertTraced tells. how: "close_notify", "truncated"."""
 
     direction: Direction
     how: str

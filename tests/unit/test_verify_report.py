@@ -36,6 +36,7 @@ from pellucid.verify import (
 from pellucid.verify.report import LazyChecks
 
 HOST = "server.example.com"
+MAX_VERIFICATION_SECONDS = 2.0  # what the counts and sizes that are allowed come to, at the very worst
 
 
 @pytest.fixture(scope="module")
@@ -186,13 +187,13 @@ def test_F4_intermediates_that_sign_each_other_are_refused_in_time(ca: CA) -> No
     name = "pathological"
     same = tuple(CA(name, key=key).root_der for _ in range(9))
     leaf = CA(name, key=key).issue(HOST)
-    assert seconds(WebPKIVerifier(ca.trust), ask(leaf, intermediates=same)) < limits.MAX_VERIFICATION_SECONDS
+    assert seconds(WebPKIVerifier(ca.trust), ask(leaf, intermediates=same)) < MAX_VERIFICATION_SECONDS
     keys = [new_key("rsa4096") for _ in range(2)]
     large = tuple(CA(name, key=keys[n % 2]).root_der for n in range(9))
     leaf = CA(name, key=keys[0]).issue(HOST)
-    assert seconds(WebPKIVerifier(ca.trust), ask(leaf, intermediates=large)) < limits.MAX_VERIFICATION_SECONDS
+    assert seconds(WebPKIVerifier(ca.trust), ask(leaf, intermediates=large)) < MAX_VERIFICATION_SECONDS
     slow = tuple(CA(name, key=new_key("mldsa87")).root_der for _ in range(9))
-    assert seconds(WebPKIVerifier(ca.trust), ask(leaf, intermediates=slow)) < limits.MAX_VERIFICATION_SECONDS
+    assert seconds(WebPKIVerifier(ca.trust), ask(leaf, intermediates=slow)) < MAX_VERIFICATION_SECONDS
 
 
 def test_F4_every_intermediate_issued_by_every_other_is_refused_in_time(ca: CA) -> None:
@@ -203,14 +204,14 @@ def test_F4_every_intermediate_issued_by_every_other_is_refused_in_time(ca: CA) 
     ]
     sent = tuple(Issued(certificate=one, intermediates=(), key_pem=b"").der for one in crossed)
     took = seconds(WebPKIVerifier(ca.trust), ask(three[0].issue(HOST), intermediates=sent))
-    assert took < limits.MAX_VERIFICATION_SECONDS
+    assert took < MAX_VERIFICATION_SECONDS
 
 
 def test_F4_name_constraints_times_names_are_refused_in_time(ca: CA) -> None:
     constrained = ca.intermediate(excluded=[f"h{n}.example.net" for n in range(1200)])
     issued = constrained.issue(HOST, *(f"n{n}.example.com" for n in range(1200)))
     assert len(issued.der) + len(issued.chain_der[1]) < limits.MAX_CERTIFICATE_LIST
-    assert seconds(WebPKIVerifier(ca.trust), ask(issued, "other.example")) < limits.MAX_VERIFICATION_SECONDS
+    assert seconds(WebPKIVerifier(ca.trust), ask(issued, "other.example")) < MAX_VERIFICATION_SECONDS
 
 
 def test_intermediate_with_a_huge_key_is_not_used(ca: CA) -> None:

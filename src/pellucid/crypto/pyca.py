@@ -18,7 +18,7 @@ from pellucid.crypto.certificates import parse_certificate
 from pellucid.crypto.groups import GROUPS
 from pellucid.crypto.provider import AEAD, CryptoProvider, NewHash, Suite
 from pellucid.crypto.signatures import VERIFIERS
-from pellucid.limits import REKEY_AFTER_RECORDS
+from pellucid.limits import CCM_REKEY_AFTER_RECORDS, REKEY_AFTER_RECORDS
 from pellucid.registry import CipherSuite, suite_name
 
 
@@ -49,14 +49,13 @@ def _ccm_8(key: bytes) -> AEAD:
     return AESCCM(key, tag_length=8)
 
 
-# RFC 9846 §5.5 gives no figure for CCM; its confidentiality bound is below GCM's, so it is rekeyed sooner.
-_CCM_REKEY_AFTER: Final = 2**20
-
 SUITES: Final = (
     _suite(CipherSuite.TLS_AES_128_GCM_SHA256, "sha256", hashlib.sha256, 16, AESGCM),
     _suite(CipherSuite.TLS_AES_256_GCM_SHA384, "sha384", hashlib.sha384, 32, AESGCM),
     _suite(CipherSuite.TLS_CHACHA20_POLY1305_SHA256, "sha256", hashlib.sha256, 32, ChaCha20Poly1305, rekey_after=None),
-    _suite(CipherSuite.TLS_AES_128_CCM_SHA256, "sha256", hashlib.sha256, 16, AESCCM, rekey_after=_CCM_REKEY_AFTER),
+    _suite(
+        CipherSuite.TLS_AES_128_CCM_SHA256, "sha256", hashlib.sha256, 16, AESCCM, rekey_after=CCM_REKEY_AFTER_RECORDS
+    ),
     _suite(
         CipherSuite.TLS_AES_128_CCM_8_SHA256,
         "sha256",
@@ -64,7 +63,7 @@ SUITES: Final = (
         16,
         _ccm_8,
         tag_length=8,
-        rekey_after=_CCM_REKEY_AFTER,
+        rekey_after=CCM_REKEY_AFTER_RECORDS,
     ),
 )
 
