@@ -6,6 +6,7 @@ import contextlib
 import dataclasses
 import enum
 import os
+import re
 import sys
 import threading
 import time
@@ -17,9 +18,10 @@ from typing import Final, Protocol
 
 from tests.interop.certificates import Certificates
 from tests.interop.confined import reachable_sockets
+from tests.interop.exchange import Turn
 from tests.interop.peers import PEERS
 from tests.interop.scenarios import Scenario
-from tests.interop.spec import ClientDone, ClientSpec, Facts, Peer, Role, RunningServer, ServerSpec
+from tests.interop.spec import ClientDone, ClientSpec, Facts, Peer, Refusal, Role, RunningServer, ServerSpec
 
 CELL_SECONDS: Final = 90.0
 
@@ -46,6 +48,7 @@ class OurSide(Protocol):
     """Pellucid, or what stands in for it."""
 
     def limits(self, role: Role) -> Mapping[str, str]: ...
+    def refusal_words(self, refusal: Refusal, role: Role, alert: str) -> str: ...
     def serve(self, spec: ServerSpec) -> contextlib.AbstractContextManager[RunningServer]: ...
     def request(self, spec: ClientSpec) -> ClientDone: ...
 
@@ -112,18 +115,50 @@ class _Cell:
         with server.serve(self._server_spec(peer_serves)) as running:
             try:
                 _check_listening(running)
+                if self.scenario.refusal is not None and not self._refused_over_http():
+                    return self._refusal(self.scenario.refusal, running, server, client)
                 done = client.request(self._client_spec(running.port, not peer_serves))
                 facts = running.facts()
                 self._compare("client", done.facts)
                 self._compare("server", facts)
                 our_facts = done.facts if peer_serves else facts
-                if "key-update" in self.scenario.name and our_facts.key_updates == 0:
-                    raise Mismatch("the peer sent no KeyUpdate")
+                if our_facts.key_updates is not None and our_facts.key_updates < self.scenario.key_updates:
+                    raise Mismatch(f"the peer sent {our_facts.key_updates} KeyUpdates: {self.scenario.key_updates} due")
             except Exception as error:
                 error.add_note(f"The server's output:\n{running.output()}")
                 raise
         told = {**_told(facts), **_told(done.facts)}
         return ", ".join(f"{name} {value}" for name, value in told.items())
+
+    def _refusal(self, refusal: Refusal, running: RunningServer, server: Peer | OurSide, client: Peer | OurSide) -> str:
+        """Return how the client came to know; raise unless there was no conversation, and for the right reason."""
+        try:
+            done = client.request(self._client_spec(running.port, client is self.peer))
+        except Exception as error:
+            client_says = f"{type(error).__name__}: {error}"
+        else:
+            raise Mismatch(f"nobody refused anything: {done.output}")
+        server_says = running.refusal() if running.refusal is not None else running.output()
+        alert = self.peer.no_certificate_alert if server is self.peer else "certificate_required"
+        found = []
+        for end, role, said in ((client, Role.CLIENT, client_says), (server, Role.SERVER, server_says)):
+            words = end.refusal_words(refusal, role, alert)
+            # The command line is no answer: it may hold the very words.
+            answer = "\n".join(line for line in said.splitlines() if not line.startswith("$ "))
+            if (match := re.search(words, answer, re.MULTILINE)) is None:
+                raise Mismatch(f"the {role.value} should have said something like {words!r}, but said:\n{said}")
+            found.append(match.group())
+        return "refused: " + ", ".join(words for words in found if words)
+
+    def _refused_over_http(self) -> bool:
+        return (
+            self.peer.refuses_over_http and self.role is Role.SERVER and self.scenario.refusal is Refusal.NO_CERTIFICATE
+        )
+
+    def _turns(self) -> tuple[Turn, ...]:
+        if self.scenario.refusal is Refusal.NO_CERTIFICATE and self.role is Role.SERVER:
+            return self.peer.refused_turns()
+        return self.peer.turns(self.role, self.scenario.purpose)
 
     def _server_spec(self, is_peer: bool) -> ServerSpec:
         scenario = self.scenario
@@ -145,8 +180,8 @@ class _Cell:
             workdir=self.workdir / "client",
             ca=self.certificates.ca,
             port=port,
-            turns=self.peer.turns(self.role, scenario.purpose),
-            credential=self.certificates.client if scenario.client_certificate else None,
+            turns=self._turns(),
+            credential=self.certificates.clients[scenario.client_credential] if scenario.client_credential else None,
             suites=() if scenario.suite is None else (scenario.suite,),
             groups=self.client_groups,
             key_shares=self.client_groups[:1],

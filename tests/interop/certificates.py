@@ -6,7 +6,7 @@ import base64
 import datetime
 import hashlib
 import ipaddress
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -37,6 +37,12 @@ _KEYS: Final[dict[str, Callable[[], PrivateKeyTypes]]] = {
 }
 
 
+_SERVER_NAMES: Final[tuple[x509.GeneralName, ...]] = (
+    x509.DNSName("localhost"),
+    x509.IPAddress(ipaddress.ip_address("127.0.0.1")),
+)
+
+
 @dataclass(frozen=True, slots=True)
 class CredentialFiles:
     """Paths of a PEM chain, end-entity first, and its unencrypted PKCS#8 key."""
@@ -55,11 +61,14 @@ class CredentialFiles:
 
 @dataclass(frozen=True, slots=True)
 class Certificates:
-    """What the cells use. servers: by name in CREDENTIALS, for localhost and 127.0.0.1; client: P-256."""
+    """What the cells use. servers: by name in CREDENTIALS, for localhost and 127.0.0.1, but for "other-name".
+
+    "intermediate" is P-256 under a CA of its own under ours, which is in the file; "other-name" is P-256.
+    """
 
     ca: Path
     servers: dict[str, CredentialFiles]
-    client: CredentialFiles
+    clients: dict[str, CredentialFiles]
 
 
 def make_certificates(directory: Path) -> Certificates:
@@ -68,27 +77,46 @@ def make_certificates(directory: Path) -> Certificates:
     authority = _Authority()
     ca = directory / "ca.pem"
     ca.write_bytes(authority.certificate.public_bytes(serialization.Encoding.PEM))
-    servers = {name: authority.issue(directory, name, server=True) for name in CREDENTIALS}
-    return Certificates(ca=ca, servers=servers, client=authority.issue(directory, "ecdsa-p256", server=False))
+    intermediate = _Authority(authority)
+    servers = {name: authority.issue(directory, f"server-{name}", name, _SERVER_NAMES) for name in CREDENTIALS}
+    servers["intermediate"] = intermediate.issue(directory, "server-intermediate", "ecdsa-p256", _SERVER_NAMES)
+    servers["other-name"] = authority.issue(
+        directory, "server-other", "ecdsa-p256", [x509.DNSName("elsewhere.example")]
+    )
+    clients = {
+        name: authority.issue(directory, f"client-{name}", name) for name in ("ecdsa-p256", "rsa-2048", "ed25519")
+    }
+    clients["intermediate"] = intermediate.issue(directory, "client-intermediate", "ecdsa-p256")
+    return Certificates(ca=ca, servers=servers, clients=clients)
 
 
 class _Authority:
-    def __init__(self) -> None:
-        self.key = ec.generate_private_key(ec.SECP256R1())
-        self.name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "Pellucid interop CA")])
-        builder = _builder(self.name, self.name, self.key)
-        builder = builder.add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
-        builder = builder.add_extension(_key_usage(ca=True), critical=True)
-        self.certificate = builder.sign(self.key, hashes.SHA256())
+    """A CA: ours, or, under it, an intermediate one, which what it issues comes along with."""
 
-    def issue(self, directory: Path, kind: str, *, server: bool) -> CredentialFiles:
+    def __init__(self, issuer: _Authority | None = None) -> None:
+        self.key = ec.generate_private_key(ec.SECP256R1())
+        common_name = "Pellucid interop CA" if issuer is None else "Pellucid interop intermediate CA"
+        self.name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, common_name)])
+        builder = _builder(self.name, issuer.name if issuer else self.name, self.key)
+        builder = builder.add_extension(
+            x509.BasicConstraints(ca=True, path_length=None if issuer is None else 0), critical=True
+        )
+        builder = builder.add_extension(_key_usage(ca=True), critical=True)
+        if issuer is not None:
+            builder = builder.add_extension(
+                x509.AuthorityKeyIdentifier.from_issuer_public_key(issuer.key.public_key()), critical=False
+            )
+        self.certificate = builder.sign(issuer.key if issuer else self.key, hashes.SHA256())
+        self.sent = b"" if issuer is None else self.certificate.public_bytes(serialization.Encoding.PEM)
+
+    def issue(
+        self, directory: Path, file: str, kind: str, server_names: Sequence[x509.GeneralName] = ()
+    ) -> CredentialFiles:
+        """Return a new certificate of *kind*: a server's if there are *server_names*, else a client's."""
         key = _KEYS[kind]()
-        who = "server" if server else "client"
-        subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, f"interop {who} {kind}")])
-        usage = ExtendedKeyUsageOID.SERVER_AUTH if server else ExtendedKeyUsageOID.CLIENT_AUTH
-        names: list[x509.GeneralName] = [x509.DNSName("localhost"), x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]
-        if not server:
-            names = [x509.DNSName("client.example")]
+        subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, f"interop {file}")])
+        usage = ExtendedKeyUsageOID.SERVER_AUTH if server_names else ExtendedKeyUsageOID.CLIENT_AUTH
+        names = server_names or [x509.DNSName("client.example")]
         builder = _builder(subject, self.name, key)
         builder = builder.add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
         builder = builder.add_extension(_key_usage(ca=False), critical=True)
@@ -105,8 +133,8 @@ class _Authority:
         if kind == "rsa-pss":
             encoded = self._as_rsassa_pss(certificate)
             private = _substituted(private)
-        files = CredentialFiles(directory / f"{who}-{kind}.pem", directory / f"{who}-{kind}.key")
-        files.certificate.write_bytes(_pem("CERTIFICATE", encoded))
+        files = CredentialFiles(directory / f"{file}.pem", directory / f"{file}.key")
+        files.certificate.write_bytes(_pem("CERTIFICATE", encoded) + self.sent)
         files.key.write_bytes(_pem("PRIVATE KEY", private))
         files.key.chmod(0o600)
         return files

@@ -41,6 +41,7 @@ class Purpose(enum.Enum):
     HTTP2 = "HTTP/2, if the peer speaks it"
     INITIATE_KEY_UPDATE = "initiate key update"
     ANSWER_KEY_UPDATE = "answer key update"
+    CROSS_KEY_UPDATES = "key updates by both, which cross"
 
 
 class WrongAnswer(Exception):
@@ -90,8 +91,14 @@ def http_turns(purpose: Purpose) -> tuple[Turn, ...]:
         return (http_turn("POST", "/echo", LARGE, LARGE, last=True),)
     if purpose in (Purpose.HELLO, Purpose.COOKIE, Purpose.HTTP2):
         return (http_turn("GET", "/hello", TOKEN, last=True),)
+    # Key updates that cross do so in the second turn.
+    first = (http_turn("GET", "/hello", TOKEN, last=False),) if purpose is Purpose.CROSS_KEY_UPDATES else ()
     # The second request is what shows that both went on with the new keys.
-    return (http_turn("GET", "/hello", TOKEN, last=False), http_turn("GET", "/hello", TOKEN, last=True))
+    return (
+        *first,
+        http_turn("GET", "/hello", TOKEN, last=False),
+        http_turn("GET", "/hello", TOKEN, last=True),
+    )
 
 
 def line_turns(data: bytes, *, reverse: bool = False) -> tuple[Turn, ...]:
@@ -164,15 +171,24 @@ class Reader:
         return taken
 
 
-def converse(stream: Stream, turns: Iterable[Turn], before_each: Callable[[], object] = lambda: None) -> None:
-    """Play the client's part. before_each: called ahead of every request. Raises WrongAnswer."""
+def converse(
+    stream: Stream,
+    turns: Iterable[Turn],
+    before_each: Callable[[], object] = lambda: None,
+    before_reading: Callable[[int], object] = lambda number: None,
+) -> None:
+    """Play the client's part. Raises WrongAnswer.
+
+    before_each: called ahead of every request; before_reading: ahead of every response, with its number from 0.
+    """
     reader = Reader(stream)
-    for turn in turns:
+    for number, turn in enumerate(turns):
         before_each()
         if turn.http2:
             check(turn, importlib.import_module("tests.interop.http2").get(stream, turn.path))
             continue
         stream.sendall(turn.send)
+        before_reading(number)
         check(turn, reader.exactly(len(turn.expect)) if turn.raw else reader.message()[1])
 
 
@@ -186,15 +202,22 @@ def check(turn: Turn, answer: bytes) -> None:
         )
 
 
-def answer_requests(stream: Stream, before_each: Callable[[], object] = lambda: None) -> int:
+def answer_requests(
+    stream: Stream,
+    before_each: Callable[[], object] = lambda: None,
+    before_reading: Callable[[int], object] = lambda number: None,
+) -> int:
     """Play the server's part until the client wants no more; return how many requests were answered.
 
     GET /hello and POST /discard give TOKEN, GET /large gives LARGE, POST /echo what was posted.
-    before_each: called ahead of every response.
+    before_each: called ahead of every response; before_reading: ahead of every request, with its number from 0.
     """
     reader = Reader(stream)
     answered = 0
-    while not _gone(reader, answered):
+    while True:
+        before_reading(answered)
+        if _gone(reader, answered):
+            break
         if reader.starts_with(b"PRI * HTTP/2.0\r\n"):
             return int(importlib.import_module("tests.interop.http2").answer(stream, reader.taken()))
         start, body, last = _request(reader)

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import contextlib
+import select
 import threading
 import traceback
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Final
 
 import pellucid
 from pellucid.trace import Direction, MessageTraced, TraceEvent
 from tests.interop.exchange import Purpose, answer_requests, converse
 from tests.interop.names import GROUPS, SUITES
-from tests.interop.spec import ClientDone, ClientSpec, Facts, Role, RunningServer, ServerSpec
+from tests.interop.spec import ClientDone, ClientSpec, Facts, Refusal, Role, RunningServer, ServerSpec
 
 TALK_SECONDS: Final = 30.0
 _KEY_UPDATE: Final = 24
@@ -20,11 +21,26 @@ _SUITE_NAMES: Final = {code: name for name, code in SUITES.items()}
 _GROUP_NAMES: Final = {code: name for name, code in GROUPS.items()}
 
 
+# How our end must have come to know, by its role.
+_REFUSALS: Final = {
+    (Refusal.NO_CERTIFICATE, Role.SERVER): r"^pellucid\.errors\.CertificateRequired: ",
+    (Refusal.NO_CERTIFICATE, Role.CLIENT): r"^AlertReceived: .* alert ALERT$",
+    (
+        Refusal.OTHER_NAME,
+        Role.SERVER,
+    ): r"^pellucid\.errors\.AlertReceived: .*|^0 requests answered$|TruncatedStream|^ConnectionResetError",
+    (Refusal.OTHER_NAME, Role.CLIENT): r"^CertificateRejected: .*elsewhere\.example",
+}
+
+
 class Pellucid:
     """Our side of every cell. It lacks nothing: a cell that it cannot fill is a failure, not an empty one."""
 
     def limits(self, role: Role) -> Mapping[str, str]:
         return {}
+
+    def refusal_words(self, refusal: Refusal, role: Role, alert: str) -> str:
+        return _REFUSALS[refusal, role].replace("ALERT", alert)
 
     def request(self, spec: ClientSpec) -> ClientDone:
         return run_client(spec)
@@ -48,7 +64,7 @@ def run_client(spec: ClientSpec) -> ClientDone:
     )
     with stream:
         stream.settimeout(TALK_SECONDS)
-        converse(stream, spec.turns, _before_each(stream, spec.purpose))
+        converse(stream, spec.turns, _before_each(stream, spec.purpose), _before_reading(stream, spec.purpose, updates))
         facts = _facts(stream, updates)
     return ClientDone(facts, f"Pellucid, client: {facts}")
 
@@ -68,7 +84,7 @@ def serve(spec: ServerSpec) -> Iterator[RunningServer]:
     with pellucid.listen("127.0.0.1", 0, config, handshake_timeout=TALK_SECONDS, trace=lambda: updates) as listener:
         service = _Service(listener, spec, updates)
         service.thread.start()
-        yield RunningServer(listener.address[1], service.facts, service.output)
+        yield RunningServer(listener.address[1], service.facts, service.output, service.refusal)
     service.thread.join(5.0)
 
 
@@ -80,6 +96,7 @@ class _Service:
         self._done = threading.Event()
         self._facts = Facts()
         self._errors: list[str] = []
+        self._answered = 0
         self.thread = threading.Thread(target=self._accept, daemon=True)
 
     def facts(self) -> Facts:
@@ -88,6 +105,16 @@ class _Service:
         assert finished, "no conversation came to its end"
         assert not self._errors, self._errors[0]
         return self._facts
+
+    def refusal(self) -> str:
+        """Return what was wrong with the first conversation, once it is over; else that nothing was asked.
+
+        Raises AssertionError if something was answered.
+        """
+        finished = self._done.wait(TALK_SECONDS)
+        assert finished, "no conversation came to its end"
+        assert not self._answered, f"{self._answered} requests were answered"
+        return self._errors[0] if self._errors else "0 requests answered"
 
     def output(self) -> str:
         return "\n".join([f"Pellucid, server: {self._facts}", *self._errors])
@@ -101,7 +128,14 @@ class _Service:
             with stream:
                 stream.settimeout(TALK_SECONDS)
                 stream.do_handshake()
-                answer_requests(stream, _before_each(stream, self._spec.purpose))
+                purpose = self._spec.purpose
+                before_each = _before_each(stream, purpose)
+
+                def before_response() -> None:
+                    self._answered += 1
+                    before_each()
+
+                answer_requests(stream, before_response, _before_reading(stream, purpose, self._updates))
                 self._facts = _facts(stream, self._updates)
         except Exception as error:
             self._errors.append("".join(traceback.format_exception(error, limit=-4)))
@@ -127,6 +161,19 @@ def _before_each(stream: Any, purpose: Purpose) -> Any:
     if purpose is Purpose.INITIATE_KEY_UPDATE:
         return lambda: stream.key_update(request_peer=True)
     return lambda: None
+
+
+def _before_reading(stream: Any, purpose: Purpose, updates: _UpdateCounter) -> Callable[[int], None]:
+    def cross(number: int) -> None:
+        if number != 1:
+            return
+        # Once something has come, and nobody looked at it, the peer's KeyUpdate is on its way: ours has to meet it.
+        readable, _, _ = select.select([stream], [], [], TALK_SECONDS)
+        assert readable, "nothing came"
+        assert updates.count == 0, "the peer's KeyUpdate was read already"
+        stream.key_update(request_peer=True)
+
+    return cross if purpose is Purpose.CROSS_KEY_UPDATES else lambda number: None
 
 
 def _common(spec: ServerSpec | ClientSpec) -> dict[str, Any]:

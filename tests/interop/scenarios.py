@@ -8,7 +8,7 @@ from typing import Final
 
 from tests.interop.exchange import Purpose
 from tests.interop.names import CREDENTIALS, GROUPS, SUITES
-from tests.interop.spec import Facts, Peer, Role
+from tests.interop.spec import Facts, Peer, Refusal, Role
 
 _FLIPPED: Final = {
     Purpose.INITIATE_KEY_UPDATE: Purpose.ANSWER_KEY_UPDATE,
@@ -23,9 +23,10 @@ class Scenario:
     suite, group:          the only ones allowed; None: as the programs do by default.
     retry:                 the client shares a group that the server does not take.
     cookie:                the server demands a cookie first.
-    client_authentication: what the server asks for; client_certificate: whether the client has one.
+    client_authentication: what the server asks for; client_credential: what the client has, if it does.
     client_alpn, server_alpn, alpn: what is offered, taken and, so, agreed on.
     purpose:               what the conversation shows, as seen from the peer.
+    refusal:               one end must refuse the other, and this is why.
     """
 
     name: str
@@ -36,15 +37,23 @@ class Scenario:
     retry: bool = False
     cookie: bool = False
     client_authentication: str = "none"
-    client_certificate: bool = False
+    client_credential: str | None = None
     client_alpn: tuple[str, ...] = ()
     server_alpn: tuple[str, ...] = ()
     alpn: str = ""
     purpose: Purpose = Purpose.HELLO
+    refusal: Refusal | None = None
 
     @property
     def our_purpose(self) -> Purpose:
         return _FLIPPED.get(self.purpose, self.purpose)
+
+    @property
+    def key_updates(self) -> int:
+        """How many KeyUpdates each end must have received, at the least."""
+        if self.purpose is Purpose.CROSS_KEY_UPDATES:
+            return 2  # "each side increments by two generations" (RFC 9846 §4.7.3)
+        return 1 if self.purpose in _FLIPPED else 0
 
     def needs(self, purpose: Purpose) -> Iterator[str]:
         """Yield the features an end must have, whose part in the conversation is *purpose*."""
@@ -59,6 +68,9 @@ class Scenario:
             yield "cookie" if self.retry else "cookie-only"
         if self.client_authentication != "none":
             yield "client-authentication"
+        if self.client_credential is not None:
+            yield f"client-credential:{self.client_credential}"
+            yield f"credential:{self.client_credential}"
         if self.alpn:
             yield f"alpn:{self.alpn}"
         if purpose is Purpose.LARGE:
@@ -67,6 +79,10 @@ class Scenario:
             yield "key-update:initiate"
         elif purpose is Purpose.ANSWER_KEY_UPDATE:
             yield "key-update:answer"
+        elif purpose is Purpose.CROSS_KEY_UPDATES:
+            yield "key-update:initiate"
+            yield "key-update:answer"
+            yield "key-update:cross"
 
     def why_not(self, peer: Peer, role: Role, purpose: Purpose) -> str | None:
         """Return why *peer* cannot take part in *role*; None if it can."""
@@ -82,7 +98,7 @@ class Scenario:
             group=groups[0] if len(groups) == 1 else None,
             alpn=self.alpn,
             retried=True if self.retry or self.cookie else None,
-            client_certificate=self.client_certificate,
+            client_certificate=self.client_credential is not None,
         )
 
 
@@ -98,14 +114,26 @@ def _scenarios() -> Iterator[Scenario]:
         cookie=True,
         purpose=Purpose.COOKIE,
     )
-    yield Scenario(
-        name="client-required",
-        title="client authentication required",
-        client_authentication="required",
-        client_certificate=True,
-    )
+    for name, credential in (
+        ("client-required", "ecdsa-p256"),
+        ("client-rsa", "rsa-2048"),
+        ("client-ed25519", "ed25519"),
+        ("client-chain", "intermediate"),
+    ):
+        yield Scenario(
+            name=name,
+            title=f"client authentication required, certificate {credential}",
+            client_authentication="required",
+            client_credential=credential,
+        )
     yield Scenario(
         name="client-optional", title="client authentication optional, none shown", client_authentication="optional"
+    )
+    yield Scenario(
+        name="client-refused",
+        title="client authentication required, none shown: refused",
+        client_authentication="required",
+        refusal=Refusal.NO_CERTIFICATE,
     )
     yield Scenario(
         name="key-update-peer",
@@ -119,6 +147,12 @@ def _scenarios() -> Iterator[Scenario]:
         suite="TLS_AES_128_GCM_SHA256",
         purpose=Purpose.ANSWER_KEY_UPDATE,
     )
+    yield Scenario(
+        name="key-update-both",
+        title="KeyUpdates by both that cross, each asking for the other's",
+        suite="TLS_AES_128_GCM_SHA256",
+        purpose=Purpose.CROSS_KEY_UPDATES,
+    )
     for group in sorted(GROUPS, key=lambda name: (name.lower().find("mlkem") < 0, GROUPS[name])):
         if group != "x25519":
             yield Scenario(name=group, title=f"group {group}", group=group)
@@ -126,6 +160,13 @@ def _scenarios() -> Iterator[Scenario]:
         yield Scenario(name=suite.removeprefix("TLS_"), title=f"suite {suite}", suite=suite)
     for credential in CREDENTIALS:
         yield Scenario(name=credential, title=f"server certificate {credential}", credential=credential)
+    yield Scenario(name="chain", title="server certificate under an intermediate CA", credential="intermediate")
+    yield Scenario(
+        name="server-refused",
+        title="server certificate for another name: refused",
+        credential="other-name",
+        refusal=Refusal.OTHER_NAME,
+    )
     yield Scenario(
         name="alpn-http/1.1",
         title="ALPN h2 or http/1.1 offered, http/1.1 taken",

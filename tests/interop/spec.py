@@ -7,6 +7,7 @@ import enum
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Final
 
 from tests.interop.certificates import CredentialFiles
 from tests.interop.exchange import Purpose, Turn, http_turns
@@ -17,6 +18,20 @@ class Role(enum.Enum):
 
     CLIENT = "client"
     SERVER = "server"
+
+
+class Refusal(enum.Enum):
+    """Why there is to be no conversation."""
+
+    NO_CERTIFICATE = "the client shows no certificate, the server requires one"
+    OTHER_NAME = "the server's certificate is for another name"
+
+
+# "The certificate is for another name" in the clients' words.
+_OTHER_NAME: Final = (
+    r"(?i)hostname mismatch|name in the certificate does not match|not valid for name|is valid for \S+, not"
+    r"|no alternative certificate subject name matches|no subject alternative DNS name matching|altname_invalid"
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -96,6 +111,7 @@ class RunningServer:
     port: int
     facts: Callable[[], Facts] = field(repr=False, default=Facts)
     output: Callable[[], str] = field(repr=False, default=str)
+    refusal: Callable[[], str] | None = field(repr=False, default=None)
     pid: int | None = None
 
 
@@ -110,13 +126,20 @@ class ClientDone:
 class Peer:
     """A TLS implementation that is not ours, through the programs it comes with or a small one of our own.
 
+    Where a certificate is required and none is shown, it sends, as a server, no_certificate_alert or, if
+    refuses_over_http, a response that says so.
+
     lacks: feature → reason, for what it cannot do in a role. A feature is "suite:…", "group:…", "credential:…"
-    (as a server: has; as a client: verifies), "alpn:h2", "alpn:http/1.1", "client-authentication", "retry", "cookie",
-    "cookie-only", "key-update:initiate", "key-update:answer", "large", or "role" for a role it does not have at all.
+    (as a server: has; as a client: verifies; of clients' certificates the other way round), "client-credential:…" (as
+    a client: has; as a server: verifies), "alpn:h2", "alpn:http/1.1", "client-authentication", "retry", "cookie",
+    "cookie-only", "key-update:initiate", "key-update:answer", "key-update:cross", "large", or "role" for a role it
+    does not have at all.
     """
 
     name: str = ""
     demands_cookies = False
+    refuses_over_http = False
+    no_certificate_alert = "certificate_required"
 
     def limits(self, role: Role) -> Mapping[str, str]:
         """Return what `lacks` does, and what goes without saying."""
@@ -147,6 +170,21 @@ class Peer:
     def turns(self, role: Role, purpose: Purpose) -> tuple[Turn, ...]:
         """Return the conversation that this peer can have in *role*."""
         return http_turns(purpose)
+
+    def refused_turns(self) -> tuple[Turn, ...]:
+        """Return what a client does that expects to be refused: listen, so that nothing else can go wrong."""
+        return (Turn(b"", b"never", raw=True),)
+
+    def refusal_words(self, refusal: Refusal, role: Role, alert: str) -> str:
+        """Return a pattern of what this end, with this *role* of its own, says when it refuses or is refused.
+
+        alert: what a client without a certificate is told. Servers are not asked: the client's words are enough.
+        """
+        if role is Role.SERVER:
+            return ""
+        if refusal is Refusal.NO_CERTIFICATE:
+            return "(?i)" + alert.replace("_", ".{0,5}")  # certificate_required, "Certificate is required", …
+        return _OTHER_NAME
 
     def serve(self, spec: ServerSpec) -> contextlib.AbstractContextManager[RunningServer]:
         raise NotImplementedError

@@ -63,6 +63,8 @@ class GnuTLS(Peer):
             for name in MLDSA
             if f"ML-DSA-{name[-2:]}" not in known.upper()
         }
+        # HSK_KEY_UPDATE_ASKED in lib/tls13/key_update.c; RFC 9846 §4.7.3 has such messages cross.
+        reasons["key-update:cross"] = "GnuTLS takes a KeyUpdate that crosses its own for an illegal_parameter"
         if role is Role.CLIENT:
             reasons["cookie-only"] = "GnuTLS answers a HelloRetryRequest without key_share with illegal_parameter"
         if role is Role.SERVER:
@@ -99,7 +101,7 @@ class GnuTLS(Peer):
             command += ["--http", "--httpdata", str(spec.workdir / "hello")]
         with confined.confined(command, cwd=spec.workdir) as (program, port):
             program.wait_for(rb"IPv4 .*done")
-            yield RunningServer(port, lambda: _facts(program.output()), program.output, program.pid)
+            yield RunningServer(port, lambda: _facts(program.output()), program.output, pid=program.pid)
 
     def request(self, spec: ClientSpec) -> ClientDone:
         log = spec.workdir / "gnutls-cli.log"
@@ -112,13 +114,13 @@ class GnuTLS(Peer):
             command += ["--x509certfile", str(spec.credential.certificate), "--x509keyfile", str(spec.credential.key)]
         for name in spec.alpn:
             command += ["--alpn", name]
-        if spec.purpose is Purpose.INITIATE_KEY_UPDATE:
+        if spec.purpose in (Purpose.INITIATE_KEY_UPDATE, Purpose.CROSS_KEY_UPDATES):
             command += ["--inline-commands"]
         command += ["127.0.0.1"]
         with running(command, cwd=spec.workdir) as program:
 
-            def between() -> None:
-                if spec.purpose is Purpose.INITIATE_KEY_UPDATE:
+            def between(number: int) -> None:
+                if number == 1 and spec.purpose in (Purpose.INITIATE_KEY_UPDATE, Purpose.CROSS_KEY_UPDATES):
                     # The log, where it says that it did so, is only written at its end.
                     program.write(b"^rekey^\n")
 

@@ -7,6 +7,7 @@ import functools
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Final
 
 from tests.interop.exchange import LARGE, TOKEN, Purpose, Turn, http_turn
 from tests.interop.names import CCM, HYBRIDS, MLDSA
@@ -16,11 +17,13 @@ from tests.interop.process import output_of
 from tests.interop.spec import ClientDone, ClientSpec, Peer, Role, RunningServer, ServerSpec
 
 # JSSE sends a KeyUpdate by itself once it has protected this much with one key.
-_KEY_LIMIT = "2^17"
+_KEY_LIMIT: Final = "2^17"
+_UPDATES: Final = (Purpose.INITIATE_KEY_UPDATE, Purpose.CROSS_KEY_UPDATES)
 
 
 class Java(Peer):
     name = "java"
+    no_certificate_alert = "bad_certificate"
 
     @functools.cache  # noqa: B019 - one instance, for as long as the process lives
     def version(self) -> str:
@@ -41,7 +44,7 @@ class Java(Peer):
         return ("secp256r1", "secp384r1")
 
     def turns(self, role: Role, purpose: Purpose) -> tuple[Turn, ...]:
-        if purpose is Purpose.INITIATE_KEY_UPDATE:
+        if purpose in _UPDATES:
             # Much data one way only: for what it reads under a key of ours that is used up, JSSE sends a KeyUpdate with
             # every record until our new key comes. We may have sent all of it before the first of them, and
             # Pellucid ends a connection over more than limits.MAX_KEY_UPDATES in a row.
@@ -49,7 +52,8 @@ class Java(Peer):
                 large = http_turn("POST", "/discard", TOKEN, LARGE, last=False)
             else:
                 large = http_turn("GET", "/large", LARGE, last=False)
-            return (large, http_turn("GET", "/hello", TOKEN, last=True))
+            first = (http_turn("GET", "/hello", TOKEN, last=False),) if purpose is Purpose.CROSS_KEY_UPDATES else ()
+            return (*first, large, http_turn("GET", "/hello", TOKEN, last=True))
         return super().turns(role, purpose)
 
     def prepare(self) -> None:
@@ -69,4 +73,4 @@ class Java(Peer):
 
 
 def _limit(purpose: Purpose) -> list[str]:
-    return [f"key_limit={_KEY_LIMIT}"] if purpose is Purpose.INITIATE_KEY_UPDATE else []
+    return [f"key_limit={_KEY_LIMIT}"] if purpose in _UPDATES else []

@@ -22,6 +22,7 @@ _PROGRAM = shutil.which("nginx") or shutil.which("/usr/sbin/nginx")
 
 class Nginx(Peer):
     name = "nginx"
+    refuses_over_http = True
 
     @functools.cache  # noqa: B019 - one instance, for as long as the process lives
     def version(self) -> str:
@@ -48,6 +49,9 @@ class Nginx(Peer):
         if purpose is Purpose.HTTP2:
             return (replace(http_turn("GET", "/hello", TOKEN, last=True), http2=True),)
         return super().turns(role, purpose)
+
+    def refused_turns(self) -> tuple[Turn, ...]:
+        return (replace(http_turn("GET", "/hello", b"HTTP/1.1 400 Bad Request\r\n", last=True), raw=True),)
 
     @contextlib.contextmanager
     def serve(self, spec: ServerSpec) -> Iterator[RunningServer]:
@@ -79,7 +83,7 @@ class Nginx(Peer):
                         client_certificate=found.client_certificate,
                     )
 
-                yield RunningServer(port, facts, program.output, program.pid)
+                yield RunningServer(port, facts, program.output, pid=program.pid)
 
 
 def _configuration(spec: ServerSpec, port: int) -> str:

@@ -8,8 +8,10 @@ import re
 import shutil
 import threading
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Final
 
+from tests.interop.certificates import CredentialFiles
 from tests.interop.exchange import LARGE, TOKEN, Purpose, Turn, check, http_turn, line_turns
 from tests.interop.peers import openssl_names
 from tests.interop.peers.own import version_tuple
@@ -17,9 +19,11 @@ from tests.interop.peers.piped import talk
 from tests.interop.process import PeerFailed, Program, output_of, running
 from tests.interop.spec import ClientDone, ClientSpec, Facts, Peer, Role, RunningServer, ServerSpec
 
-_ANSWERS: Final = (b"answer one\n", b"answer two\n")
+_LINES: Final = (b"one\n", b"two\n", b"three\n")
 # What s_server can only do while somebody types the answers: with -WWW and -rev, -stateless does nothing.
-_TYPED: Final = (Purpose.INITIATE_KEY_UPDATE, Purpose.COOKIE)
+_TYPED: Final = (Purpose.INITIATE_KEY_UPDATE, Purpose.CROSS_KEY_UPDATES, Purpose.COOKIE)
+# The turn in which s_server sends its KeyUpdate.
+_UPDATES_IN: Final = {Purpose.INITIATE_KEY_UPDATE: 0, Purpose.CROSS_KEY_UPDATES: 1}
 
 
 class OpenSSL(Peer):
@@ -43,15 +47,14 @@ class OpenSSL(Peer):
         if purpose is Purpose.LARGE:
             return line_turns(LARGE, reverse=True)
         if purpose in _TYPED:
-            return (Turn(b"one\n", _ANSWERS[0], raw=True), Turn(b"two\n", _ANSWERS[1], raw=True))
+            return tuple(Turn(line, b"answer " + line, raw=True) for line in _LINES)
         # -WWW ends the connection after one answer.
         return (http_turn("GET", "/hello", TOKEN, last=True),)
 
     @contextlib.contextmanager
     def serve(self, spec: ServerSpec) -> Iterator[RunningServer]:
         command = ["openssl", "s_server", "-accept", "127.0.0.1:0", "-tls1_3", *_common(spec)]
-        command += ["-cert", str(spec.credential.certificate), "-key", str(spec.credential.key)]
-        command += ["-cert_chain", str(spec.credential.certificate)]
+        command += _credential(spec.credential, spec.workdir)
         if spec.client_authentication != "none":
             command += ["-CAfile", str(spec.ca), "-verify_return_error"]
             command += ["-Verify" if spec.client_authentication == "required" else "-verify", "3"]
@@ -67,21 +70,21 @@ class OpenSSL(Peer):
             port = int(program.wait_for(rb"^ACCEPT 127\.0\.0\.1:(\d+)$").group(1))
             if spec.purpose in _TYPED:
                 threading.Thread(target=_operate, args=(program, spec.purpose), daemon=True).start()
-            yield RunningServer(port, lambda: _server_facts(program), program.output, program.pid)
+            yield RunningServer(port, lambda: _server_facts(program), program.output, pid=program.pid)
 
     def request(self, spec: ClientSpec) -> ClientDone:
         command = ["openssl", "s_client", "-connect", f"127.0.0.1:{spec.port}", "-tls1_3", *_common(spec)]
         command += ["-servername", spec.server_name, "-verify_hostname", spec.server_name]
         command += ["-CAfile", str(spec.ca), "-verify_return_error", "-brief"]
         if spec.credential is not None:
-            command += ["-cert", str(spec.credential.certificate), "-key", str(spec.credential.key)]
+            command += _credential(spec.credential, spec.workdir)
         command += [] if spec.middlebox_compatibility else ["-no_middlebox"]
-        if spec.purpose is not Purpose.INITIATE_KEY_UPDATE:
+        if spec.purpose not in _UPDATES_IN:
             command += ["-ign_eof"]  # or some letters at the start of a line would be commands
         with running(command, cwd=spec.workdir) as program:
 
-            def between() -> None:
-                if spec.purpose is Purpose.INITIATE_KEY_UPDATE:
+            def between(number: int) -> None:
+                if number == 1 and spec.purpose in _UPDATES_IN:
                     program.write(b"K\n")
                     program.wait_for(rb"KEYUPDATE", 10.0)
 
@@ -91,6 +94,17 @@ class OpenSSL(Peer):
             suite = re.search(r"^Ciphersuite: (\S+)$", text, re.MULTILINE)
             facts = Facts(suite=suite.group(1) if suite else None, group=openssl_names.temporary_key(text))
             return ClientDone(facts, text)
+
+
+def _credential(files: CredentialFiles, workdir: Path) -> list[str]:
+    words = ["-cert", str(files.certificate), "-key", str(files.key)]
+    # Of -cert only the first certificate counts.
+    _, *issuers = re.split(r"(?=-----BEGIN )", files.certificate.read_text())[1:]
+    if issuers:
+        chain = workdir / "issuers.pem"
+        chain.write_text("".join(issuers))
+        words += ["-cert_chain", str(chain)]
+    return words
 
 
 def _common(spec: ServerSpec | ClientSpec) -> list[str]:
@@ -107,16 +121,15 @@ def _common(spec: ServerSpec | ClientSpec) -> list[str]:
 
 
 def _operate(program: Program, purpose: Purpose) -> None:
-    """Type the answers of s_server, and before the first one the command that makes it send a KeyUpdate."""
+    """Type the answers of s_server, and before one of them the command that makes it send a KeyUpdate."""
     with contextlib.suppress(PeerFailed):
-        program.wait_for(rb"^one$")
-        if purpose is Purpose.INITIATE_KEY_UPDATE:
-            program.write(b"K\n")
-            # Only then: what is typed in one go with the command is lost.
-            program.wait_for(rb">>> .*KeyUpdate")
-        program.write(_ANSWERS[0])
-        program.wait_for(rb"^two$")
-        program.write(_ANSWERS[1])
+        for number, line in enumerate(_LINES):
+            program.wait_for(rb"^%b$" % line.rstrip())
+            if _UPDATES_IN.get(purpose) == number:
+                program.write(b"K\n")
+                # Only then: what is typed in one go with the command is lost.
+                program.wait_for(rb">>> .*KeyUpdate")
+            program.write(b"answer " + line)
 
 
 def _server_facts(program: Program) -> Facts:

@@ -71,7 +71,7 @@ def serving(
                 program.wait_for(rb"^client_certificate=", 2.0)
             return Facts.from_lines(program.stdout.decode())
 
-        yield RunningServer(port, facts, program.output, program.pid)
+        yield RunningServer(port, facts, program.output, pid=program.pid)
 
 
 def requested(command: Sequence[str | Path], spec: ClientSpec, *, env: Mapping[str, str] | None = None) -> ClientDone:

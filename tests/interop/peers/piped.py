@@ -8,13 +8,15 @@ from tests.interop.exchange import Reader, Turn, WrongAnswer
 from tests.interop.process import Program
 
 
-def talk(program: Program, turns: Iterable[Turn], between: Callable[[], object] = lambda: None) -> list[bytes]:
-    """Return the answers to *turns*, said through *program*. between: called between two turns."""
+def talk(
+    program: Program, turns: Iterable[Turn], between: Callable[[int], object] = lambda number: None
+) -> list[bytes]:
+    """Return the answers to *turns*, said through *program*. between: called with the next turn's number."""
     answers: list[bytes] = []
     position = 0
     for number, turn in enumerate(turns):
         if number:
-            between()
+            between(number)
         program.write(turn.send)
         out = program.wait_until(_complete(turn, position))
         answer, size = _parse(turn, out[position:])

@@ -127,6 +127,10 @@ class BoringSSL(SSLShaped):
         reasons["credential:ed448"] = "BoringSSL has no Ed448"
         reasons["credential:rsa-pss"] = "BoringSSL does not parse id-RSASSA-PSS keys"
         reasons["key-update:initiate"] = "utls does not expose SSL_key_update"
+        if role is Role.SERVER:
+            reasons["client-credential:ed25519"] = (
+                "BoringSSL's server does not take Ed25519 unless told to; utls cannot"
+            )
         return reasons
 
     def _words(self, spec: ServerSpec | ClientSpec, role: Role) -> list[str]:
