@@ -96,7 +96,9 @@ def provider(trace: Trace, role: str, *random: bytes) -> CryptoProvider:
         if ephemeral["role"] == role:
             keys.setdefault(GROUPS[ephemeral["group"]], []).append(bytes.fromhex(ephemeral["private_key"]))
     verifiers = tuple(
-        dataclasses.replace(verifier, accepts=lambda _: True) if verifier.code == S.RSA_PSS_RSAE_SHA256 else verifier
+        dataclasses.replace(verifier, accepts=lambda _: True, computes=lambda _: True)
+        if verifier.code == S.RSA_PSS_RSAE_SHA256
+        else verifier
         for verifier in PYCA.verifiers
     )
     return dataclasses.replace(fixed_provider(*random, private_keys=keys), verifiers=verifiers)

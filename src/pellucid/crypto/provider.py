@@ -99,6 +99,7 @@ class Verifier:
     """A signature scheme's check (RFC 9846 §4.3.3).
 
     accepts: whether a key (its kind, curve and SPKI algorithm OID) may be used with the scheme.
+    computes: whether its size is one to compute with (attack D22); asked before `verify`.
     verify:  (key, signature, data) → whether the signature is right. Never raises for a bad one.
     """
 
@@ -107,6 +108,7 @@ class Verifier:
     handshake: bool
     """False: the scheme may stand in certificates only"""
     accepts: Callable[[X509Certificate], bool]
+    computes: Callable[[X509Certificate], bool]
     verify: Callable[[X509Certificate, bytes, bytes], bool]
 
 

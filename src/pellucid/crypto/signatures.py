@@ -89,6 +89,12 @@ _ED25519_SMALL_ORDER: Final = frozenset(
 # ---- checking ----------------------------------------------------------------------------------------------------
 
 
+def computable(certificate: X509Certificate) -> bool:
+    """Return whether a signature by the key may be computed with: RSA of 2048 to 8192 bits (attack D22), all others."""
+    key = certificate.public_key
+    return not isinstance(key, rsa.RSAPublicKey) or MIN_RSA_BITS <= key.key_size <= MAX_RSA_BITS
+
+
 def _ecdsa(code: int) -> Verifier:
     algorithm, _, ecdsa = _ECDSA[code]
 
@@ -105,7 +111,9 @@ def _ecdsa(code: int) -> Verifier:
             return False
         return True
 
-    return Verifier(code=code, name=scheme_name(code), handshake=True, accepts=accepts, verify=verify)
+    return Verifier(
+        code=code, name=scheme_name(code), handshake=True, accepts=accepts, computes=computable, verify=verify
+    )
 
 
 def _rsa_pss(code: int) -> Verifier:
@@ -125,7 +133,9 @@ def _rsa_pss(code: int) -> Verifier:
             return False
         return True
 
-    return Verifier(code=code, name=scheme_name(code), handshake=True, accepts=accepts, verify=verify)
+    return Verifier(
+        code=code, name=scheme_name(code), handshake=True, accepts=accepts, computes=computable, verify=verify
+    )
 
 
 def _plain(code: int) -> Verifier:
@@ -146,14 +156,16 @@ def _plain(code: int) -> Verifier:
             return False
         return True
 
-    return Verifier(code=code, name=scheme_name(code), handshake=True, accepts=accepts, verify=verify)
+    return Verifier(
+        code=code, name=scheme_name(code), handshake=True, accepts=accepts, computes=computable, verify=verify
+    )
 
 
 def _certificate_only(code: int) -> Verifier:
     def never(*_: object) -> bool:
         return False
 
-    return Verifier(code=code, name=scheme_name(code), handshake=False, accepts=never, verify=never)
+    return Verifier(code=code, name=scheme_name(code), handshake=False, accepts=never, computes=never, verify=never)
 
 
 VERIFIERS: Final[tuple[Verifier, ...]] = (
@@ -176,12 +188,6 @@ VERIFIERS: Final[tuple[Verifier, ...]] = (
     _certificate_only(S.RSA_PKCS1_SHA384),
     _certificate_only(S.RSA_PKCS1_SHA512),
 )
-
-
-def computable(certificate: X509Certificate) -> bool:
-    """Return whether a signature by the key may be computed with: RSA of 2048 to 8192 bits (attack D22), all others."""
-    key = certificate.public_key
-    return not isinstance(key, rsa.RSAPublicKey) or MIN_RSA_BITS <= key.key_size <= MAX_RSA_BITS
 
 
 # ---- signing -----------------------------------------------------------------------------------------------------

@@ -14,7 +14,7 @@ from typing import Any, Final
 from pellucid.config import Credential
 from pellucid.crypto.certificates import X509Certificate
 from pellucid.crypto.provider import PENDING, Verifier
-from pellucid.crypto.signatures import PrivateKeySigner, computable
+from pellucid.crypto.signatures import PrivateKeySigner
 from pellucid.errors import (
     BadCertificate,
     DecodeError,
@@ -118,7 +118,7 @@ def check_certificate_verify(
     scheme = _scheme_of(context, message.algorithm, presented.leaf)
     content = signed_content(signer, context.transcript.digest())
     # A key of a size that no honest peer has is not computed with; the verifier says what is wrong with it.
-    valid = scheme.verify(presented.leaf, message.signature, content) if computable(presented.leaf) else None
+    valid = scheme.verify(presented.leaf, message.signature, content) if scheme.computes(presented.leaf) else None
     request = VerificationRequest(
         leaf=presented.leaf,
         intermediates=presented.intermediates,
