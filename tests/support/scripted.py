@@ -91,6 +91,9 @@ def scripted_random(*values: bytes) -> Callable[[int], bytes]:
     return random
 
 
+_STARTED = PYCA.now()
+
+
 def fixed_provider(
     *random_bytes: bytes,
     now: float | None = None,
@@ -102,10 +105,11 @@ def fixed_provider(
     random_bytes: what each call of `random` gives; without any, the provider's own entropy stays.
     """
     scripts = private_keys or {}
+    # One moment for all that is made with it: cookies hold whole seconds, and a test may cross one.
     return dataclasses.replace(
         provider,
         random=scripted_random(*random_bytes) if random_bytes else provider.random,
-        now=provider.now if now is None else lambda: now,
+        now=(lambda: _STARTED) if now is None else lambda: now,
         groups=tuple(
             scripted_group(group, scripts[group.code]) if group.code in scripts else group for group in provider.groups
         ),

@@ -25,7 +25,7 @@ from pellucid.crypto.certificates import parse_certificate
 from pellucid.crypto.credentials import certificate_names
 from pellucid.errors import PeerError, TLSError, UsageError
 from pellucid.explain.keylog import KeyLogWriter
-from pellucid.explain.ladder import LadderPrinter
+from pellucid.explain.ladder import WORK, LadderPrinter
 from pellucid.explain.recorder import Recorder, tee
 from pellucid.explain.text import Line, Span, escaped, line
 from pellucid.handshake.actions import Negotiated
@@ -239,7 +239,7 @@ def _content(data: tuple[str, ...]) -> bytes | None:
 
 
 def _config(options: Mapping[str, Any]) -> ClientConfig:
-    changes: dict[str, Any] = {}
+    changes: dict[str, Any] = {"trace_records": options["verbose"] >= WORK}
     for option, name, find in (
         ("groups", "groups", group_by_name),
         ("suites", "suites", suite_by_name),

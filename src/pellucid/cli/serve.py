@@ -20,17 +20,18 @@ import click
 from hypercorn.asyncio import serve as hypercorn_serve
 from hypercorn.config import Config, Sockets
 
-from pellucid.cli.common import CommandFailed, keylog_option, keylog_path
+from pellucid.cli.common import CommandFailed, OutputClosed, keylog_option, keylog_path
 from pellucid.cli.devcert import DevelopmentCA, check_dates, load_credential, trust_lines
 from pellucid.cli.files import StaticFiles
 from pellucid.cli.output import Output
 from pellucid.config import ClientAuthentication, Credential, ServerConfig
 from pellucid.errors import UsageError
 from pellucid.explain.keylog import KeyLogWriter
-from pellucid.explain.ladder import LadderPrinter
+from pellucid.explain.ladder import WORK, LadderPrinter
 from pellucid.explain.recorder import tee
 from pellucid.explain.text import Line, Span, escaped, line
 from pellucid.integrations.ssl_context import SSLContext
+from pellucid.limits import HANDSHAKE_TIMEOUT_SECONDS
 from pellucid.net.load import load_trust
 from pellucid.net.tcp import bind_listener
 from pellucid.registry import AlertDescription, alert_name
@@ -39,7 +40,6 @@ from pellucid.trace import AlertTraced, ClosedTraced, Direction, HandshakeComple
 __all__ = ["command"]
 
 _BACKLOG: Final = 128
-_HANDSHAKE_SECONDS: Final = 10.0
 _LAST_SECONDS: Final = 1.0  # for closing connections, after the time of grace
 _SAME_SIGNAL_SECONDS: Final = 0.5
 _ALPN: Final = ("h2", "http/1.1")
@@ -53,7 +53,7 @@ class _HypercornConfig(Config):
         self._context = context
         self._bound = sockets
         self._ready = ready
-        self.ssl_handshake_timeout = _HANDSHAKE_SECONDS
+        self.ssl_handshake_timeout = HANDSHAKE_TIMEOUT_SECONDS
         self.include_server_header = False
         self.errorlog = _quiet_logger()
 
@@ -284,6 +284,7 @@ def _server_config(credential: Credential, options: dict[str, Any], watch: _Watc
         client_authentication=wanted,
         client_trust=trust,
         trace=watch.observer,
+        trace_records=options["verbose"] >= WORK,
     )
 
 
@@ -372,10 +373,14 @@ class _ConnectionWatch:
 
     def _show(self) -> None:
         if self._lines:
-            self._output.talk(line(Span(f"connection {self._number}", "title")))
-            for one in self._lines:
-                self._output.talk(one)
+            self._talk(line(Span(f"connection {self._number}", "title")), *self._lines)
             self._lines.clear()
+
+    def _talk(self, *lines: Line) -> None:
+        """Say it, unless whoever listened has gone: the connections go on without."""
+        with contextlib.suppress(OutputClosed):
+            for one in lines:
+                self._output.talk(one)
 
     def _failed(self, event: AlertTraced) -> None:
         name = alert_name(event.description)
@@ -383,4 +388,4 @@ class _ConnectionWatch:
             text = f"connection {self._number} refused ({name}): {escaped(event.reason)}"
         else:
             text = f"connection {self._number} given up by the client: {name}"
-        self._output.talk(line(Span(text, "warn")))
+        self._talk(line(Span(text, "warn")))

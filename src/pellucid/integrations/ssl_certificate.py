@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import datetime
 import ipaddress
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
-from pellucid.crypto.certificates import X509Certificate
+from pellucid.crypto.certificates import PARSE_ERRORS, X509Certificate
 
 if TYPE_CHECKING:
     from cryptography import x509
@@ -44,8 +44,8 @@ def certificate_dict(certificate: X509Certificate) -> dict[str, Any]:  # Any: ty
     """Return subject, issuer, version, serialNumber, notBefore, notAfter, subjectAltName and where to ask further."""
     parsed = certificate.x509
     result: dict[str, Any] = {
-        "subject": _name(parsed.subject),
-        "issuer": _name(parsed.issuer),
+        "subject": _readable_name(parsed, "subject"),
+        "issuer": _readable_name(parsed, "issuer"),
         "version": parsed.version.value + 1,
         "serialNumber": _even(f"{parsed.serial_number:X}"),
         "notBefore": _date(parsed.not_valid_before_utc),
@@ -53,7 +53,7 @@ def certificate_dict(certificate: X509Certificate) -> dict[str, Any]:  # Any: ty
     }
     try:
         extensions = list(parsed.extensions)
-    except ValueError:  # an extension that cannot be read: the verifier has said so already, if it matters
+    except PARSE_ERRORS:  # an extension that cannot be read: the verifier has said so already, if it matters
         return result
     for extension in extensions:
         match extension.oid.dotted_string:
@@ -76,6 +76,14 @@ def certificate_dict(certificate: X509Certificate) -> dict[str, Any]:  # Any: ty
 
 def _items(value: object) -> list[Any]:  # Any: pyca's extensions are iterables of their own kinds
     return list(value)  # type: ignore[call-overload, no-any-return]  # the three kinds above are iterable
+
+
+def _readable_name(parsed: x509.Certificate, which: Literal["subject", "issuer"]) -> DistinguishedName:
+    """Return a certificate's name; () if it cannot be read, as some roots' cannot."""
+    try:
+        return _name(parsed.subject if which == "subject" else parsed.issuer)
+    except PARSE_ERRORS:
+        return ()
 
 
 def _name(name: x509.Name) -> DistinguishedName:
