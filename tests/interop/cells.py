@@ -144,7 +144,7 @@ class _Cell:
         for end, role, said in ((client, Role.CLIENT, client_says), (server, Role.SERVER, server_says)):
             words = end.refusal_words(refusal, role, alert)
             # The command line is no answer: it may hold the very words.
-            answer = "\n".join(line for line in said.splitlines() if not line.startswith("$ "))
+            answer = "\n".join(line for line in said.splitlines() if not re.match(r"(\w+: )?\$ ", line))
             if (match := re.search(words, answer, re.MULTILINE)) is None:
                 raise Mismatch(f"the {role.value} should have said something like {words!r}, but said:\n{said}")
             found.append(match.group())

@@ -15,6 +15,7 @@ import argparse
 import json
 import sys
 import tempfile
+import textwrap
 import time
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
@@ -29,6 +30,7 @@ from tests.interop.scenarios import SCENARIOS
 from tests.interop.spec import Peer, Role
 
 WORKERS: Final = 3
+WIDTH: Final = 100
 SCHEMA: Final = 1
 
 
@@ -76,22 +78,29 @@ def report(outcomes: Sequence[Outcome], peers: Sequence[Peer], ours: str, *, ver
     """Return the table, what the empty cells lack, what went wrong in the failed ones, and who the peers are."""
     marks = {(outcome.peer, outcome.role, outcome.scenario): outcome.mark for outcome in outcomes}
     scenarios = list(dict.fromkeys(outcome.scenario for outcome in outcomes))
-    left = max((len(name) for name in scenarios), default=0) + 2
-    width = max((len(peer.name) for peer in peers), default=0) + 2
+    left = max((len(name) for name in scenarios), default=0) + 1
+    widths = {peer.name: max(len(peer.name), 3) + 2 for peer in peers}
     lines = [f"Interoperability of {ours}. Left mark: the peer is the client; right: the server.", ""]
-    lines.append(" " * left + "".join(peer.name.center(width) for peer in peers).rstrip())
+    lines.append((" " * left + "".join(name.center(width) for name, width in widths.items())).rstrip())
     for name in scenarios:
         row = [
-            " ".join(marks[peer.name, role, name].value if (peer.name, role, name) in marks else " " for role in Role)
-            for peer in peers
+            " ".join(marks[peer, role, name].value if (peer, role, name) in marks else " " for role in Role).center(
+                width
+            )
+            for peer, width in widths.items()
         ]
-        lines.append(name.ljust(left) + "".join(pair.center(width) for pair in row).rstrip())
+        lines.append((name.ljust(left) + "".join(row)).rstrip())
     count = {mark: sum(outcome.mark is mark for outcome in outcomes) for mark in Mark}
     present = sum(peer.missing() is None for peer in peers)
-    lines += ["", f"{present} peers: " + ", ".join(f"{count[mark]} {mark.name.lower()} {mark.value}" for mark in Mark)]
-    lines += ["", "Scenarios", *(f"  {name.ljust(left)}{SCENARIOS[name].title}" for name in scenarios)]
+    marked = ", ".join(f"{count[mark]} {mark.name.lower()} {mark.value}" for mark in Mark)
+    lines += ["", f"{present} of {len(peers)} peers present: {marked}"]
+    told = [name for name in scenarios if not SCENARIOS[name].speaks_for_itself]
+    if told:
+        lines += ["", "Scenarios; the others are named after the one group, suite or certificate that is allowed"]
+        lines += [f"  {name.ljust(left)} {SCENARIOS[name].title}" for name in told]
+    width = max(widths.values(), default=0)
     lines += ["", "Peers", *(f"  {peer.name.ljust(width)}{peer.missing() or peer.version()}" for peer in peers)]
-    lines += _empty_cells(outcome for outcome in outcomes if outcome.mark is Mark.EMPTY)
+    lines += _empty_cells(outcomes)
     if verbose:
         lines += ["", "Passed"]
         lines += [f"  {_label(outcome)}: {outcome.text}" for outcome in outcomes if outcome.mark is Mark.PASSED]
@@ -118,19 +127,25 @@ def as_json(outcomes: Iterable[Outcome], peers: Iterable[Peer], ours: str) -> st
     return json.dumps({"schema": SCHEMA, "ours": ours, "peers": versions, "cells": cells}, indent=1) + "\n"
 
 
-def _empty_cells(outcomes: Iterable[Outcome]) -> list[str]:
-    """Return the reasons, each once, with the cells it is for."""
-    cells: dict[tuple[str, str], dict[str, list[str]]] = defaultdict(lambda: defaultdict(list))
+def _empty_cells(outcomes: Sequence[Outcome]) -> list[str]:
+    """Return the reasons, each once, with the cells it is for: peers that lack the same are named together."""
+    tried = {name: {outcome.scenario for outcome in outcomes if outcome.peer == name} for name in PEERS}
+    reasons: dict[str, dict[tuple[str, Role], list[str]]] = defaultdict(lambda: defaultdict(list))
     for outcome in outcomes:
-        cells[outcome.peer, outcome.text][outcome.scenario].append(outcome.role.value)
-    if not cells:
-        return []
-    lines = ["", "Empty cells, and why"]
-    for (peer, reason), where in cells.items():
-        roles = {" and ".join(names) for names in where.values()}
-        whole = len(where) > len(SCENARIOS) // 2
-        names = "every scenario" if whole else ", ".join(where)
-        lines.append(f"  {peer} ({' / '.join(sorted(roles))}): {reason}: {names}")
+        if outcome.mark is Mark.EMPTY:
+            reasons[outcome.text][outcome.peer, outcome.role].append(outcome.scenario)
+    lines = ["", "Empty cells, and why"] if reasons else []
+    for reason, cells in reasons.items():
+        together: dict[tuple[str, ...], dict[str, list[str]]] = defaultdict(lambda: defaultdict(list))
+        for (peer, role), names in cells.items():
+            shown = ("every scenario",) if len(names) == len(tried[peer]) > 1 else tuple(names)
+            together[shown][peer].append(role.value)
+        groups = []
+        for shown, peers in together.items():
+            who = [peer if len(roles) == len(Role) else f"{peer} as {roles[0]}" for peer, roles in peers.items()]
+            groups.append(f"{', '.join(who)}: {', '.join(shown)}")
+        text = f"{reason} — {'; '.join(groups)}"
+        lines += textwrap.wrap(text, WIDTH, initial_indent="  ", subsequent_indent="      ", break_on_hyphens=False)
     return lines
 
 

@@ -34,6 +34,15 @@ CREDENTIALS: Final = (
     "mldsa87",
 )
 
+# Reasons that several peers share: the report says each once, with the cells it is for.
+NO_CCM: Final = "has no CCM suites in TLS 1.3"
+NO_ED448: Final = "has no Ed448"
+NO_HYBRID: Final = "has no such hybrid group"
+NO_MLDSA: Final = "has no ML-DSA certificates"
+NO_RSASSA_PSS: Final = "does not take keys with id-RSASSA-PSS"
+NO_X448: Final = "has no X448"
+NO_KEY_UPDATE: Final = "answers a KeyUpdate, but has no call or command that sends one"
+
 HYBRIDS: Final = ("X25519MLKEM768", "SecP256r1MLKEM768", "SecP384r1MLKEM1024")
 CCM: Final = ("TLS_AES_128_CCM_SHA256", "TLS_AES_128_CCM_8_SHA256")
 MLDSA: Final = ("mldsa44", "mldsa65", "mldsa87")

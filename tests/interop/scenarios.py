@@ -45,6 +45,12 @@ class Scenario:
     refusal: Refusal | None = None
 
     @property
+    def speaks_for_itself(self) -> bool:
+        """Whether the name says all that the title does."""
+        kinds = ("group ", "suite TLS_", "server certificate ")
+        return self.title in [kind + self.name for kind in kinds]
+
+    @property
     def our_purpose(self) -> Purpose:
         return _FLIPPED.get(self.purpose, self.purpose)
 

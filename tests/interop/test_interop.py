@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import os
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from pellucid.verify.report import CertificateRejected
 from tests.interop import chromium
-from tests.interop.cells import Mark, all_cells, reason_for_empty, run_cell
+from tests.interop.cells import Mark, Outcome, all_cells, reason_for_empty, run_cell
 from tests.interop.certificates import Certificates
+from tests.interop.matrix import report
 from tests.interop.peers import PEERS
-from tests.interop.pellucid_side import Pellucid, serve
+from tests.interop.pellucid_side import Pellucid, run_client, serve
+from tests.interop.process import PeerFailed
 from tests.interop.scenarios import SCENARIOS
-from tests.interop.spec import Facts, Peer, Role, RunningServer, ServerSpec
+from tests.interop.spec import ClientDone, ClientSpec, Facts, Peer, Role, RunningServer, ServerSpec
 
 # As a client, as a server; "": it has no such role. The matrix tries all scenarios with all of them, here they share.
 SAMPLE = {
@@ -31,6 +35,9 @@ SAMPLE = {
     "boringssl": ("large", "mldsa44"),
 }
 
+# Besides: what must be refused, by both ends, and key updates that cross.
+REFUSALS = ("openssl", "gnutls", "nginx", "go", "rustls")
+
 
 def _sampled() -> list[object]:
     cells = []
@@ -39,6 +46,13 @@ def _sampled() -> list[object]:
         for name in ("defaults", special) if special else ():
             label = f"{peer.name}-{role.value}-{name}"
             cells.append(pytest.param(peer.name, role, name, id=label, marks=pytest.mark.peer(peer.name)))
+    for peer, role in all_cells():
+        names = ["client-refused", "server-refused"] if peer.name in REFUSALS else []
+        names += ["key-update-both", "chain", "client-ed25519"] if peer.name == "openssl" else []
+        for name in names:
+            if SCENARIOS[name].why_not(peer, role, SCENARIOS[name].purpose) is None:
+                label = f"{peer.name}-{role.value}-{name}"
+                cells.append(pytest.param(peer.name, role, name, id=label, marks=pytest.mark.peer(peer.name)))
     return cells
 
 
@@ -94,6 +108,76 @@ def test_interop_wrong_suite_is_a_failure(certificates: Certificates, tmp_path: 
     outcome = run_cell(Talkative(), Role.SERVER, scenario, Pellucid(), certificates, tmp_path)
     assert outcome.mark is Mark.FAILED
     assert "the server says suite is 'TLS_AES_256_GCM_SHA384'" in outcome.text
+
+
+class Trusting(Peer):
+    """A client that takes the server for what it says it is."""
+
+    name = "trusting"
+
+    def missing(self) -> None:
+        return None
+
+    def request(self, spec: ClientSpec) -> ClientDone:
+        return run_client(dataclasses.replace(spec, server_name="elsewhere.example"))
+
+
+def test_interop_client_that_does_not_refuse_another_name_is_a_failure(
+    certificates: Certificates, tmp_path: Path
+) -> None:
+    outcome = run_cell(Trusting(), Role.CLIENT, SCENARIOS["server-refused"], Pellucid(), certificates, tmp_path)
+    assert outcome.mark is Mark.FAILED
+    assert "nobody refused anything" in outcome.text
+
+
+class Grumbling(Peer):
+    """A client that gives up for another reason than it should."""
+
+    name = "grumbling"
+
+    def missing(self) -> None:
+        return None
+
+    def request(self, spec: ClientSpec) -> ClientDone:
+        with contextlib.suppress(CertificateRejected):
+            run_client(spec)
+        raise PeerFailed("$ grumbling --verify-hostname 'hostname mismatch'\nno, thank you")
+
+
+def test_interop_client_that_refuses_for_another_reason_is_a_failure(
+    certificates: Certificates, tmp_path: Path
+) -> None:
+    outcome = run_cell(Grumbling(), Role.CLIENT, SCENARIOS["server-refused"], Pellucid(), certificates, tmp_path)
+    assert outcome.mark is Mark.FAILED
+    assert "the client should have said something like" in outcome.text
+
+
+def test_matrix_report_fits_into_100_columns_and_says_each_reason_once() -> None:
+    reason = "has no such thing, for reasons that go beyond the scope of this line"
+    outcomes = [
+        Outcome(peer.name, role, name, Mark.EMPTY if name == "x448" else Mark.PASSED, reason)
+        for name in SCENARIOS
+        for peer, role in all_cells()
+    ]
+    text = report(outcomes, list(PEERS.values()), "pellucid")
+    assert max(len(line) for line in text.splitlines()) <= 100
+    assert text.count(reason) == 1
+    cells = " ".join(text.partition(reason)[2].split())
+    assert cells == f"— {', '.join(PEERS)}: x448"
+    row = next(line for line in text.splitlines() if line.startswith("x448 "))
+    assert row.split()[1:] == ["·"] * 2 * len(PEERS)
+
+
+def test_matrix_report_names_the_role_where_it_is_one_only() -> None:
+    outcomes = [
+        Outcome("go", Role.CLIENT, "x448", Mark.EMPTY, "one reason"),
+        Outcome("go", Role.SERVER, "x448", Mark.EMPTY, "another reason"),
+        Outcome("go", Role.CLIENT, "full", Mark.PASSED, ""),
+        Outcome("go", Role.SERVER, "full", Mark.FAILED, "what went wrong"),
+    ]
+    text = report(outcomes, [PEERS["go"]], "pellucid")
+    assert "  one reason — go as client: x448\n  another reason — go as server: x448\n" in text
+    assert text.endswith("✘ go as server, full\n    what went wrong")
 
 
 @pytest.mark.peer("chromium")

@@ -8,6 +8,7 @@ import shutil
 from collections.abc import Mapping
 
 from tests.interop.exchange import check
+from tests.interop.names import NO_KEY_UPDATE
 from tests.interop.peers import openssl_names
 from tests.interop.peers.own import version_tuple
 from tests.interop.process import TALK_SECONDS, PeerFailed, output_of, running
@@ -30,9 +31,8 @@ class Curl(Peer):
     def lacks(self, role: Role) -> Mapping[str, str]:
         if role is Role.SERVER:
             return {"role": "curl is a client"}
-        library = self.version().split()[-1]
-        reasons = openssl_names.lacks(version_tuple(library), f"curl's {library}")
-        reasons["key-update:initiate"] = "curl never sends a KeyUpdate by itself"
+        reasons = openssl_names.lacks(version_tuple(self.version().split()[-1]))
+        reasons["key-update:initiate"] = NO_KEY_UPDATE
         return reasons
 
     def request(self, spec: ClientSpec) -> ClientDone:

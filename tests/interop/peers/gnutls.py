@@ -13,7 +13,7 @@ from typing import Final
 
 from tests.interop import confined
 from tests.interop.exchange import LARGE, TOKEN, Purpose, Turn, check, http_turn, line_turns
-from tests.interop.names import HYBRIDS, MLDSA
+from tests.interop.names import HYBRIDS, MLDSA, NO_HYBRID, NO_KEY_UPDATE, NO_MLDSA
 from tests.interop.peers.piped import talk
 from tests.interop.process import PeerFailed, output_of, running
 from tests.interop.spec import ClientDone, ClientSpec, Facts, Peer, Role, RunningServer, ServerSpec
@@ -53,16 +53,8 @@ class GnuTLS(Peer):
 
     def lacks(self, role: Role) -> Mapping[str, str]:
         known = self._list()
-        reasons = {
-            f"group:{group}": f"{self.version()} has no {group}"
-            for group in HYBRIDS
-            if f"GROUP-{_GROUPS[group]}" not in known
-        }
-        reasons |= {
-            f"credential:{name}": f"{self.version()} has no ML-DSA"
-            for name in MLDSA
-            if f"ML-DSA-{name[-2:]}" not in known.upper()
-        }
+        reasons = {f"group:{group}": NO_HYBRID for group in HYBRIDS if f"GROUP-{_GROUPS[group]}" not in known}
+        reasons |= {f"credential:{name}": NO_MLDSA for name in MLDSA if f"ML-DSA-{name[-2:]}" not in known.upper()}
         # HSK_KEY_UPDATE_ASKED in lib/tls13/key_update.c; RFC 9846 §4.7.3 has such messages cross.
         reasons["key-update:cross"] = "GnuTLS takes a KeyUpdate that crosses its own for an illegal_parameter"
         if role is Role.CLIENT:
@@ -71,7 +63,7 @@ class GnuTLS(Peer):
             # In CI it has to work: there the cell fails with what unshare says.
             if (unconfined := confined.missing()) is not None and not os.environ.get("CI"):
                 reasons["role"] = f"gnutls-serv binds every interface, and {unconfined}"
-            reasons["key-update:initiate"] = "gnutls-serv has no command that sends a KeyUpdate"
+            reasons["key-update:initiate"] = NO_KEY_UPDATE
         return reasons
 
     def turns(self, role: Role, purpose: Purpose) -> tuple[Turn, ...]:

@@ -8,7 +8,7 @@ import shutil
 from collections.abc import Mapping
 from pathlib import Path
 
-from tests.interop.names import CCM, HYBRIDS, MLDSA
+from tests.interop.names import CCM, HYBRIDS, MLDSA, NO_CCM, NO_ED448, NO_KEY_UPDATE, NO_MLDSA, NO_RSASSA_PSS, NO_X448
 from tests.interop.peers.build import built
 from tests.interop.peers.own import PROGRAMS, requested, serving, version_tuple
 from tests.interop.process import output_of
@@ -27,16 +27,16 @@ class Go(Peer):
 
     def lacks(self, role: Role) -> Mapping[str, str]:
         version = version_tuple(self.version())
-        reasons = {f"suite:{suite}": "Go's crypto/tls has no CCM suites" for suite in CCM}
-        reasons |= {f"credential:{name}": "Go's crypto/x509 has no ML-DSA" for name in MLDSA}
-        reasons["credential:ed448"] = "Go has no Ed448"
-        reasons["credential:rsa-pss"] = "Go's crypto/x509 does not parse id-RSASSA-PSS keys"
-        reasons["group:x448"] = "Go has no X448"
+        reasons = {f"suite:{suite}": NO_CCM for suite in CCM}
+        reasons |= {f"credential:{name}": NO_MLDSA for name in MLDSA}
+        reasons["credential:ed448"] = NO_ED448
+        reasons["credential:rsa-pss"] = NO_RSASSA_PSS
+        reasons["group:x448"] = NO_X448
         if version < (1, 26):
-            reasons |= {f"group:{group}": f"Go has {group} since 1.26" for group in HYBRIDS}
+            reasons |= {f"group:{group}": "has this hybrid group since Go 1.26" for group in HYBRIDS}
             if version >= (1, 24):
                 del reasons["group:X25519MLKEM768"]
-        reasons["key-update:initiate"] = "Go's crypto/tls answers a KeyUpdate but has no call that sends one"
+        reasons["key-update:initiate"] = NO_KEY_UPDATE
         return reasons
 
     def prepare(self) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Final
 
 from tests.interop.exchange import LARGE, TOKEN, Purpose, Turn, http_turn
-from tests.interop.names import CCM, HYBRIDS, MLDSA
+from tests.interop.names import CCM, HYBRIDS, MLDSA, NO_CCM, NO_HYBRID, NO_MLDSA
 from tests.interop.peers.build import built
 from tests.interop.peers.own import PROGRAMS, requested, serving
 from tests.interop.process import output_of
@@ -34,9 +34,9 @@ class Java(Peer):
         return None if shutil.which("javac") else "no javac on the PATH (apt install default-jdk-headless)"
 
     def lacks(self, role: Role) -> Mapping[str, str]:
-        reasons = {f"suite:{suite}": "JSSE has no CCM suites" for suite in CCM}
-        reasons |= {f"group:{group}": "JSSE has no hybrid groups (JEP 527 is to bring them)" for group in HYBRIDS}
-        reasons |= {f"credential:{name}": "JSSE does not know ML-DSA in TLS" for name in MLDSA}
+        reasons = {f"suite:{suite}": NO_CCM for suite in CCM}
+        reasons |= {f"group:{group}": NO_HYBRID for group in HYBRIDS}
+        reasons |= {f"credential:{name}": NO_MLDSA for name in MLDSA}
         return reasons
 
     def retry(self, role: Role) -> tuple[str, str]:

@@ -12,6 +12,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import replace
 
 from tests.interop.exchange import LARGE, TOKEN, Purpose, Turn, http_turn
+from tests.interop.names import NO_KEY_UPDATE
 from tests.interop.peers import openssl_names
 from tests.interop.peers.own import version_tuple
 from tests.interop.process import PeerFailed, output_of, running
@@ -37,9 +38,8 @@ class Nginx(Peer):
     def lacks(self, role: Role) -> Mapping[str, str]:
         if role is Role.CLIENT:
             return {"role": "nginx is a server"}
-        version = self.version()
-        reasons = openssl_names.lacks(version_tuple(version.rpartition("OpenSSL")[2]), version)
-        reasons["key-update:initiate"] = "nginx never sends a KeyUpdate by itself"
+        reasons = openssl_names.lacks(version_tuple(self.version().rpartition("OpenSSL")[2]))
+        reasons["key-update:initiate"] = NO_KEY_UPDATE
         return reasons
 
     def turns(self, role: Role, purpose: Purpose) -> tuple[Turn, ...]:

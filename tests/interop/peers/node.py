@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Final
 
+from tests.interop.names import NO_KEY_UPDATE
 from tests.interop.peers import openssl_names
 from tests.interop.peers.own import PROGRAMS, requested, serving, version_tuple
 from tests.interop.process import output_of
@@ -30,8 +31,8 @@ class Node(Peer):
 
     def lacks(self, role: Role) -> Mapping[str, str]:
         version = version_tuple(self.version().rpartition("OpenSSL")[2])
-        reasons = openssl_names.lacks(version, self.version())
-        reasons["key-update:initiate"] = "Node's tls has no call that sends a KeyUpdate"
+        reasons = openssl_names.lacks(version)
+        reasons["key-update:initiate"] = NO_KEY_UPDATE
         return reasons
 
     def serve(self, spec: ServerSpec) -> contextlib.AbstractContextManager[RunningServer]:

@@ -38,8 +38,7 @@ class OpenSSL(Peer):
         return None if shutil.which("openssl") else "no openssl on the PATH (apt install openssl)"
 
     def lacks(self, role: Role) -> Mapping[str, str]:
-        version = self.version()
-        return openssl_names.lacks(version_tuple(version), " ".join(version.split()[:2]))
+        return openssl_names.lacks(version_tuple(self.version()))
 
     def turns(self, role: Role, purpose: Purpose) -> tuple[Turn, ...]:
         if role is Role.CLIENT:

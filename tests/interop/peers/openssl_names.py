@@ -41,10 +41,12 @@ def temporary_key(text: str) -> str | None:
     return group_name(found.group(1)) if found else None
 
 
-def lacks(version: tuple[int, ...], what: str) -> dict[str, str]:
-    """Return what OpenSSL *version* has not got. what: how to name it, e.g. "curl's OpenSSL 3.0.19"."""
+def lacks(version: tuple[int, ...]) -> dict[str, str]:
+    """Return what OpenSSL *version* has not got."""
     if version >= _POST_QUANTUM_SINCE:
         return {}
-    reasons = {f"group:{group}": f"{what} has no {group} (OpenSSL has it since 3.5)" for group in HYBRIDS}
-    reasons |= {f"credential:{name}": f"{what} has no ML-DSA (OpenSSL has it since 3.5)" for name in MLDSA}
-    return reasons
+    reason = f"OpenSSL {'.'.join(map(str, version))} has no hybrid groups and no ML-DSA: 3.5 brought them"
+    return {
+        **{f"group:{group}": reason for group in HYBRIDS},
+        **{f"credential:{name}": reason for name in MLDSA},
+    }

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
-from tests.interop.names import CCM, GROUPS
+from tests.interop.names import CCM, GROUPS, NO_CCM, NO_ED448, NO_HYBRID, NO_KEY_UPDATE, NO_RSASSA_PSS, NO_X448
 from tests.interop.peers import openssl_names
 from tests.interop.peers.own import requested, serving, version_tuple
 from tests.interop.process import output_of
@@ -56,8 +56,8 @@ class Stdlib(SSLShaped):
     title = f"Python {sys.version_info.major}.{sys.version_info.minor} ssl"
 
     def lacks(self, role: Role) -> Mapping[str, str]:
-        reasons = openssl_names.lacks(version_tuple(self.version().rpartition("OpenSSL")[2]), self.version())
-        reasons["key-update:initiate"] = "Python's ssl has no call that sends a KeyUpdate"
+        reasons = openssl_names.lacks(version_tuple(self.version().rpartition("OpenSSL")[2]))
+        reasons["key-update:initiate"] = NO_KEY_UPDATE
         return reasons
 
     def _words(self, spec: ServerSpec | ClientSpec, role: Role) -> list[str]:
@@ -89,13 +89,12 @@ class Rustls(SSLShaped):
     package = "rtls"
 
     def lacks(self, role: Role) -> Mapping[str, str]:
-        reasons = {f"suite:{suite}": "rustls has no CCM suites" for suite in CCM}
-        reasons |= {f"group:{group}": f"rustls has no {group}" for group in ("x448", "SecP384r1MLKEM1024")}
-        reasons["group:SecP256r1MLKEM768"] = "rustls leaves SecP256r1MLKEM768 out, and rtls cannot choose groups"
-        reasons["group:secp521r1"] = "rustls leaves secp521r1 out, and rtls cannot choose groups"
-        reasons["credential:ed448"] = "rustls has no Ed448"
-        reasons["credential:rsa-pss"] = "rustls does not take id-RSASSA-PSS keys"
-        reasons["key-update:initiate"] = "rtls does not expose rustls's refresh_traffic_keys"
+        reasons = {f"suite:{suite}": NO_CCM for suite in CCM}
+        reasons |= {"group:x448": NO_X448, "group:SecP384r1MLKEM1024": NO_HYBRID}
+        for group in ("SecP256r1MLKEM768", "secp521r1"):
+            reasons[f"group:{group}"] = "rustls leaves it out by default, and rtls cannot choose groups"
+        reasons |= {"credential:ed448": NO_ED448, "credential:rsa-pss": NO_RSASSA_PSS}
+        reasons["key-update:initiate"] = NO_KEY_UPDATE
         if role is Role.SERVER:
             reasons["client-authentication"] = "rtls's server asks for no certificate, whatever its verify_mode"
         return reasons
@@ -119,14 +118,10 @@ class BoringSSL(SSLShaped):
     package = "utls"
 
     def lacks(self, role: Role) -> Mapping[str, str]:
-        reasons = {f"suite:{suite}": "BoringSSL has no CCM suites in TLS 1.3" for suite in CCM}
-        reasons |= {
-            f"group:{group}": f"BoringSSL has no {group}"
-            for group in ("x448", "SecP256r1MLKEM768", "SecP384r1MLKEM1024")
-        }
-        reasons["credential:ed448"] = "BoringSSL has no Ed448"
-        reasons["credential:rsa-pss"] = "BoringSSL does not parse id-RSASSA-PSS keys"
-        reasons["key-update:initiate"] = "utls does not expose SSL_key_update"
+        reasons = {f"suite:{suite}": NO_CCM for suite in CCM}
+        reasons |= {"group:x448": NO_X448, "group:SecP256r1MLKEM768": NO_HYBRID, "group:SecP384r1MLKEM1024": NO_HYBRID}
+        reasons |= {"credential:ed448": NO_ED448, "credential:rsa-pss": NO_RSASSA_PSS}
+        reasons["key-update:initiate"] = NO_KEY_UPDATE
         if role is Role.SERVER:
             reasons["client-credential:ed25519"] = (
                 "BoringSSL's server does not take Ed25519 unless told to; utls cannot"

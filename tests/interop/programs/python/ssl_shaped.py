@@ -5,6 +5,7 @@ Arguments are words `key=value`, see tests/interop/peers/own.py. Run as `python 
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import socket
 import sys
@@ -74,6 +75,8 @@ def serve(tls: Any, words: dict[str, str]) -> int:
 
 def serve_one(context: Any, sock: socket.socket) -> None:
     sock.settimeout(TIMEOUT_SECONDS)
+    # A socket that is closed with something unread in it resets the connection, and our last alert may be lost.
+    rest = sock.dup()
     try:
         with context.wrap_socket(sock, server_side=True) as stream:
             print_facts(stream)
@@ -82,6 +85,12 @@ def serve_one(context: Any, sock: socket.socket) -> None:
             stream.unwrap()
     except OSError as error:
         print(f"{type(error).__name__}: {error}", file=sys.stderr, flush=True)
+        with contextlib.suppress(OSError):
+            rest.shutdown(socket.SHUT_WR)
+            while rest.recv(2**16):
+                pass
+    finally:
+        rest.close()
 
 
 def connect(tls: Any, words: dict[str, str], turns: list[str]) -> int:
