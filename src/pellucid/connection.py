@@ -53,20 +53,16 @@ from pellucid.handshake.offer import first_offer
 from pellucid.handshake.states import CLIENT_ARROWS, SERVER_ARROWS, ClientState, ServerState
 from pellucid.limits import (
     BULK_STEP,
-    MAX_CHANGE_CIPHER_SPECS,
     MAX_EPOCH,
-    MAX_HANDSHAKE_BODY,
-    MAX_KEY_UPDATES,
     MAX_PLAINTEXT,
     MAX_SEQUENCE,
-    MAX_TICKETS,
-    MAX_USER_CANCELED_ALERTS,
     SMALL_RECORD,
 )
-from pellucid.messages.handshake import HEADER_LENGTH
+from pellucid.record.patience import Patience
 from pellucid.record.reader import Record, RecordReader
+from pellucid.record.reassembly import take_message
 from pellucid.record.writer import RecordWriter
-from pellucid.registry import AlertDescription, ContentType, HandshakeType, content_type_name, handshake_type_name
+from pellucid.registry import AlertDescription, ContentType, content_type_name
 from pellucid.trace import (
     AlertTraced,
     ClosedTraced,
@@ -77,8 +73,6 @@ from pellucid.trace import (
     Role,
 )
 
-_FIXED_LENGTH: Final = frozenset({HandshakeType.FINISHED, HandshakeType.KEY_UPDATE, HandshakeType.END_OF_EARLY_DATA})
-"""Messages that are too long are not large but wrong: decode_error (RFC 9846 §6.2)."""
 _WARNING: Final = 1
 _FATAL: Final = 2
 
@@ -117,10 +111,7 @@ class Connection:
         self._peer_closed = False
         self._peer_ended = False
         """the peer's stream has ended; during a pause what came before that waits to be read"""
-        self._change_cipher_specs = 0
-        self._user_canceled = 0
-        self._key_updates = 0
-        self._tickets = 0
+        self._patience = Patience()
 
     @classmethod
     def client(cls, config: ClientConfig, server_name: str, *, trace: Observer | None = None) -> Connection:
@@ -187,7 +178,7 @@ class Connection:
             # One short record, as in a round trip: half the time of the general way below, which it equals.
             plaintext = self._reader.whole_small_record(data)
             if plaintext is not None:
-                self._key_updates = self._tickets = 0
+                self._patience.progress()
                 self._events.append(ApplicationData(plaintext))
                 return
         if self._error is not None:
@@ -366,6 +357,10 @@ class Connection:
                 self._tell_alert(Direction.SENT, alert, error.reason)
             except Exception as failure:  # noqa: BLE001  # a broken observer or padding policy: the first error stands
                 error.add_note(f"then, while the peer was told of it: {failure!r}")
+        # §6.2: the keys and secrets of a failed connection are forgotten; what is left to send is sealed already.
+        self._reader.forget()
+        self._writer.forget()
+        self._handshake.forget()
 
     def _end_of_stream(self) -> None:
         self._peer_ended = True
@@ -399,7 +394,7 @@ class Connection:
                 if self.negotiated is not None and not self._message:
                     plaintext, offset, error = reader.application_data(data, offset)
                     if plaintext:
-                        self._key_updates = self._tickets = 0
+                        self._patience.progress()
                         self._events.append(ApplicationData(plaintext))
                     if error is not None:
                         raise error
@@ -431,7 +426,7 @@ class Connection:
             if self.negotiated is None:
                 raise UnexpectedMessage("application data before the handshake is complete", rfc="9846 §5")
             if content:
-                self._key_updates = self._tickets = 0
+                self._patience.progress()
                 self._events.append(ApplicationData(content))
         elif content_type == ContentType.ALERT:
             self._alert(content)
@@ -454,9 +449,7 @@ class Connection:
             raise UnexpectedMessage("a change_cipher_spec that is not the compatibility mode's", rfc="9846 §5")
         if self._handshake.state is ServerState.START and not self._answered_before():
             raise UnexpectedMessage("a change_cipher_spec before the ClientHello", rfc="9846 §5")
-        self._change_cipher_specs += 1
-        if self._change_cipher_specs > MAX_CHANGE_CIPHER_SPECS:
-            raise UnexpectedMessage(f"more than {MAX_CHANGE_CIPHER_SPECS} change_cipher_spec", rfc="9846 §5")
+        self._patience.change_cipher_spec()
 
     def _answered_before(self) -> bool:
         """Whether a ClientHello has been seen; a stateless server cannot know, and must not mind (§4.3.2)."""
@@ -472,9 +465,7 @@ class Connection:
         if level not in {_WARNING, _FATAL}:
             raise IllegalParameter(f"an alert of level {level}", rfc="9846 §6")
         if description == AlertDescription.USER_CANCELED:
-            self._user_canceled += 1
-            if self._user_canceled > MAX_USER_CANCELED_ALERTS:
-                raise UnexpectedMessage(f"more than {MAX_USER_CANCELED_ALERTS} user_canceled", rfc="9846 §6.1")
+            self._patience.user_canceled()
             return
         if description != AlertDescription.CLOSE_NOTIFY:
             raise AlertReceived(description)
@@ -492,24 +483,11 @@ class Connection:
 
     def _messages(self) -> None:
         """Hand whole handshake messages to the state machine, one at a time (RFC 9846 §4, §5.1)."""
-        buffer, handshake = self._message, self._handshake
-        while len(buffer) >= HEADER_LENGTH and handshake.need is None:
-            kind = buffer[0]
-            length = buffer[1] << 16 | buffer[2] << 8 | buffer[3]
-            if not handshake.expects(kind):
-                raise UnexpectedMessage(f"{handshake_type_name(kind)} came in state {self.state}", rfc="9846 §A")
-            if length > MAX_HANDSHAKE_BODY[kind]:
-                # From the header: not a byte of the rest is waited for or kept.
-                refuse = DecodeError if kind in _FIXED_LENGTH else IllegalParameter
-                raise refuse(
-                    f"{handshake_type_name(kind)} of {length} bytes, allowed are {MAX_HANDSHAKE_BODY[kind]}",
-                    rfc="9846 §4",
-                )
-            end = HEADER_LENGTH + length
-            if len(buffer) < end:
+        handshake = self._handshake
+        while handshake.need is None:
+            raw = take_message(self._message, handshake.expects, handshake.state)
+            if raw is None:
                 return
-            raw = bytes(buffer[:end])
-            del buffer[:end]
             self._context.epoch = self._reader.epoch
             self._do(handshake.receive(raw))
 
@@ -541,9 +519,7 @@ class Connection:
         self._writer.flush()
 
     def _ticket_received(self, issued: TicketIssued) -> None:
-        self._tickets += 1
-        if self._tickets > MAX_TICKETS:
-            raise UnexpectedMessage(f"more than {MAX_TICKETS} tickets in a row", rfc="9846 §4.7.1")
+        self._patience.ticket()
         self._events.append(TicketReceived(issued.ticket))
 
     def _completed(self, complete: Complete) -> None:
@@ -569,9 +545,7 @@ class Connection:
     # ---- KeyUpdate -------------------------------------------------------------------------------------------------
 
     def _peer_key_updated(self, generation: int, *, requested: bool) -> None:
-        self._key_updates += 1
-        if self._key_updates > MAX_KEY_UPDATES:
-            raise UnexpectedMessage(f"more than {MAX_KEY_UPDATES} KeyUpdates without data", rfc="9846 §4.7.3")
+        self._patience.key_update()
         phase = self._handshake.phase
         last = isinstance(phase, Connected) and phase.sending.generation >= MAX_EPOCH  # §4.7.3: then ignored
         if requested and not self._sent_close and not last:

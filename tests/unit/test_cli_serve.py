@@ -169,6 +169,7 @@ def test_serve_directory_to_httpx_over_both_versions_of_http(serve: Serve, site:
 @pytest.mark.skipif(shutil.which("curl") is None, reason="needs the curl program")
 def test_serve_directory_to_curl_as_told(serve: Serve, site: Path, home: Path) -> None:
     with serve(site, "-v") as server:
+        server.wait_for(" curl --cacert ", server.said)
         told = next(line for line in server.said if " curl --cacert " in line)
         command = told.split()[1:]
         assert command[0] == "curl" and command[-1] == server.url

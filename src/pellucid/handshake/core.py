@@ -133,6 +133,11 @@ class Handshake(Generic[Config]):
         resume, self._resume, self.need = self._resume, None, None
         return self._take(resume(answer))
 
+    def forget(self) -> None:
+        """Let go of all that is known, secrets with it: the connection has failed."""
+        self.phase = None
+        self.need = self._resume = None
+
     def begin(self, step: Result, cause: str) -> list[Action]:
         """Carry out a step that we take by ourselves: the ClientHello, a KeyUpdate."""
         self._cause = None

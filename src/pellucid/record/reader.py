@@ -64,6 +64,10 @@ class RecordReader:
         """Open what follows with *secret*."""
         self._keys = Keys(secret)
 
+    def forget(self) -> None:
+        """Let go of the keys: nothing more is opened."""
+        self._keys = None
+
     def next_record(self, data: bytes | bytearray, offset: int) -> tuple[Record, int] | None:
         """Return the record at *offset* and where it ends; None if it is not all there. Never looks further.
 

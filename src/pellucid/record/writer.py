@@ -56,6 +56,10 @@ class RecordWriter:
         self.flush()
         self._keys = Keys(secret)
 
+    def forget(self) -> None:
+        """Let go of the keys: nothing more is written; what waits to be taken stays."""
+        self._keys = None
+
     def change_cipher_spec(self, *, at_once: bool) -> None:
         """Write the dummy change_cipher_spec: now, or before the next record (RFC 9846 §E.4)."""
         self.flush()

@@ -1,0 +1,40 @@
+"""From the contents of records to whole handshake messages (RFC 9846 §4, §5.1)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Final
+
+from pellucid.errors import DecodeError, IllegalParameter, UnexpectedMessage
+from pellucid.limits import MAX_HANDSHAKE_BODY
+from pellucid.messages.handshake import HEADER_LENGTH
+from pellucid.registry import HandshakeType, handshake_type_name
+
+_FIXED_LENGTH: Final = frozenset({HandshakeType.FINISHED, HandshakeType.KEY_UPDATE, HandshakeType.END_OF_EARLY_DATA})
+"""Messages that are too long are not large but wrong: decode_error (RFC 9846 §6.2)."""
+
+
+def take_message(buffer: bytearray, expects: Callable[[int], bool], state: str) -> bytes | None:
+    """Take the first whole message, header included, out of *buffer*; None if there is none yet.
+
+    expects: whether a message of that type may come now, in *state*.
+    Raises UnexpectedMessage, IllegalParameter or DecodeError from the 4-byte header: of a message out of turn or too
+    long, not a byte of the rest is waited for.
+    """
+    if len(buffer) < HEADER_LENGTH:
+        return None
+    kind = buffer[0]
+    length = buffer[1] << 16 | buffer[2] << 8 | buffer[3]
+    if not expects(kind):
+        raise UnexpectedMessage(f"{handshake_type_name(kind)} came in state {state}", rfc="9846 §A")
+    if length > MAX_HANDSHAKE_BODY[kind]:
+        refuse = DecodeError if kind in _FIXED_LENGTH else IllegalParameter
+        raise refuse(
+            f"{handshake_type_name(kind)} of {length} bytes, allowed are {MAX_HANDSHAKE_BODY[kind]}", rfc="9846 §4"
+        )
+    end = HEADER_LENGTH + length
+    if len(buffer) < end:
+        return None
+    raw = bytes(buffer[:end])
+    del buffer[:end]
+    return raw
