@@ -2,11 +2,23 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 from collections.abc import Callable
 
 import pytest
 
 from tests.support.pair import CHUNKINGS, Chunking, Pair
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """A program that a test needs and that is missing: a failure in CI, which installs it; elsewhere a reason to skip."""
+    for mark in item.iter_markers("program"):
+        (name,) = mark.args
+        if shutil.which(name) is None:
+            if os.environ.get("CI"):
+                pytest.fail(f"CI has no {name}: .ci/run installs what the tests need", pytrace=False)
+            pytest.skip(f"needs the program {name}")
 
 
 @pytest.fixture(params=CHUNKINGS.values(), ids=[name.replace(" ", "-") for name in CHUNKINGS])

@@ -8,7 +8,6 @@ import gzip
 import hashlib
 import json
 import os
-import shutil
 import socket
 import ssl
 import subprocess
@@ -557,8 +556,7 @@ def test_get_as_a_program_ends_quietly_when_its_reader_has_gone(server: Server, 
     assert "Traceback" not in told and "Exception ignored" not in told
 
 
-@pytest.mark.peer("openssl")
-@pytest.mark.skipif(shutil.which("openssl") is None, reason="needs the openssl program")
+@pytest.mark.program("openssl")
 @pytest.mark.parametrize("version", ["-tls1_3", "-tls1_2"])
 def test_get_from_openssl(version: str, tmp_path: Path) -> None:
     (tmp_path / "cert.pem").write_bytes(LEAF.chain_pem)

@@ -7,7 +7,6 @@ import contextlib
 import datetime
 import http.client
 import os
-import shutil
 import signal
 import socket
 import ssl
@@ -165,8 +164,7 @@ def test_serve_directory_to_httpx_over_both_versions_of_http(serve: Serve, site:
         assert server.stop() == 0
 
 
-@pytest.mark.peer("curl")
-@pytest.mark.skipif(shutil.which("curl") is None, reason="needs the curl program")
+@pytest.mark.program("curl")
 def test_serve_directory_to_curl_as_told(serve: Serve, site: Path, home: Path) -> None:
     with serve(site, "-v") as server:
         server.wait_for(" curl --cacert ", server.said)
