@@ -20,12 +20,12 @@ import cryptography
 
 from bench.peers import Certificates, PellucidStack, Stack, StdlibStack
 
-# floor: what the project promises; the run fails below it, less what two noisy cores may take.
-MEASURES: dict[str, float] = {
+# What is aimed at, as a ratio to ssl; None: measured, nothing promised. The run fails below, less what noise may take.
+FLOORS: dict[str, float | None] = {
     "full handshake, ECDSA P-256 leaf + intermediate": 1.0,
-    "full handshake, RSA-2048 leaf + intermediate": 1.0,
+    "full handshake, RSA-2048 leaf + intermediate": None,
     "bulk AES-128-GCM, 1 MiB writes": 1.5,
-    "bulk AES-128-GCM, 16 KiB writes": 1.0,
+    "bulk AES-128-GCM, 16 KiB writes": None,
     "ping-pong, 100 bytes": 0.6,
 }
 
@@ -117,13 +117,13 @@ def main() -> int:
     print(f"\n{'':<50}{'ssl':>12}{'pellucid':>12}{'ratio':>9}{'quartiles':>14}{'floor':>8}")
     low = []
     for name, result in report["results"].items():
-        times, floor = result["microseconds"], MEASURES[name]
+        times, floor = result["microseconds"], FLOORS[name]
         spread = "{:.2f}-{:.2f}".format(*result["spread"])
         print(
             f"{name:<50}{times['ssl']:>9.1f} µs{times['pellucid']:>9.1f} µs{result['ratio']:>8.2f}×{spread:>14}"
-            f"{floor:>7.2f}×"
+            + ("" if floor is None else f"{floor:>7.2f}×")
         )
-        if result["ratio"] < floor * (1 - options.slack):
+        if floor is not None and result["ratio"] < floor * (1 - options.slack):
             low.append(name)
     if options.json:
         options.json.parent.mkdir(parents=True, exist_ok=True)

@@ -12,7 +12,7 @@ from tests.support.pair import CHUNKINGS, Chunking, Pair
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
-    """A program that a test needs and that is missing: a failure in CI, which installs it; elsewhere a reason to skip."""
+    """Fail in CI, which installs it, where a program that the test needs is missing; elsewhere skip with the reason."""
     for mark in item.iter_markers("program"):
         (name,) = mark.args
         if shutil.which(name) is None:
