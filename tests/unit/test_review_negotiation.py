@@ -9,6 +9,7 @@ import pytest
 
 from pellucid import Connection, PeerError, ServerConfig
 from pellucid.crypto.groups import SECP256R1
+from pellucid.crypto.pyca import PYCA
 from pellucid.errors import IllegalParameter, MissingExtension
 from pellucid.messages import extensions as x
 from pellucid.messages.extensions import KeyShareEntry, OfferedPsks, PskIdentity
@@ -35,6 +36,20 @@ def _with(*added: Extension) -> Edit:
 def _with_another_share(extensions: tuple[Extension, ...]) -> tuple[Extension, ...]:
     share = x.KEY_SHARES.extension((KeyShareEntry(G.SECP256R1, SECP256R1.generate().public),))
     return tuple(share if one.extension_type == E.KEY_SHARE else one for one in extensions)
+
+
+def _with_fresh_shares(extensions: tuple[Extension, ...]) -> tuple[Extension, ...]:
+    groups = {group.code: group for group in PYCA.groups}
+    shares = next(one for one in extensions if one.extension_type == E.KEY_SHARE)
+    entries = x.KEY_SHARES.codec.decode_all(shares.extension_data, "key_share")
+    fresh = x.KEY_SHARES.extension(
+        tuple(
+            KeyShareEntry(entry.group, groups[entry.group].generate().public) if entry.group in groups else entry
+            for entry in entries
+        )
+    )
+    assert fresh != shares
+    return tuple(fresh if one.extension_type == E.KEY_SHARE else one for one in extensions)
 
 
 def _edited(record: bytes, edit: Edit) -> bytes:
@@ -95,3 +110,10 @@ def test_other_shares_after_a_retry_that_asked_for_none_are_refused(stateless: b
     config = ServerConfig(credentials=(credential(),), cookie_key=bytes(32), always_retry=True)
     assert isinstance(_second(config, _with_another_share, stateless=stateless), IllegalParameter)
     assert _second(config, _with(), stateless=stateless) is None
+
+
+@pytest.mark.parametrize("stateless", [False, True], ids=["stateful", "stateless"])
+def test_fresh_shares_for_the_same_groups_after_a_cookie_are_taken(stateless: bool) -> None:
+    """JSSE (OpenJDK 17) does so; the shares that count are those of the second ClientHello."""
+    config = ServerConfig(credentials=(credential(),), cookie_key=bytes(32), always_retry=True)
+    assert _second(config, _with_fresh_shares, stateless=stateless) is None

@@ -220,11 +220,19 @@ _FREE_TO_CHANGE: Final = frozenset(
 def unchanged_part(hello: ClientHello, *, shares: bool) -> bytes:
     """Return the encoding of what must be the same in a second ClientHello (RFC 9846 §4.2.2).
 
-    shares: whether key_share is of it: the HelloRetryRequest asks for no other.
+    shares: whether key_share is of it: the HelloRetryRequest asks for no other. Then its groups are, not its values:
+            JSSE makes fresh ones for the same groups, which takes nothing from anybody.
     """
     free = _FREE_TO_CHANGE if shares else _FREE_TO_CHANGE | {ExtensionType.KEY_SHARE}
-    kept = tuple(extension for extension in hello.extensions if extension.extension_type not in free)
+    kept = tuple(_without_shares(extension) for extension in hello.extensions if extension.extension_type not in free)
     return replace(hello, extensions=kept).encode()
+
+
+def _without_shares(extension: Extension) -> Extension:
+    if extension.extension_type != ExtensionType.KEY_SHARE:
+        return extension
+    entries = x.KEY_SHARES.codec.decode_all(extension.extension_data, "key_share")
+    return Extension(extension.extension_type, b"".join(entry.group.to_bytes(2, "big") for entry in entries))
 
 
 # ---- what a client makes of a ServerHello ----------------------------------------------------------------------------
