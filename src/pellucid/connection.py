@@ -178,7 +178,8 @@ class Connection:
             # One short record, as in a round trip: half the time of the general way below, which it equals.
             plaintext = self._reader.whole_small_record(data)
             if plaintext is not None:
-                self._patience.progress()
+                if self._patience.tried:
+                    self._patience.progress()
                 self._events.append(ApplicationData(plaintext))
                 return
         if self._error is not None:

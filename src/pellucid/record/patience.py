@@ -9,17 +9,20 @@ from pellucid.limits import MAX_CHANGE_CIPHER_SPECS, MAX_KEY_UPDATES, MAX_TICKET
 class Patience:
     """What one peer has done in a row. Each method counts one, and raises UnexpectedMessage past its limit."""
 
-    __slots__ = ("_change_cipher_specs", "_key_updates", "_tickets", "_user_canceled")
+    __slots__ = ("_change_cipher_specs", "_key_updates", "_tickets", "_user_canceled", "tried")
 
     def __init__(self) -> None:
         self._change_cipher_specs = 0
         self._user_canceled = 0
         self._key_updates = 0
         self._tickets = 0
+        self.tried = False
+        """whether there is anything for `progress` to forget"""
 
     def progress(self) -> None:
         """Application data came: what is counted between two records of it begins anew."""
         self._key_updates = self._tickets = 0
+        self.tried = False
 
     def change_cipher_spec(self) -> None:
         self._change_cipher_specs += 1
@@ -32,11 +35,13 @@ class Patience:
             raise UnexpectedMessage(f"more than {MAX_USER_CANCELED_ALERTS} user_canceled", rfc="9846 §6.1")
 
     def key_update(self) -> None:
+        self.tried = True
         self._key_updates += 1
         if self._key_updates > MAX_KEY_UPDATES:
             raise UnexpectedMessage(f"more than {MAX_KEY_UPDATES} KeyUpdates without data", rfc="9846 §4.7.3")
 
     def ticket(self) -> None:
+        self.tried = True
         self._tickets += 1
         if self._tickets > MAX_TICKETS:
             raise UnexpectedMessage(f"more than {MAX_TICKETS} tickets in a row", rfc="9846 §4.7.1")

@@ -35,14 +35,19 @@ def split_inner_plaintext(inner: bytes) -> tuple[int, bytes]:
 
 
 class Keys:
-    """What one direction protects records with: the AEAD, the IV as a number, and how many records it has done."""
+    """What one direction protects records with: the AEAD, the IV as a number, and how many records it has done.
 
-    __slots__ = ("aead", "iv", "secret", "sequence", "tag_length")
+    encrypt, decrypt: the AEAD's, looked up once.
+    """
+
+    __slots__ = ("aead", "decrypt", "encrypt", "iv", "secret", "sequence", "tag_length")
 
     def __init__(self, secret: TrafficSecret) -> None:
         suite, keys = secret.suite, secret.keys()
         self.secret = secret
         self.aead = suite.aead(keys.key)
+        self.encrypt = self.aead.encrypt
+        self.decrypt = self.aead.decrypt
         self.iv = int.from_bytes(keys.iv, "big")
         self.sequence = 0
         self.tag_length = suite.tag_length

@@ -150,14 +150,14 @@ class RecordReader:
             return None
         if data[0] != ContentType.APPLICATION_DATA or data[3] << 8 | data[4] != size - RECORD_HEADER:
             return None
-        nonce = (keys.iv ^ keys.sequence).to_bytes(12, "big")
+        sequence = keys.sequence
         try:
-            inner = keys.aead.decrypt(nonce, data[RECORD_HEADER:], data[:RECORD_HEADER])
+            inner = keys.decrypt((keys.iv ^ sequence).to_bytes(12, "big"), data[RECORD_HEADER:], data[:RECORD_HEADER])
         except self._tag_error:
             return None
         if inner[-1] != ContentType.APPLICATION_DATA:
             return None
-        keys.sequence += 1
+        keys.sequence = sequence + 1
         self._empty = 0
         return inner[:-1]
 

@@ -105,13 +105,14 @@ class RecordWriter:
         keys, size = self._keys, len(data)
         if keys is None or not self._plain or size == 0 or keys.sequence >= self.limit:
             return False
-        inner = data + b"\x17" if isinstance(data, bytes) else bytes(data) + b"\x17"
-        if len(inner) != size + 1:
-            return False  # a buffer of larger items than bytes
+        if not isinstance(data, bytes):
+            data = bytes(data)
+            if len(data) != size:
+                return False  # a buffer of larger items than bytes
         header = HEADER_PREFIX + (size + 1 + keys.tag_length).to_bytes(2, "big")
-        nonce = (keys.iv ^ keys.sequence).to_bytes(12, "big")
-        keys.sequence += 1
-        self._out.append(header + keys.aead.encrypt(nonce, inner, header))
+        sequence = keys.sequence
+        keys.sequence = sequence + 1
+        self._out.append(header + keys.encrypt((keys.iv ^ sequence).to_bytes(12, "big"), data + b"\x17", header))
         return True
 
     def pending(self) -> bool:

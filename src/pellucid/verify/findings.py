@@ -13,6 +13,7 @@ from typing import Final
 from cryptography import x509
 from cryptography.x509.oid import AuthorityInformationAccessOID
 
+from pellucid.value import internal_value
 from pellucid.verify.checks import (
     authority_checks,
     constraints_check,
@@ -37,7 +38,7 @@ from pellucid.verify.trust import TrustStore
 _NOISE: Final = re.compile(r"^validation failed: |candidates exhausted: | \(encountered processing <.*>\)$", re.DOTALL)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@internal_value
 class Case:
     """A request, parsed: what the verdict and the explanation are about. when: UTC, whole seconds."""
 

@@ -19,7 +19,7 @@ from __future__ import annotations
 
 import datetime
 import functools
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Final
 
 from cryptography import x509
@@ -38,6 +38,7 @@ from cryptography.x509.verification import (
 from pellucid.crypto.certificates import PARSE_ERRORS
 from pellucid.errors import UsageError
 from pellucid.limits import MAX_CERTIFICATE_LIST, MAX_CERTIFICATES, MAX_PATH_DEPTH, MAX_RSA_BITS
+from pellucid.value import internal_value
 from pellucid.verify.checks import PURPOSE_OIDS, extension, key_check, name_check, special_issuer_key, subject_check
 from pellucid.verify.findings import (
     Case,
@@ -85,7 +86,7 @@ _MAY_BE_CRITICAL: Final = frozenset(
 )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@internal_value
 class _Verdict:
     """pyca/cryptography's answer: the path, or why there is none."""
 
