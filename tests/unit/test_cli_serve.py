@@ -20,6 +20,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import h2.connection
 import httpx2
 import pytest
 
@@ -49,6 +50,14 @@ async def app(scope, receive, send):
     if scope["path"] == "/never":
         print("started", flush=True)
         await asyncio.sleep(3600)
+    if scope["path"] == "/endless":
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        print("started", flush=True)
+        try:
+            while True:
+                await send({"type": "http.response.body", "body": bytes(100_000), "more_body": True})
+        finally:
+            print("ended", flush=True)
     text = scope["scheme"] + " " + scope["http_version"]
     await send({"type": "http.response.start", "status": 200, "headers": [(b"content-type", b"text/plain")]})
     await send({"type": "http.response.body", "body": text.encode()})
@@ -241,6 +250,85 @@ def test_serve_request_that_does_not_end_is_ended_after_the_time_of_grace_or_a_s
     assert "Traceback" not in "".join(server.said)
 
 
+@pytest.mark.parametrize("http2", [True, False])
+def test_serve_stops_at_once_though_clients_keep_their_connections(
+    serve: Serve, site: Path, home: Path, http2: bool
+) -> None:
+    with serve(site) as server:
+        context = client(home / "ca" / "ca.pem")
+        with httpx2.Client(verify=context, http2=http2, trust_env=False) as session:
+            assert session.get(server.url).text == "hello"
+            started = time.monotonic()
+            assert server.stop() == 0
+            assert time.monotonic() - started < 4
+    assert "Traceback" not in "".join(server.said)
+
+
+def test_get_shows_the_headers_that_http2_carried(
+    serve: Serve, site: Path, home: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with serve(site) as server, pytest.raises(SystemExit) as caught:
+        main(["get", "-v", "--cacert", str(home / "ca" / "ca.pem"), server.url])
+    said = capsys.readouterr().err
+    assert not caught.value.code
+    assert "> GET / HTTP/2" in said and "> user-agent: " in said and "> connection:" not in said, said
+
+
+@pytest.mark.parametrize("directory", [True, False])
+def test_serve_answer_before_the_end_of_the_request_leaves_the_connection_whole(
+    serve: Serve, site: Path, tmp_path: Path, home: Path, directory: bool
+) -> None:
+    (tmp_path / "module.py").write_text(APPLICATION)
+    with serve(site if directory else "module:app") as server:
+        context = client(home / "ca" / "ca.pem")
+        with httpx2.Client(verify=context, http2=True, trust_env=False) as session:
+            for size in (1, 1_000_000):
+                response = session.post(server.url, content=bytes(size))
+                assert (response.status_code, response.http_version) == (405 if directory else 200, "HTTP/2")
+        assert server.stop() == 0
+    assert "Traceback" not in "".join(server.said)
+
+
+@pytest.mark.parametrize("whole", [True, False], ids=["connection", "stream"])
+def test_serve_request_whose_client_has_gone_is_ended(serve: Serve, tmp_path: Path, home: Path, whole: bool) -> None:
+    (tmp_path / "module.py").write_text(APPLICATION)
+    with serve("module:app") as server:
+        context = client(home / "ca" / "ca.pem", alpn=("h2",))
+        peer = h2.connection.H2Connection()
+        peer.initiate_connection()
+        named = [(":method", "GET"), (":path", "/endless"), (":scheme", "https"), (":authority", "localhost")]
+        peer.send_headers(1, named, end_stream=True)
+        with context.wrap_socket(
+            socket.create_connection(("127.0.0.1", server.port)), server_hostname="localhost"
+        ) as stream:
+            stream.sendall(peer.data_to_send())
+            server.wait_for("started", server.printed)
+            stream.recv(10)
+            if not whole:
+                peer.reset_stream(1)
+                stream.sendall(peer.data_to_send())
+                server.wait_for("ended", server.printed)
+        server.wait_for("ended", server.printed)
+        assert server.stop() == 0
+    assert "Traceback" not in "".join(server.said)
+
+
+def test_serve_application_that_does_not_start_is_told(tmp_path: Path, home: Path) -> None:
+    (tmp_path / "module.py").write_text(
+        """async def app(scope, receive, send):
+    await receive()
+    await send({"type": "lifespan.startup.failed", "message": "no database"})
+"""
+    )
+    ended = subprocess.run(
+        [sys.executable, "-m", "pellucid", "serve", "--port", "0", "module:app"],
+        cwd=tmp_path, env={**os.environ, "PELLUCID_HOME": str(home)}, capture_output=True, text=True, timeout=30,
+        check=False,
+    )  # fmt: skip
+    assert (ended.returncode, ended.stdout) == (1, "")
+    assert "no database" in ended.stderr and "internal error" not in ended.stderr
+
+
 def test_serve_asks_clients_for_certificates(serve: Serve, site: Path, tmp_path: Path, home: Path) -> None:
     authority = CA("clients")
     (tmp_path / "clients.pem").write_bytes(authority.root_pem)
@@ -366,16 +454,19 @@ def test_serve_refuses_what_it_cannot_serve(
     refused: Callable[..., tuple[int, str]], site: Path, tmp_path: Path
 ) -> None:
     (tmp_path / "served.py").write_text(APPLICATION)
+    (tmp_path / "served_broken.py").write_text("def broken(:")
     for arguments, code, words in (
         (["nothing"], 2, "neither a directory nor MODULE:APP"),
         ([site / "index.html"], 2, "neither a directory nor MODULE:APP"),
         (["no_such_module_here:app"], 2, "cannot import"),
+        (["served_broken:app"], 2, "cannot import 'served_broken': SyntaxError"),
         (["served:nothing"], 2, "has no 'nothing'"),
         (["served:number"], 2, "cannot be called"),
         ([site, "--key", "key.pem"], 2, "--cert"),
         ([site, "--client-auth", "optional"], 2, "--client-ca"),
         ([site, "--client-ca", "none.pem"], 77, "cannot read none.pem"),
         ([site, "--host", "nowhere.invalid"], 6, "nowhere.invalid"),
+        ([site, "--host", "192.0.2.1"], 7, "not an address of this machine"),
     ):
         found, said = refused(*arguments)
         assert (found, words in said) == (code, True), said

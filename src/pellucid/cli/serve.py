@@ -4,21 +4,25 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import importlib
 import ipaddress
 import logging
 import os
 import signal
 import socket
+import ssl
 import sys
+import traceback
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, cast
 
 import click
 from hypercorn.asyncio import serve as hypercorn_serve
 from hypercorn.config import Config, Sockets
+from hypercorn.utils import LifespanFailureError, LifespanTimeoutError
 
 from pellucid.cli.common import CommandFailed, OutputClosed, keylog_option, keylog_path
 from pellucid.cli.devcert import DevelopmentCA, check_dates, load_credential, trust_lines
@@ -31,6 +35,7 @@ from pellucid.explain.ladder import WORK, LadderPrinter
 from pellucid.explain.recorder import tee
 from pellucid.explain.text import Line, Span, escaped, line
 from pellucid.integrations.ssl_context import SSLContext
+from pellucid.integrations.ssl_object import SSLObject
 from pellucid.limits import HANDSHAKE_TIMEOUT_SECONDS
 from pellucid.net.load import load_trust
 from pellucid.net.tcp import bind_listener
@@ -42,7 +47,32 @@ __all__ = ["command"]
 _BACKLOG: Final = 128
 _LAST_SECONDS: Final = 1.0  # for closing connections, after the time of grace
 _SAME_SIGNAL_SECONDS: Final = 0.5
+_MESSAGES: Final = 4  # of a request's body, read ahead of the application
+_UPLOAD_SECONDS: Final = 10.0  # for the rest of a request whose answer has been given
 _ALPN: Final = ("h2", "http/1.1")
+
+
+class _Context(SSLContext):
+    """Our context. Once the server is `stopping`, its connections say close_notify and do not wait for the peer's:
+    a client that keeps a connection for later reads nothing until then, and asyncio would wait for half a minute.
+    """
+
+    stopping = False
+
+    def wrap_bio(  # type: ignore[override]  # as there, but for the servers' side alone
+        self, incoming: ssl.MemoryBIO, outgoing: ssl.MemoryBIO, *_: object, **__: object
+    ) -> SSLObject:
+        engine = self.new_engine(server_side=True, server_hostname=None)
+        return _Object(engine, incoming, outgoing, server_side=True, server_hostname=None)
+
+
+class _Object(SSLObject):
+    def unwrap(self) -> None:
+        try:
+            super().unwrap()
+        except ssl.SSLWantReadError:
+            if not cast(_Context, self.context).stopping:
+                raise
 
 
 class _HypercornConfig(Config):
@@ -114,6 +144,8 @@ def serve(target: str, **options: Any) -> int:  # Any: click's options, each of 
     try:
         url = _url(options["host"], sockets[0].getsockname()[1])
         asyncio.run(_run(application, config, sockets, options["grace"], lambda: _announce(output, url, authority)))
+    except (LifespanFailureError, LifespanTimeoutError) as error:
+        raise CommandFailed(f"the application did not start or end as it should: {error}", code=1) from error
     finally:
         for sock in sockets:
             sock.close()
@@ -127,13 +159,19 @@ async def _run(
     application: Any, config: ServerConfig, sockets: list[socket.socket], grace: float, ready: Callable[[], None]
 ) -> None:
     ending = _Ending(application)
-    settings = _HypercornConfig(SSLContext(config), sockets, ready)
+    context = _Context(config)
+    settings = _HypercornConfig(context, sockets, ready)
     settings.graceful_timeout = grace + _LAST_SECONDS
     settings.shutdown_timeout = grace + _LAST_SECONDS
     loop = asyncio.get_running_loop()
     loop.set_exception_handler(_loop_exception)
     stop = asyncio.Event()
-    with _signals(loop, stop.set, ending.over.set):
+
+    def end() -> None:
+        context.stopping = True
+        stop.set()
+
+    with _signals(loop, end, ending.over.set):
         serving = asyncio.create_task(hypercorn_serve(ending, settings, shutdown_trigger=stop.wait, mode="asgi"))
         stopping = asyncio.create_task(stop.wait())
         await asyncio.wait({serving, stopping}, return_when=asyncio.FIRST_COMPLETED)
@@ -144,8 +182,10 @@ async def _run(
             over.cancel()
             ending.over.set()
             await asyncio.wait({serving}, timeout=grace + 4 * _LAST_SECONDS)
-            if not serving.done():
-                return  # asyncio.run cancels what is left: connections whose peers do not close
+            if not serving.done():  # connections whose peers take nothing: asyncio.run cancels them
+                serving.cancel()
+                await asyncio.gather(serving, return_exceptions=True)
+                return
         try:
             await serving
         except asyncio.CancelledError:
@@ -167,6 +207,12 @@ class _Ending:
         if scope["type"] == "lifespan":
             await self._application(scope, receive, send)
             return
+        reading = None
+        if scope["type"] == "http" and scope["http_version"] == "2":
+            exchange = _Exchange(receive, send)
+            reading = asyncio.ensure_future(exchange.read())
+            scope = {**scope, "asgi": {**scope["asgi"], "spec_version": "2.4"}}
+            receive, send = exchange.receive, exchange.send
         request = asyncio.ensure_future(self._application(scope, receive, send))
         over = asyncio.ensure_future(self.over.wait())
         try:
@@ -175,10 +221,79 @@ class _Ending:
                 request.cancel()
                 await asyncio.wait({request})
             if not request.cancelled():
-                request.result()
+                with contextlib.suppress(_ClientGone):
+                    request.result()
         finally:
             over.cancel()
             request.cancel()
+            if reading is not None:
+                reading.cancel()
+
+
+class _ClientGone(OSError):
+    """What `send` raises once the client has gone (ASGI 2.4)."""
+
+
+class _Exchange:
+    """One request over HTTP/2, and two things hypercorn leaves undone there. Data that come for a request which has
+    been answered in full break the connection: here an answer ends when its request has ended. And an answer that
+    nobody takes any more waits for ever: here `send` ends when the client has gone.
+    """
+
+    def __init__(self, receive: Any, send: Any) -> None:  # Any: ASGI's callables
+        self._receive = receive
+        self._send = send
+        self._messages: asyncio.Queue[Any] = asyncio.Queue(_MESSAGES)
+        self._ended = asyncio.Event()
+        self._gone = asyncio.Event()
+        self._answered = False
+
+    async def read(self) -> None:
+        """Take what comes of the request, until the client has gone: a task beside the application."""
+        while not self._gone.is_set():
+            message = await self._receive()
+            if message["type"] == "http.disconnect":
+                self._gone.set()
+            if not message.get("more_body"):
+                self._ended.set()
+            if not self._answered:
+                await self._messages.put(message)
+
+    async def receive(self) -> Any:  # Any: ASGI's dictionaries, here and below
+        if self._gone.is_set() and self._messages.empty():
+            return {"type": "http.disconnect"}
+        return await self._messages.get()
+
+    async def send(self, message: Any) -> None:
+        if message["type"] == "http.response.body" and not message.get("more_body") and not self._ended.is_set():
+            await self._pass({**message, "more_body": True})
+            await self._rest()
+            message = {"type": "http.response.body", "body": b""}
+        await self._pass(message)
+
+    async def _pass(self, message: Any) -> None:
+        if self._gone.is_set():
+            raise _ClientGone("the client has gone")
+        sending = asyncio.ensure_future(self._send(message))
+        gone = asyncio.ensure_future(self._gone.wait())
+        try:
+            await asyncio.wait({sending, gone}, return_when=asyncio.FIRST_COMPLETED)
+            if not sending.done():  # "gone" comes too when hypercorn is just about to be done with the last message
+                await asyncio.wait({sending}, timeout=_LAST_SECONDS)
+            if not sending.done():
+                raise _ClientGone("the client has gone")
+            sending.result()
+        finally:
+            sending.cancel()
+            gone.cancel()
+
+    async def _rest(self) -> None:
+        """Drop what the request still sends."""
+        self._answered = True
+        while not self._messages.empty():
+            self._messages.get_nowait()
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._ended.wait(), _UPLOAD_SECONDS)
 
 
 @contextlib.contextmanager
@@ -235,13 +350,18 @@ def _application(target: str, *, listing: bool) -> Any:  # Any: an ASGI applicat
     module, colon, attribute = target.partition(":")
     if not colon or not module or not attribute or os.path.exists(target):
         raise CommandFailed(
-            f"{target!r} is neither a directory nor MODULE:APP", code=2, hints=("pellucid serve .  serves this one",)
+            f"{target!r} is neither a directory nor MODULE:APP",
+            code=2,
+            hints=("pellucid serve .  serves the present directory",),
         )
     sys.path.insert(0, os.getcwd())
     try:
         found: Any = importlib.import_module(module)
     except ImportError as error:
         raise CommandFailed(f"cannot import {module!r}: {error}", code=2) from error
+    except Exception as error:  # whatever a module may raise
+        traceback.print_exc()
+        raise CommandFailed(f"cannot import {module!r}: {type(error).__name__}: {error}", code=2) from error
     for name in attribute.split("."):
         try:
             found = getattr(found, name)
@@ -288,15 +408,22 @@ def _server_config(credential: Credential, options: dict[str, Any], watch: _Watc
     )
 
 
+_LISTEN_HINTS: Final = {
+    errno.EADDRINUSE: "another program listens there: choose another --port, or 0 for a free one",
+    errno.EACCES: "ports below 1024 may need more rights: choose a higher --port",
+    errno.EADDRNOTAVAIL: "it is not an address of this machine",
+}
+
+
 def _listen(host: str, port: int) -> list[socket.socket]:
     try:
         sock, _ = bind_listener(host, port, backlog=_BACKLOG, keep_syn=False)
     except socket.gaierror as error:
         raise CommandFailed(f"cannot listen on {host}: {error.strerror or error}", code=6) from error
     except OSError as error:
-        hints = ("another program listens there: choose another --port, or 0 for a free one",)
+        hint = _LISTEN_HINTS.get(error.errno or 0)
         raise CommandFailed(
-            f"cannot listen on {host} port {port}: {error.strerror or error}", code=7, hints=hints
+            f"cannot listen on {host} port {port}: {error.strerror or error}", code=7, hints=(hint,) if hint else ()
         ) from error
     sock.setblocking(False)
     return [sock]
