@@ -523,6 +523,8 @@ def test_get_time_limits_exit_with_28(get: Get, server: Server) -> None:
         (["http://localhost/"], 2, "https://localhost/"),
         (["ftp://localhost/"], 2, "not an https:// URL"),
         (["https://"], 2, "not an https:// URL"),
+        (["https://localhost:99999/"], 2, "no port 99999"),
+        (["https://localhost:0/"], 2, "no port 0"),
         (["https://localhost/", "-H", "nonsense"], 2, "NAME: VALUE"),
         (["https://localhost/", "-d", "@/no/such/file"], 26, "cannot read"),
         (["https://localhost/", "--cacert", "/no/such/file"], 77, "cannot read"),

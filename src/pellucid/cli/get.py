@@ -76,7 +76,10 @@ class _Run:
         if self.verbose:
             target = request.url.raw_path.decode("ascii", "replace")
             spoken = "HTTP/2" if version == "HTTP/2" else "HTTP/1.1"
-            self._headers(f"{request.method} {target} {spoken}", request.headers, ">", "client")
+            sent = request.headers.copy()
+            if spoken == "HTTP/2":
+                sent.pop("connection", None)  # HTTP/2 has none, and none was sent
+            self._headers(f"{request.method} {target} {spoken}", sent, ">", "client")
             self._headers(f"{version} {response.status_code} {response.reason_phrase}", response.headers, "<", "server")
         if self.include and not self.as_json:
             reason = f" {response.reason_phrase}" if version == "HTTP/1.1" and response.reason_phrase else ""
@@ -198,6 +201,8 @@ def _url(text: str) -> httpx2.URL:
         )
     if url.scheme != "https" or not url.host:
         raise CommandFailed(f"{text!r} is not an https:// URL", code=2)
+    if not 0 < (443 if url.port is None else url.port) < 2**16:
+        raise CommandFailed(f"{text!r} is not a URL: there is no port {url.port}", code=2)
     return url
 
 
