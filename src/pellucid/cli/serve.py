@@ -11,13 +11,12 @@ import logging
 import os
 import signal
 import socket
-import ssl
 import sys
 import traceback
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Final, cast
+from typing import Any, Final
 
 import click
 from hypercorn.asyncio import serve as hypercorn_serve
@@ -34,8 +33,7 @@ from pellucid.explain.keylog import KeyLogWriter
 from pellucid.explain.ladder import WORK, LadderPrinter
 from pellucid.explain.recorder import tee
 from pellucid.explain.text import Line, Span, escaped, line
-from pellucid.integrations.ssl_context import SSLContext
-from pellucid.integrations.ssl_object import SSLObject
+from pellucid.integrations.stopping import StoppingContext
 from pellucid.limits import HANDSHAKE_TIMEOUT_SECONDS
 from pellucid.net.load import load_trust
 from pellucid.net.tcp import bind_listener
@@ -52,33 +50,10 @@ _UPLOAD_SECONDS: Final = 10.0  # for the rest of a request whose answer has been
 _ALPN: Final = ("h2", "http/1.1")
 
 
-class _Context(SSLContext):
-    """Our context. Once the server is `stopping`, its connections say close_notify and do not wait for the peer's:
-    a client that keeps a connection for later reads nothing until then, and asyncio would wait for half a minute.
-    """
-
-    stopping = False
-
-    def wrap_bio(  # type: ignore[override]  # as there, but for the servers' side alone
-        self, incoming: ssl.MemoryBIO, outgoing: ssl.MemoryBIO, *_: object, **__: object
-    ) -> SSLObject:
-        engine = self.new_engine(server_side=True, server_hostname=None)
-        return _Object(engine, incoming, outgoing, server_side=True, server_hostname=None)
-
-
-class _Object(SSLObject):
-    def unwrap(self) -> None:
-        try:
-            super().unwrap()
-        except ssl.SSLWantReadError:
-            if not cast(_Context, self.context).stopping:
-                raise
-
-
 class _HypercornConfig(Config):
     """hypercorn's configuration, with our context and our sockets."""
 
-    def __init__(self, context: SSLContext, sockets: list[socket.socket], ready: Callable[[], None]) -> None:
+    def __init__(self, context: StoppingContext, sockets: list[socket.socket], ready: Callable[[], None]) -> None:
         super().__init__()
         self._context = context
         self._bound = sockets
@@ -91,7 +66,7 @@ class _HypercornConfig(Config):
     def ssl_enabled(self) -> bool:
         return True
 
-    def create_ssl_context(self) -> SSLContext:
+    def create_ssl_context(self) -> StoppingContext:
         return self._context
 
     def create_sockets(self) -> Sockets:
@@ -159,7 +134,7 @@ async def _run(
     application: Any, config: ServerConfig, sockets: list[socket.socket], grace: float, ready: Callable[[], None]
 ) -> None:
     ending = _Ending(application)
-    context = _Context(config)
+    context = StoppingContext(config)
     settings = _HypercornConfig(context, sockets, ready)
     settings.graceful_timeout = grace + _LAST_SECONDS
     settings.shutdown_timeout = grace + _LAST_SECONDS

@@ -1,0 +1,35 @@
+"""The ssl-shaped context of a server that has to stop: its connections then close without waiting for the peers."""
+
+from __future__ import annotations
+
+import ssl
+from typing import cast
+
+from pellucid.integrations.ssl_context import SSLContext
+from pellucid.integrations.ssl_object import SSLObject
+
+__all__ = ["StoppingContext"]
+
+
+class StoppingContext(SSLContext):
+    """Our context. Once the server is `stopping`, its connections say close_notify and do not wait for the peer's.
+
+    A client that keeps a connection for later reads nothing until then, and asyncio would wait for half a minute.
+    """
+
+    stopping = False
+
+    def wrap_bio(  # type: ignore[override]  # as there, but for the servers' side alone
+        self, incoming: ssl.MemoryBIO, outgoing: ssl.MemoryBIO, *_: object, **__: object
+    ) -> SSLObject:
+        engine = self.new_engine(server_side=True, server_hostname=None)
+        return _Object(engine, incoming, outgoing, server_side=True, server_hostname=None)
+
+
+class _Object(SSLObject):
+    def unwrap(self) -> None:
+        try:
+            super().unwrap()
+        except ssl.SSLWantReadError:
+            if not cast(StoppingContext, self.context).stopping:
+                raise
