@@ -27,6 +27,8 @@ class VerificationRequest:
     intermediates: the rest of certificate_list, DER, in the order sent; at most 9, 64 KiB in all.
     server_name:   the host name (A-label or U-label) or IP address the client meant; None when the peer is a client.
     now:           seconds since 1970, UTC; fractions of a second are not looked at.
+    ocsp_response: DER of the OCSPResponse stapled to the leaf (RFC 6960 §4.2.1, RFC 9846 §4.5.1.1); None: none came.
+    scts:          SerializedSCTs that came with the leaf (RFC 6962 §3.3).
     """
 
     leaf: X509Certificate
@@ -34,6 +36,8 @@ class VerificationRequest:
     purpose: Purpose
     server_name: str | None
     now: float
+    ocsp_response: bytes | None = None
+    scts: tuple[bytes, ...] = ()
 
 
 class PeerVerifier(Protocol):
