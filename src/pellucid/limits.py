@@ -62,6 +62,31 @@ MAX_EPOCH: Final = 2**48 - 1
 MAX_COOKIE: Final = 16_384  # a larger one in a HelloRetryRequest cannot be echoed in a ClientHello of sane size
 COOKIE_LIFETIME_SECONDS: Final = 60
 
+# Sessions (RFC 9846 §4.7.1)
+MAX_TICKET: Final = 2**16 - 1  # opaque ticket<1..2^16-1>
+MAX_ISSUED_TICKET: Final = 32_768  # with a larger one a ClientHello could pass its own limit
+MAX_TICKET_LIFETIME_SECONDS: Final = 604_800  # §4.7.1: 7 days, for servers and for clients
+TICKET_LIFETIME_SECONDS: Final = 86_400
+AUTHENTICATION_LIFETIME_SECONDS: Final = 604_800  # since CertificateVerify, however often tickets were renewed
+TICKETS_PER_HANDSHAKE: Final = 2
+TICKETS_ON_RESUMPTION: Final = 1
+MAX_TICKETS_PER_HANDSHAKE: Final = 16
+TICKET_KEY_ROTATION_SECONDS: Final = 43_200
+TICKET_KEY_KEEP_SECONDS: Final = 86_400  # after it was replaced
+MAX_TICKET_KEYS: Final = 8
+MAX_SERVER_SESSIONS: Final = 20_480  # kept in memory, where tickets are not sealed
+MAX_SESSIONS_PER_SERVER: Final = 8  # a client's store
+MAX_SESSION_SERVERS: Final = 256
+MAX_SESSION_FILE: Final = 4 * 2**20
+MAX_PSK_IDENTITIES: Final = 5  # looked at in a ClientHello; one binder is computed
+MIN_EXTERNAL_PSK: Final = 16  # RFC 9257 §6: 128 bits of entropy
+CLOCK_STEP_SECONDS: Final = 5.0  # by which two clocks, or one that is set, may differ
+
+# 0-RTT (RFC 9846 §8)
+EARLY_DATA_WINDOW_SECONDS: Final = 10.0  # a ClientHello is fresh within ± this (§8.3)
+MAX_EARLY_DATA: Final = 16_384
+STRIKE_REGISTER_CAPACITY: Final = 65_536
+
 # Time (net/)
 HANDSHAKE_TIMEOUT_SECONDS: Final = 10.0
 CLOSE_TIMEOUT_SECONDS: Final = 5.0

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import functools
 from dataclasses import field
-from typing import Final
+from typing import Final, Protocol
 
-from pellucid.crypto.provider import Suite
+from pellucid.crypto.provider import NewHash, Suite
 from pellucid.errors import UsageError
 from pellucid.trace import Epoch
 from pellucid.value import internal_value
@@ -19,12 +19,21 @@ _INNER_PAD: Final = bytes(byte ^ 0x36 for byte in range(256))
 _OUTER_PAD: Final = bytes(byte ^ 0x5C for byte in range(256))
 
 
+class HashFunction(Protocol):
+    """What a PRF needs of a suite."""
+
+    @property
+    def hash_length(self) -> int: ...
+    @property
+    def new_hash(self) -> NewHash: ...
+
+
 class Prf:
     """HMAC under one key (RFC 2104), its two padded blocks hashed once; HKDF-Expand(-Label) with it as PRK."""
 
     __slots__ = ("_inner", "_outer", "hash_length")
 
-    def __init__(self, suite: Suite, key: bytes) -> None:
+    def __init__(self, suite: HashFunction, key: bytes) -> None:
         self.hash_length = suite.hash_length
         block = 128 if suite.hash_length > 32 else 64
         new_hash = suite.new_hash
