@@ -21,6 +21,7 @@ from pellucid.sessions.shared import Shared
 from pellucid.wire import WireStruct, opaque, u8, u16, u32, wire, wire_struct
 
 _VERSION: Final = 1
+_MAX_HOST: Final = 1024  # characters: a name has 253, an address with its zone some 60
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -79,7 +80,7 @@ class ClientSession:
 
     def obfuscated_age(self, now: float) -> int:
         """Return PskIdentity.obfuscated_ticket_age at *now* (RFC 9846 §4.3.11.1): milliseconds, modulo 2^32."""
-        return (max(0, int((now - self.received_at) * 1000)) + self.age_add) % 2**32
+        return (max(0, round((now - self.received_at) * 1000)) + self.age_add) % 2**32
 
     def encode(self) -> bytes:
         """Return the session as bytes: secret, since the PSK is in them."""
@@ -172,6 +173,10 @@ class SessionKey:
     def __post_init__(self) -> None:
         if len(self.scope) != 32:
             raise UsageError(f"a scope is a digest of 32 bytes, not {len(self.scope)}")
+        if not 0 <= self.port <= 0xFFFF:
+            raise UsageError(f"{self.port} is no port")
+        if not self.host or not self.host.isprintable() or len(self.host) > _MAX_HOST:
+            raise UsageError(f"{self.host[:80]!r} is no host")
 
 
 class ClientSessionStore(Protocol):

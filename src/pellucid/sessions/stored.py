@@ -36,7 +36,10 @@ def _load_text(raw: bytes) -> str | None:
 
 
 def _dump_text(text: str | None) -> bytes:
-    return (text or "").encode("utf-8", "surrogatepass")
+    try:
+        return (text or "").encode("utf-8")
+    except UnicodeEncodeError:
+        raise UsageError(f"{text!r} is not UTF-8") from None
 
 
 name: Final = mapped(opaque(0, 255), _load_text, _dump_text, "name")
