@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import stat
 import tempfile
@@ -70,7 +71,7 @@ class FileSessionStore(Shared):
         except UsageError:
             raise
         except OSError as error:
-            raise UsageError(f"{self.path}: {error.strerror or error}") from error
+            raise UsageError(f"{self.path}: {_reason(error)}") from error
 
     def put(self, key: SessionKey, session: ClientSession) -> None:
         self._change(lambda kept: kept.put(key, session), otherwise=None)
@@ -96,7 +97,7 @@ class FileSessionStore(Shared):
                     self._write(after)
                 return result
         except OSError as error:  # UsageError among them: the file became one that is refused
-            self.problem = f"{self.path}: {error.strerror or error}"
+            self.problem = error.reason if isinstance(error, UsageError) else f"{self.path}: {_reason(error)}"
             return otherwise
 
     # ---- the file ----
@@ -193,6 +194,10 @@ class FileSessionStore(Shared):
         except BaseException:
             os.unlink(temporary)
             raise
+
+
+def _reason(error: OSError) -> str:
+    return "a symbolic link, which is not followed" if error.errno == errno.ELOOP else error.strerror or str(error)
 
 
 def _sessions_in(data: bytes) -> list[tuple[SessionKey, ClientSession]]:
