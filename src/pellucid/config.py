@@ -6,6 +6,7 @@ What is offered is what the provider holds and the configuration names; the orde
 from __future__ import annotations
 
 import enum
+import hashlib
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Final, TypeVar
@@ -15,11 +16,25 @@ from pellucid.crypto.certificates import X509Certificate
 from pellucid.crypto.provider import CryptoProvider, Group, Pending, Signer, Suite, Verifier
 from pellucid.crypto.pyca import PYCA
 from pellucid.errors import UsageError
-from pellucid.limits import COOKIE_LIFETIME_SECONDS, MAX_CERTIFICATES, MAX_PLAINTEXT
+from pellucid.limits import (
+    COOKIE_LIFETIME_SECONDS,
+    MAX_CERTIFICATES,
+    MAX_EARLY_DATA,
+    MAX_PLAINTEXT,
+    MAX_TICKET_LIFETIME_SECONDS,
+    MAX_TICKETS_PER_HANDSHAKE,
+    TICKET_LIFETIME_SECONDS,
+    TICKETS_ON_RESUMPTION,
+    TICKETS_PER_HANDSHAKE,
+)
 from pellucid.registry import CipherSuite as CS
 from pellucid.registry import NamedGroup as G
-from pellucid.registry import group_name, scheme_name, suite_name
-from pellucid.trace import Observer
+from pellucid.registry import PskKeyExchangeMode, group_name, scheme_name, suite_name
+from pellucid.sessions.client import ClientSessionStore, MemorySessionStore
+from pellucid.sessions.early_data import ReplayGuard, StrikeRegister
+from pellucid.sessions.psk import ExternalPsk, Psk
+from pellucid.sessions.tickets import ServerSessions, TicketKeys
+from pellucid.trace import Observer, Role
 from pellucid.verify.request import PeerVerifier
 from pellucid.verify.trust import TrustStore
 from pellucid.verify.webpki import WebPKIVerifier
@@ -153,6 +168,9 @@ class _Config:
     suites, groups, signature_schemes: code points, preferred first.
     alpn:    protocol names, preferred first, e.g. ("h2", "http/1.1").
     padding: None, `pad_to_multiple(n)` or any PaddingPolicy.
+    psk_modes:     key exchange modes for PSKs, preferred first. Alone, PSK_KE has no forward secrecy (§4.3.9).
+    external_psks: keys agreed on elsewhere (RFC 9258); each says which end this is.
+    reverify_on_resumption: whether the verifier judges a session's certificates again whenever it is resumed.
     trace:   called for each connection that is given no observer of its own; may return None.
     trace_records: whether RecordTraced is emitted too.
     """
@@ -165,6 +183,9 @@ class _Config:
     verifier: PeerVerifier | None = None
     middlebox_compatibility: bool = True
     padding: PaddingPolicy | None = None
+    psk_modes: tuple[int, ...] = (PskKeyExchangeMode.PSK_DHE_KE,)
+    external_psks: tuple[ExternalPsk, ...] = ()
+    reverify_on_resumption: bool = False
     provider: CryptoProvider = field(default=PYCA, repr=False)
     trace: Callable[[], Observer | None] | None = field(default=None, repr=False)
     trace_records: bool = False
@@ -173,6 +194,10 @@ class _Config:
     group_table: dict[int, Group] = field(init=False, repr=False, compare=False)
     verifier_table: dict[int, Verifier] = field(init=False, repr=False, compare=False)
     alpn_names: tuple[bytes, ...] = field(init=False, repr=False, compare=False)
+    suites_by_hash: dict[str, Suite] = field(init=False, repr=False, compare=False)
+    """the first suite with each hash, hashlib's name: what PSKs of that hash are computed with"""
+    psks: tuple[Psk, ...] = field(init=False, repr=False, compare=False)
+    """external_psks as they are offered: one for each hash that an imported one can be used with"""
 
     def __post_init__(self) -> None:
         set_field = object.__setattr__
@@ -181,6 +206,42 @@ class _Config:
         schemes = _pick("signature scheme", self.provider.verifiers, self.signature_schemes, scheme_name)
         set_field(self, "verifier_table", schemes)
         set_field(self, "alpn_names", _alpn(self.alpn))
+        by_hash: dict[str, Suite] = {}
+        for suite in self.suite_table.values():
+            by_hash.setdefault(suite.hash_name, suite)
+        set_field(self, "suites_by_hash", by_hash)
+        if not self.psk_modes or not set(self.psk_modes) <= {PskKeyExchangeMode.PSK_KE, PskKeyExchangeMode.PSK_DHE_KE}:
+            raise UsageError("psk_modes has PSK_DHE_KE, PSK_KE or both")
+        set_field(self, "psks", tuple(psk for external in self.external_psks for psk in external.psks(by_hash)))
+
+    def _check_psk_roles(self, role: Role) -> None:
+        for external in self.external_psks:
+            if external.role is not role:
+                raise UsageError(f"an external PSK of this end as {external.role.value} is in a {role.value}'s config")
+
+
+def _identity(*parts: object) -> bytes | None:
+    """Return 32 bytes that are the same for the same *parts*; None where one cannot be compared.
+
+    A verifier or resolver of the user's own can be compared if it has `session_identity`: bytes that are the same in
+    every process where it would answer the same.
+    """
+    encoded = _encoded_identity(parts)
+    return None if encoded is None else hashlib.sha256(encoded).digest()
+
+
+def _encoded_identity(part: object) -> bytes | None:
+    if part is None or isinstance(part, bool | int | str):
+        return repr(part).encode()
+    if isinstance(part, bytes):
+        return b"b" + part
+    if isinstance(part, tuple):
+        inner = [_encoded_identity(one) for one in part]
+        if None in inner:
+            return None
+        return b"(" + b"".join(len(one or b"").to_bytes(4, "big") + (one or b"") for one in inner) + b")"
+    identity: object = getattr(part, "session_identity", None)
+    return identity if isinstance(identity, bytes) else None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -188,11 +249,15 @@ class ClientConfig(_Config):
     """How a client behaves. One value serves any number of connections.
 
     trust:       whom to believe; None: the system's roots, which `pellucid.connect` loads (the core opens no file).
-    verifier:    instead of the WebPKI verifier over *trust*. There is no flag that turns verification off.
+    verifier:    instead of the WebPKI verifier over *trust*; sessions need its `session_identity`. No flag turns
+                 verification off.
     key_shares:  groups to send shares for at once; None: X25519MLKEM768 and x25519 as far as they are in *groups*.
     credentials: client certificates to choose from when the server asks.
     credential_resolver: chooses one by itself; may answer PENDING, or None for "no certificate".
     send_server_name:    SNI (RFC 6066 §3). Never sent for an address.
+    sessions:    where tickets are kept for the next connection; shared by copies of this value. None: no resumption.
+    early_data:  whether 0-RTT data may be sent where a session allows it. It can be replayed: see RFC 9846 §8.
+    ticket_request: how many tickets to ask for after a full handshake and after a resumption (RFC 9149); None: any.
     grease, permute_extensions: RFC 8701's reserved values, and a new order of extensions on every connection.
     """
 
@@ -202,7 +267,14 @@ class ClientConfig(_Config):
     send_server_name: bool = True
     grease: bool = True
     permute_extensions: bool = True
+    sessions: ClientSessionStore | None = field(default_factory=MemorySessionStore, repr=False, compare=False)
+    early_data: bool = False
+    ticket_request: tuple[int, int] | None = None
 
+    session_scope: bytes = field(init=False, repr=False, compare=False)
+    """what a session is bound to beside host and port: a digest of all that authenticates, 32 bytes"""
+    session_store: ClientSessionStore | None = field(init=False, repr=False, compare=False)
+    """*sessions*; None too where a verifier or resolver cannot be told from others, having no `session_identity`"""
     peer_verifier: PeerVerifier | None = field(init=False, repr=False, compare=False)
     initial_shares: tuple[int, ...] = field(init=False, repr=False, compare=False)
 
@@ -219,6 +291,13 @@ class ClientConfig(_Config):
             raise UsageError("key_shares names a group that is not in groups, or one twice")
         ordered = tuple(code for code in self.groups if code in shares)  # §4.3.8: in the order of supported_groups
         object.__setattr__(self, "initial_shares", ordered)
+        self._check_psk_roles(Role.CLIENT)
+        if self.ticket_request is not None and not all(0 <= count <= 255 for count in self.ticket_request):
+            raise UsageError("ticket_request has two numbers of 0 to 255")
+        chains = tuple(credential.chain for credential in self.credentials)
+        scope = _identity(self.send_server_name, self.alpn, verifier, chains, self.credential_resolver)
+        object.__setattr__(self, "session_scope", scope or bytes(32))
+        object.__setattr__(self, "session_store", None if scope is None else self.sessions)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -232,6 +311,14 @@ class ServerConfig(_Config):
     cookie_key:          32 secret bytes, shared by servers that answer each other's retries: HelloRetryRequests carry
                          an authenticated cookie, and a fresh Connection can go on where another sent one.
     always_retry:        demand the cookie from every client (reachability, §4.3.2). Needs cookie_key.
+    tickets, tickets_on_resumption: NewSessionTickets after a full handshake and after a resumption, 0..16; a client may
+                         ask for fewer or more (RFC 9149). With none of either, sessions are not resumed.
+    ticket_lifetime_seconds: 1..604800.
+    sessions:            what a ticket stands for: TicketKeys (stateless) or a store. None: a key ring of this value's
+                         own, random, so that a copy does not resume what the original issued.
+    max_early_data:      bytes of 0-RTT data taken from a client, 0: none. It can be replayed (§8): what answers it must
+                         be safe to ask twice, and servers with the same ticket keys must share replay_guard.
+    replay_guard:        remembers what 0-RTT was accepted. None: a register of this value's own.
     """
 
     client_authentication: ClientAuthentication = ClientAuthentication.NONE
@@ -241,13 +328,24 @@ class ServerConfig(_Config):
     cookie_key: bytes | None = field(default=None, repr=False)
     cookie_lifetime_seconds: float = COOKIE_LIFETIME_SECONDS
     always_retry: bool = False
+    tickets: int = TICKETS_PER_HANDSHAKE
+    tickets_on_resumption: int = TICKETS_ON_RESUMPTION
+    ticket_lifetime_seconds: int = TICKET_LIFETIME_SECONDS
+    sessions: ServerSessions | None = field(default=None, repr=False, compare=False)
+    max_early_data: int = 0
+    replay_guard: ReplayGuard | None = field(default=None, repr=False, compare=False)
 
+    session_store: ServerSessions | None = field(init=False, repr=False, compare=False)
+    early_data_guard: ReplayGuard | None = field(init=False, repr=False, compare=False)
+    client_authentication_digest: bytes = field(init=False, repr=False, compare=False)
+    """what a ticket is bound to (attack E7): mode, trust and all options of client authentication, 32 bytes"""
+    external_table: dict[bytes, Psk] = field(init=False, repr=False, compare=False)
     peer_verifier: PeerVerifier | None = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         _Config.__post_init__(self)
-        if not self.credentials and self.credential_resolver is None:
-            raise UsageError("a server needs a credential, or a resolver of credentials")
+        if not self.credentials and self.credential_resolver is None and not self.external_psks:
+            raise UsageError("a server needs a credential, a resolver of credentials, or an external PSK")
         verifier = self.verifier
         if verifier is None and self.client_trust is not None:
             verifier = WebPKIVerifier(self.client_trust)
@@ -258,3 +356,29 @@ class ServerConfig(_Config):
         if self.always_retry and self.cookie_key is None:
             raise UsageError("always_retry needs cookie_key")
         object.__setattr__(self, "peer_verifier", verifier)
+        self._check_psk_roles(Role.SERVER)
+        object.__setattr__(self, "external_table", {psk.identity: psk for psk in self.psks})
+        self._set_up_sessions()
+
+    def _set_up_sessions(self) -> None:
+        set_field = object.__setattr__
+        counts = (self.tickets, self.tickets_on_resumption)
+        if not all(0 <= count <= MAX_TICKETS_PER_HANDSHAKE for count in counts):
+            raise UsageError(f"a server sends 0 to {MAX_TICKETS_PER_HANDSHAKE} tickets")
+        if not 1 <= self.ticket_lifetime_seconds <= MAX_TICKET_LIFETIME_SECONDS:
+            raise UsageError(f"ticket_lifetime_seconds is 1 to {MAX_TICKET_LIFETIME_SECONDS}")
+        if not 0 <= self.max_early_data <= MAX_EARLY_DATA:
+            raise UsageError(f"max_early_data is 0 to {MAX_EARLY_DATA}")
+        mode, verifier = self.client_authentication.value, self.peer_verifier
+        digest = _identity(mode, None if mode == "none" else verifier, tuple(psk.identity for psk in self.psks))
+        set_field(self, "client_authentication_digest", digest or bytes(32))
+        store = self.sessions
+        if digest is None or not any(counts):
+            store = None
+        elif store is None:
+            store = TicketKeys(self.provider)
+        set_field(self, "session_store", store)
+        guard = self.replay_guard
+        if guard is None and self.max_early_data:
+            guard = StrikeRegister(self.provider)
+        set_field(self, "early_data_guard", guard if self.max_early_data else None)

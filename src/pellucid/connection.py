@@ -5,29 +5,18 @@ Bytes come in by `receive_data` and go out by `data_to_send`; what happened is t
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Callable
-from typing import Any, Final
-
 from pellucid import schedule
+from pellucid.carrier import FATAL, WARNING, Carrier, observer_of
 from pellucid.config import ClientConfig, ServerConfig
-from pellucid.crypto.provider import Buffer
-from pellucid.errors import (
-    AlertReceived,
-    DecodeError,
-    IllegalParameter,
-    InternalError,
-    PeerError,
-    TLSError,
-    TruncatedStream,
-    UnexpectedMessage,
-    UsageError,
-)
+from pellucid.crypto.provider import Buffer, Suite
+from pellucid.errors import AlertReceived, DecodeError, IllegalParameter, InternalError, UnexpectedMessage, UsageError
 from pellucid.events import (
     NEED_DATA,
     PAUSES,
     ApplicationData,
     CloseNotify,
+    EarlyData,
+    EarlyDataAccepted,
     Event,
     HandshakeComplete,
     KeyUpdated,
@@ -37,128 +26,77 @@ from pellucid.events import (
 from pellucid.handshake import client as client_side
 from pellucid.handshake import server as server_side
 from pellucid.handshake.actions import (
+    AcceptEarlyData,
     Action,
+    AnswerEarly,
     Complete,
+    EndEarlySending,
     InstallKeys,
-    Negotiated,
+    OfferEarlyData,
     PeerKeyUpdated,
     SendChangeCipherSpec,
     SendMessage,
+    SkipEarlyData,
     TicketIssued,
     ends_peer_flight,
 )
 from pellucid.handshake.connected import Connected, send_key_update
 from pellucid.handshake.core import Context, Handshake
 from pellucid.handshake.offer import first_offer
+from pellucid.handshake.server_flight import WaitClientHello
 from pellucid.handshake.states import CLIENT_ARROWS, SERVER_ARROWS, ClientState, ServerState
-from pellucid.limits import (
-    BULK_STEP,
-    MAX_EPOCH,
-    MAX_PLAINTEXT,
-    MAX_SEQUENCE,
-    SMALL_RECORD,
-)
-from pellucid.record.patience import Patience
-from pellucid.record.reader import Record, RecordReader
+from pellucid.limits import BULK_STEP, MAX_EPOCH, MAX_PLAINTEXT, MAX_SEQUENCE, SMALL_RECORD
+from pellucid.record.reader import Record
 from pellucid.record.reassembly import take_message
-from pellucid.record.writer import RecordWriter
 from pellucid.registry import AlertDescription, ContentType, content_type_name
-from pellucid.trace import (
-    AlertTraced,
-    ClosedTraced,
-    Direction,
-    Epoch,
-    HandshakeCompleted,
-    Observer,
-    Role,
-)
-
-_WARNING: Final = 1
-_FATAL: Final = 2
+from pellucid.sessions.client import SessionKey
+from pellucid.trace import ClosedTraced, Direction, Epoch, Observer, Role
+from pellucid.verify.names import normalize_server_name
 
 
-class Connection:
+class Connection(Carrier):
     """One end of one TLS 1.3 connection.
 
     Not for two threads at once; net/ shows how to share it. After an error every call raises that error again, and
     nothing but its alert is left to send.
     """
 
-    def __init__(self, role: Role, context: Context[Any], handshake: Handshake[Any], trace: Observer | None) -> None:
-        """Use `Connection.client` or `Connection.server`."""
-        config = context.config
-        record_trace = trace if config.trace_records else None
-        self.role = role
-        self.negotiated: Negotiated | None = None
-        """What was agreed; None until the handshake is complete."""
-        self._context = context
-        self._handshake = handshake
-        self._trace = trace
-        self._start: Callable[[], None] | None = None
-        self._reader = RecordReader(context.provider.tag_error, record_trace)
-        self._writer = RecordWriter(config.padding, record_trace, b"\x03\x01" if role is Role.CLIENT else b"\x03\x03")
-        self._incoming = bytearray()
-        self._message = bytearray()  # handshake bytes that are not a whole message yet
-        self._events: deque[Event] = deque()
-        self._error: TLSError | None = None
-        self._exporter_secret: bytes | None = None
-        self._receiving = False
-        """the handshake is complete, nothing has gone wrong, the peer has not closed"""
-        self._sending = False
-        """the handshake is complete, nothing has gone wrong, we have not closed and owe no KeyUpdate"""
-        self._update_owed = False
-        self._sent_close = False
-        self._peer_closed = False
-        self._peer_ended = False
-        """the peer's stream has ended; during a pause what came before that waits to be read"""
-        self._patience = Patience()
-
     @classmethod
-    def client(cls, config: ClientConfig, server_name: str, *, trace: Observer | None = None) -> Connection:
+    def client(
+        cls, config: ClientConfig, server_name: str, *, port: int = 0, trace: Observer | None = None
+    ) -> Connection:
         """Return the client's end. The ClientHello is ready in `data_to_send`.
 
         server_name: host name or address that the server's certificate must be for.
+        port:        where the server is; with its name it says whose sessions may be resumed. 0: not known.
         Raises UsageError without trust or a verifier, and for an impossible name.
         """
         if config.peer_verifier is None:
             raise UsageError("a client needs trust, or a verifier: nobody could be verified")
-        context = Context(Role.CLIENT, config, _observer(config, trace))
+        context = Context(Role.CLIENT, config, observer_of(config, trace))
         handshake = Handshake(context, CLIENT_ARROWS, client_side.HANDLERS, ClientState.START, None)
         connection = cls(Role.CLIENT, context, handshake, context.trace)
-        offer = first_offer(config, server_name)
-        connection._start = lambda: connection._do(
-            handshake.begin(client_side.begin(context, offer), "ClientHello sent")
-        )
+        key = SessionKey(host=normalize_server_name(server_name), port=port, scope=config.session_scope)
+        connection._session_key = key
+
+        def begin() -> None:
+            # Only now: a ticket is used once, and its age is counted.
+            session = None if config.session_store is None else config.session_store.take(key, config.provider.now())
+            offer = first_offer(config, server_name, session)
+            connection._do(handshake.begin(client_side.begin(context, offer), "ClientHello sent"))
+            if offer.offers_early_data:
+                connection._do(handshake.begin(client_side.begin_early_data(context, offer), "early data offered"))
+
+        connection._start = begin
         return connection
 
     @classmethod
     def server(cls, config: ServerConfig, *, peer_address: str = "", trace: Observer | None = None) -> Connection:
         """Return the server's end. peer_address: what the cookies of HelloRetryRequests are bound to."""
-        context = Context(Role.SERVER, config, _observer(config, trace))
-        phase = server_side.WaitClientHello(peer_address=peer_address)
+        context = Context(Role.SERVER, config, observer_of(config, trace))
+        phase = WaitClientHello(peer_address=peer_address)
         handshake = Handshake(context, SERVER_ARROWS, server_side.HANDLERS, ServerState.START, phase)
         return cls(Role.SERVER, context, handshake, context.trace)
-
-    # ---- what it knows ---------------------------------------------------------------------------------------------
-
-    @property
-    def handshake_complete(self) -> bool:
-        return self.negotiated is not None
-
-    @property
-    def peer_closed(self) -> bool:
-        """Whether the peer's close_notify has come."""
-        return self._peer_closed
-
-    @property
-    def closed(self) -> bool:
-        """Whether nothing more can be sent: we closed, or failed."""
-        return self._sent_close or self._error is not None
-
-    @property
-    def state(self) -> str:
-        """Where the state machine waits, as RFC 9846 App. A names it."""
-        return str(self._handshake.state.value)
 
     # ---- bytes in, events out --------------------------------------------------------------------------------------
 
@@ -258,9 +196,28 @@ class Connection:
                 writer.application_data(view[at : at + step])
                 at += step
 
+    @property
+    def early_data_left(self) -> int:
+        """Client: how many bytes `send_early_data` still takes; 0 where no early data may be sent."""
+        return self._early_left if self.role is Role.CLIENT else 0
+
+    def send_early_data(self, data: Buffer) -> None:
+        """Client: send 0-RTT data before the server has answered (RFC 9846 §4.3.10).
+
+        It may be replayed by others, and the server may reject it: then nothing is sent again by itself, and
+        `negotiated.early_data` says so once the handshake is complete. UsageError for more than `early_data_left`.
+        """
+        self.start()
+        self._check_usable()
+        if len(data) > self.early_data_left:
+            raise UsageError(f"{len(data)} bytes of early data, {self.early_data_left} may be sent")
+        if data:
+            self._early_left -= len(data)
+            self._writer.application_data(data)
+
     def _before_sending(self) -> None:
         self._check_usable()
-        if self.negotiated is None:
+        if self.negotiated is None and not self._answers_early:
             raise UsageError("application data before the handshake is complete")
         if self._sent_close:
             raise UsageError("application data after close")
@@ -288,15 +245,15 @@ class Connection:
             self._send_key_update(request_peer=False)
         self._sent_close = True
         self._sending = False
-        if not self.handshake_complete:
+        if not self.handshake_complete and not self._answers_early:
             # §6.1: user_canceled must be followed by close_notify.
-            self._writer.alert(_WARNING, AlertDescription.USER_CANCELED)
+            self._writer.alert(WARNING, AlertDescription.USER_CANCELED)
             self._tell_alert(Direction.SENT, AlertDescription.USER_CANCELED, "")
-        self._writer.alert(_WARNING, AlertDescription.CLOSE_NOTIFY)
+        self._writer.alert(WARNING, AlertDescription.CLOSE_NOTIFY)
         if self._trace is not None:
             self._tell_alert(Direction.SENT, AlertDescription.CLOSE_NOTIFY, "")
             self._trace(ClosedTraced(direction=Direction.SENT, how="close_notify"))
-        if not self.handshake_complete:
+        if not self.handshake_complete and not self._answers_early:
             self._latch(UsageError("the connection was closed before its handshake was complete"), None)
 
     def fail(self, description: int) -> None:
@@ -313,73 +270,19 @@ class Connection:
         suite = self._context.config.suite_table[self.negotiated.cipher_suite]
         return schedule.export_keying_material(suite, self._exporter_secret, label, context, length)
 
+    def export_early_keying_material(self, label: bytes, context: bytes, length: int) -> bytes:
+        """Return TLS-Exporter by the early exporter secret (RFC 9846 §7.5). A replay gives the same value (§F.5.1).
+
+        For a client that may send early data and a server that took it, until the handshake is complete; UsageError.
+        """
+        self._check_usable()
+        if self._early_exporter_secret is None or self._early_suite is None:
+            raise UsageError("there is no early exporter: no early data is under way")
+        return schedule.export_keying_material(self._early_suite, self._early_exporter_secret, label, context, length)
+
     def channel_binding(self) -> bytes:
         """Return the `tls-exporter` channel binding (RFC 9266): 32 bytes, the same on both ends."""
         return self.export_keying_material(b"EXPORTER-Channel-Binding", b"", 32)
-
-    # ---- errors ----------------------------------------------------------------------------------------------------
-
-    def _check_usable(self) -> None:
-        if self._error is not None:
-            raise self._error
-
-    def _guarded(self, work: Callable[[], Any]) -> None:
-        """Run *work*; latch whatever it raises, and let the alert be sent."""
-        try:
-            work()
-        except Exception as error:  # noqa: BLE001  # all that a plugged-in verifier, signer or observer may raise
-            self._failed(error)
-
-    def _failed(self, error: Exception) -> None:
-        if isinstance(error, PeerError):
-            self._latch(error, error.alert)
-        elif isinstance(error, (AlertReceived, TruncatedStream)):
-            self._latch(error, None)
-        elif isinstance(error, TLSError):
-            self._latch(error, AlertDescription.INTERNAL_ERROR)
-        else:
-            wrapped = InternalError(f"{type(error).__name__} inside the handshake")
-            wrapped.__cause__ = error
-            self._latch(wrapped, AlertDescription.INTERNAL_ERROR)
-
-    def _latch(self, error: TLSError, alert: int | None) -> None:
-        if self._error is not None:
-            return  # the first error stands, and has told the peer
-        self._error = error
-        self._start = None
-        self._receiving = self._sending = False
-        self._update_owed = False
-        self._incoming.clear()
-        self._message.clear()
-        self._exporter_secret = None
-        if alert is not None and not self._sent_close:
-            try:
-                self._writer.alert(_FATAL, alert)
-                self._tell_alert(Direction.SENT, alert, error.reason)
-            except Exception as failure:  # noqa: BLE001  # a broken observer or padding policy: the first error stands
-                error.add_note(f"then, while the peer was told of it: {failure!r}")
-        # §6.2: the keys and secrets of a failed connection are forgotten; what is left to send is sealed already.
-        self._reader.forget()
-        self._writer.forget()
-        self._handshake.forget()
-
-    def _end_of_stream(self) -> None:
-        self._peer_ended = True
-        if self._handshake.need is not None and self._incoming:
-            return  # what came before the end is read first, when the pause is over
-        state = "" if self.handshake_complete else f" during the handshake, in state {self.state}"
-
-        def end() -> None:
-            if self._trace is not None:
-                self._trace(ClosedTraced(direction=Direction.RECEIVED, how="truncated"))
-            raise TruncatedStream(f"the connection ended without close_notify{state}")
-
-        self._guarded(end)
-
-    def _tell_alert(self, direction: Direction, description: int, reason: str) -> None:
-        if self._trace is not None:
-            epoch = self._writer.epoch if direction is Direction.SENT else self._reader.epoch
-            self._trace(AlertTraced(direction=direction, epoch=epoch, description=description, reason=reason))
 
     # ---- records ---------------------------------------------------------------------------------------------------
 
@@ -407,7 +310,8 @@ class Connection:
                 if found is None:
                     break
                 record, offset = found
-                self._record(record)
+                if record is not None:
+                    self._record(record)
         except Exception as error:  # noqa: BLE001  # see _guarded
             self._failed(error)
         return offset if self._error is None else size
@@ -425,8 +329,8 @@ class Connection:
             self._messages()
         elif content_type == ContentType.APPLICATION_DATA:
             if self.negotiated is None:
-                raise UnexpectedMessage("application data before the handshake is complete", rfc="9846 §5")
-            if content:
+                self._early_data(content)
+            elif content:
                 self._patience.progress()
                 self._events.append(ApplicationData(content))
         elif content_type == ContentType.ALERT:
@@ -435,6 +339,16 @@ class Connection:
             self._changed_cipher_spec(content, protected=protected)
         else:
             raise UnexpectedMessage(f"a record of type {content_type_name(content_type)}", rfc="9846 §5")
+
+    def _early_data(self, content: bytes) -> None:
+        """Application data came before the handshake is complete: the client's early data, or an offence."""
+        if self._reader.epoch is not Epoch.EARLY:
+            raise UnexpectedMessage("application data before the handshake is complete", rfc="9846 §5")
+        if len(content) > self._early_left:
+            raise UnexpectedMessage("more early data than the ticket allows", rfc="9846 §4.7.1")
+        self._early_left -= len(content)
+        if content:
+            self._events.append(EarlyData(content))
 
     def _plaintext_under_keys(self, content_type: int) -> None:
         """Only the dummy change_cipher_spec may come unprotected now, or the error alert of a peer that got no keys."""
@@ -455,7 +369,7 @@ class Connection:
     def _answered_before(self) -> bool:
         """Whether a ClientHello has been seen; a stateless server cannot know, and must not mind (§4.3.2)."""
         phase, config = self._handshake.phase, self._context.config
-        retried = isinstance(phase, server_side.WaitClientHello) and phase.retry is not None
+        retried = isinstance(phase, WaitClientHello) and phase.retry is not None
         return retried or (isinstance(config, ServerConfig) and config.cookie_key is not None)
 
     def _alert(self, content: bytes) -> None:
@@ -463,7 +377,7 @@ class Connection:
             raise DecodeError(f"an alert record of {len(content)} bytes, not 2", rfc="9846 §5.1")
         level, description = content
         self._tell_alert(Direction.RECEIVED, description, "")
-        if level not in {_WARNING, _FATAL}:
+        if level not in {WARNING, FATAL}:
             raise IllegalParameter(f"an alert of level {level}", rfc="9846 §6")
         if description == AlertDescription.USER_CANCELED:
             self._patience.user_canceled()
@@ -509,39 +423,63 @@ class Connection:
                 else:
                     self._reader.install(action.secret)
             elif isinstance(action, SendChangeCipherSpec):
-                # §E.4: a server's follows its first message at once, a client's goes with its second flight.
-                self._writer.change_cipher_spec(at_once=self.role is Role.SERVER)
+                self._writer.change_cipher_spec(at_once=action.at_once)
             elif isinstance(action, Complete):
                 self._completed(action)
             elif isinstance(action, PeerKeyUpdated):
                 self._peer_key_updated(action.generation, requested=action.requested)
-            else:
+            elif isinstance(action, TicketIssued):
                 self._ticket_received(action)
+            else:
+                self._do_early(action)
         self._writer.flush()
 
     def _ticket_received(self, issued: TicketIssued) -> None:
         self._patience.ticket()
+        store = self._context.config.session_store
+        if issued.session is not None and store is not None and self._session_key is not None:
+            store.put(self._session_key, issued.session)
         self._events.append(TicketReceived(issued.ticket))
+
+    def _do_early(
+        self, action: OfferEarlyData | EndEarlySending | AcceptEarlyData | SkipEarlyData | AnswerEarly
+    ) -> None:
+        """Carry out what concerns data before the handshake is complete (RFC 9846 §2.3, §4.3.10)."""
+        if isinstance(action, OfferEarlyData | AcceptEarlyData):
+            self._early_suite = action.suite
+            self._early_exporter_secret = action.exporter_secret
+            self._early_left = action.limit
+            if isinstance(action, AcceptEarlyData):
+                self._events.append(EarlyDataAccepted(action.negotiated, action.limit))
+            else:
+                # §5.5: there is no KeyUpdate for early data; it ends before the key is used up.
+                self._early_left = min(action.limit, MAX_PLAINTEXT * ((action.suite.rekey_after or MAX_EPOCH) - 1))
+        elif isinstance(action, EndEarlySending):
+            self._early_left = 0
+            self._early_exporter_secret = None
+            if action.in_the_open:
+                self._writer.forget()
+        elif isinstance(action, SkipEarlyData):
+            self._reader.skip(action.limit)
+        else:
+            self._answers_early = self._sending = True
+            self._limit_records(action.suite)
 
     def _completed(self, complete: Complete) -> None:
         negotiated = complete.negotiated
         self.negotiated = negotiated
-        self._receiving = self._sending = True
-        after = self._context.config.suite_table[negotiated.cipher_suite].rekey_after
-        self._writer.limit = (MAX_SEQUENCE if after is None else after) - 1  # one left for the KeyUpdate itself (§5.5)
+        self._receiving = True
+        self._sending = not self.closed
+        self._early_left = 0
+        self._early_exporter_secret = None
+        self._limit_records(self._context.config.suite_table[negotiated.cipher_suite])
         self._exporter_secret = complete.exporter_secret
         self._events.append(HandshakeComplete(negotiated))
-        if self._trace is not None:
-            self._trace(
-                HandshakeCompleted(
-                    role=self.role,
-                    cipher_suite=negotiated.cipher_suite,
-                    group=negotiated.group,
-                    alpn=negotiated.alpn,
-                    server_name=negotiated.server_name,
-                    client_random=negotiated.client_random,
-                )
-            )
+        self._tell_completed(complete)
+
+    def _limit_records(self, suite: Suite) -> None:
+        after = suite.rekey_after
+        self._writer.limit = (MAX_SEQUENCE if after is None else after) - 1  # one left for the KeyUpdate itself (§5.5)
 
     # ---- KeyUpdate -------------------------------------------------------------------------------------------------
 
@@ -565,9 +503,3 @@ class Connection:
         # Our secret has moved on: if the message cannot be sent, there is no going on under either key.
         self._guarded(lambda: self._do(self._handshake.begin(step, "KeyUpdate sent")))
         self._check_usable()
-
-
-def _observer(config: ClientConfig | ServerConfig, trace: Observer | None) -> Observer | None:
-    if trace is not None or config.trace is None:
-        return trace
-    return config.trace()

@@ -6,7 +6,14 @@ import enum
 from collections.abc import Callable
 from typing import Any, Final, NamedTuple
 
-from pellucid.handshake.actions import NeedCredential, NeedSignature, NeedVerification, Negotiated
+from pellucid.handshake.actions import (
+    NeedCredential,
+    NeedFirstUse,
+    NeedSignature,
+    NeedTicket,
+    NeedVerification,
+    Negotiated,
+)
 from pellucid.messages.handshake import NewSessionTicket
 
 __all__ = [
@@ -15,11 +22,15 @@ __all__ = [
     "ApplicationData",
     "CloseNotify",
     "CredentialNeeded",
+    "EarlyData",
+    "EarlyDataAccepted",
     "Event",
+    "FirstUseNeeded",
     "HandshakeComplete",
     "KeyUpdated",
     "NeedData",
     "SignatureNeeded",
+    "TicketNeeded",
     "TicketReceived",
     "VerificationNeeded",
 ]
@@ -42,6 +53,23 @@ class HandshakeComplete(NamedTuple):
 
 class ApplicationData(NamedTuple):
     """Bytes of the application, authenticated, in order; never empty."""
+
+    data: bytes
+
+
+class EarlyDataAccepted(NamedTuple):
+    """Server: 0-RTT data of the client follows as EarlyData, at most *limit* bytes (RFC 9846 §4.3.10).
+
+    It may be a replay of somebody's, for all that is known. negotiated: what will have been agreed once the client's
+    Finished is in.
+    """
+
+    negotiated: Negotiated
+    limit: int
+
+
+class EarlyData(NamedTuple):
+    """0-RTT bytes of the application: the client's, but perhaps sent again by somebody else (RFC 9846 §8)."""
 
     data: bytes
 
@@ -74,6 +102,18 @@ class SignatureNeeded(NamedTuple):
     need: NeedSignature
 
 
+class TicketNeeded(NamedTuple):
+    """The store of sessions answered PENDING: `resume(session)`, or None for a ticket that stands for nothing."""
+
+    need: NeedTicket
+
+
+class FirstUseNeeded(NamedTuple):
+    """The replay guard answered PENDING: `resume(True)` if the key was never seen, else `resume(False)`."""
+
+    need: NeedFirstUse
+
+
 class VerificationNeeded(NamedTuple):
     """The verifier answered PENDING: `resume(report)`."""
 
@@ -83,17 +123,23 @@ class VerificationNeeded(NamedTuple):
 Event = (
     HandshakeComplete
     | ApplicationData
+    | EarlyDataAccepted
+    | EarlyData
     | TicketReceived
     | KeyUpdated
     | CloseNotify
     | CredentialNeeded
     | SignatureNeeded
     | VerificationNeeded
+    | TicketNeeded
+    | FirstUseNeeded
 )
 
 PAUSES: Final[dict[type, Callable[[Any], Event]]] = {  # Any: each event takes its own need
     NeedCredential: CredentialNeeded,
     NeedSignature: SignatureNeeded,
     NeedVerification: VerificationNeeded,
+    NeedTicket: TicketNeeded,
+    NeedFirstUse: FirstUseNeeded,
 }
 """kind of need → the event that tells of it"""

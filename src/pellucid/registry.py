@@ -97,6 +97,13 @@ class NamedGroup:
     SECP384R1MLKEM1024: Final = 0x11ED
 
 
+class PskKeyExchangeMode:
+    """RFC 9846 §4.3.9."""
+
+    PSK_KE: Final = 0
+    PSK_DHE_KE: Final = 1
+
+
 class SignatureScheme:
     """RFC 9846 §4.3.3; ML-DSA: draft-ietf-tls-mldsa."""
 
@@ -227,6 +234,11 @@ def extension_name(value: int) -> str:
 
 def group_name(value: int) -> str:
     return _name(_GROUPS, value, 4)
+
+
+def exchange_name(group: int | None) -> str:
+    """Return the name of the group that keys were exchanged in; None: a PSK alone (psk_ke)."""
+    return "no key exchange" if group is None else group_name(group)
 
 
 def handshake_type_name(value: int) -> str:

@@ -164,9 +164,14 @@ class EarlySecret(_Stage):
             return _early_without_psk(suite)
         return cls(suite, Prf(suite, bytes(suite.hash_length)).hmac(psk))
 
-    def binder_key(self, *, external: bool) -> bytes:
-        label = b"ext binder" if external else b"res binder"
+    def binder_key(self, label: bytes) -> bytes:
+        """Return the binder key (§7.1). label: "res binder", "ext binder", or "imp binder" (RFC 9258 §5.2)."""
         return self.prf.derive_secret(label, empty_hash(self.suite))
+
+    def binder(self, label: bytes, transcript_hash: bytes) -> bytes:
+        """Return a PskBinderEntry (§4.3.11.2): Hash.length bytes. transcript_hash: up to the truncated ClientHello."""
+        finished_key = Prf(self.suite, self.binder_key(label)).expand_label(b"finished", b"", self.suite.hash_length)
+        return Prf(self.suite, finished_key).hmac(transcript_hash)
 
     def client_early_traffic_secret(self, transcript_hash: bytes) -> TrafficSecret:
         value = self.prf.derive_secret(b"c e traffic", transcript_hash)

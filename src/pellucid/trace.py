@@ -290,11 +290,11 @@ class SignatureTraced(TraceEvent):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HandshakeCompleted(TraceEvent):
-    """Both Finished are sent and checked. client_random: the key log's index."""
+    """Both Finished are sent and checked. client_random: the key log's index; group: None in psk_ke."""
 
     role: Role
     cipher_suite: int
-    group: int
+    group: int | None
     alpn: str | None
     server_name: str | None
     client_random: bytes

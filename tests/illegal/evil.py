@@ -29,6 +29,7 @@ from pellucid.record.protect import Keys
 from pellucid.registry import AlertDescription as A
 from pellucid.registry import ContentType, NamedGroup, alert_name
 from pellucid.registry import HandshakeType as H
+from pellucid.sessions import MemorySessionStore
 from pellucid.testing.ca import CA
 from pellucid.transcript import Transcript
 
@@ -59,7 +60,7 @@ def _default_client() -> ClientConfig:
 
 @functools.cache
 def _default_server() -> ServerConfig:
-    return ServerConfig(credentials=(credential(),))
+    return ServerConfig(credentials=(credential(),), tickets=0, tickets_on_resumption=0)
 
 
 @functools.cache
@@ -82,6 +83,14 @@ def asking_server(**changes: Any) -> ServerConfig:
 
 def client_with_certificate(**changes: Any) -> ClientConfig:
     return client_config(credentials=(credential(),), **changes)
+
+
+def early_pair(**changes: Any) -> tuple[ServerConfig, ClientConfig]:
+    """A server that takes early data, and a client that has a session with it which allows that."""
+    server = server_config(tickets=2, tickets_on_resumption=1, max_early_data=16_384)
+    client = client_config(early_data=True, sessions=MemorySessionStore(), **changes)
+    exchange(good_client(client), good_server(server))
+    return server, client
 
 
 # ---- the peer --------------------------------------------------------------------------------------------------------

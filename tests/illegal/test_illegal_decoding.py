@@ -173,6 +173,8 @@ for _body, _value in (
     (x.SELECTED_IDENTITY, 0),
     (x.CERTIFICATE_AUTHORITIES, (b"0\x00",)),
     (x.POST_HANDSHAKE_AUTH, True),
+    (x.TICKET_REQUEST, x.ClientTicketRequest(2, 1)),
+    (x.EXPECTED_TICKETS, 2),
 ):
     for _message in _body.messages:
         BODY_SAMPLES[_body.extension_type, _message] = _body.codec.encode(_value)  # type: ignore[arg-type]
@@ -454,7 +456,7 @@ CARRIERS = {
 }
 REQUESTED = {
     *(E.SUPPORTED_VERSIONS, E.SUPPORTED_GROUPS, E.SIGNATURE_ALGORITHMS, E.KEY_SHARE, E.SERVER_NAME),
-    E.APPLICATION_LAYER_PROTOCOL_NEGOTIATION,
+    *(E.APPLICATION_LAYER_PROTOCOL_NEGOTIATION, E.PSK_KEY_EXCHANGE_MODES),
 }
 
 

@@ -459,7 +459,7 @@ def test_c6_a_cookie_that_no_hello_can_carry_is_refused() -> None:
 
 def test_c6_cookies_differ_and_show_nothing() -> None:
     config = cookie_server()
-    retry = cookies.Retry(CS.TLS_AES_128_GCM_SHA256, G.X25519, b"h" * 32, b"u" * 32, None)
+    retry = cookies.Retry(CS.TLS_AES_128_GCM_SHA256, G.X25519, b"h" * 32, b"u" * 32, None, False)
     made = [cookies.seal(config, KEY, retry, "192.0.2.1") for _ in range(100)]
     assert len({cookie[:12] for cookie in made}) == 100
     assert all(b"h" * 8 not in cookie and b"u" * 8 not in cookie for cookie in made)

@@ -36,6 +36,7 @@ from tests.illegal.evil import (
     client_with_certificate,
     connected,
     drain,
+    early_pair,
     evil_client,
     evil_server,
     exchange,
@@ -244,6 +245,7 @@ CLIENT_WAITS = {  # the client's state → the server's message that it would ha
 }
 SERVER_WAITS = {
     ServerState.START: (H.CLIENT_HELLO, server_config),
+    ServerState.WAIT_EOED: (H.END_OF_EARLY_DATA, server_config),
     ServerState.WAIT_CERT: (H.CERTIFICATE, asking_server),
     ServerState.WAIT_CV: (H.CERTIFICATE_VERIFY, asking_server),
     ServerState.WAIT_FINISHED: (H.FINISHED, server_config),
@@ -285,8 +287,10 @@ def test_server_refuses_every_message_that_has_no_arrow(state: ServerState, kind
     """A1, A11: all pairs of (state, message) that Appendix A.2 does not draw."""
     before, config = SERVER_WAITS[state]
     raw = _samples()[kind]
-    server = good_server(config())
-    client = client_with_certificate()
+    configured, client = config(), client_with_certificate()
+    if state is ServerState.WAIT_EOED:
+        configured, client = early_pair()
+    server = good_server(configured)
     if before is None:
         evil = evil_client(client)
         connected(server, evil)

@@ -26,7 +26,7 @@ _MODES = x.PSK_KEY_EXCHANGE_MODES.extension((1,))
 
 
 def _client() -> Connection:
-    return Connection.client(client_config(grease=False, middlebox_compatibility=False), NAME)
+    return Connection.client(client_config(grease=False, middlebox_compatibility=False, sessions=None), NAME)
 
 
 def _with(*added: Extension) -> Edit:

@@ -24,7 +24,7 @@ from pellucid.crypto.provider import CryptoProvider
 from pellucid.crypto.pyca import PYCA
 from pellucid.handshake import client as client_side
 from pellucid.handshake import cookie as cookies
-from pellucid.handshake import server as server_side
+from pellucid.handshake import server_flight
 from pellucid.handshake.negotiate import suits_request
 from pellucid.handshake.offer import Offer
 from pellucid.messages.handshake import (
@@ -129,7 +129,7 @@ def our_client(trace: Trace, patch: pytest.MonkeyPatch, observe: Callable[[Any],
     def exchange(name: str) -> dict[int, Any]:
         return {GROUPS[name]: exchange_with(GROUPS[name], keys[name])}
 
-    def second(config: ClientConfig, offer: Offer, group: int | None, cookie: bytes | None) -> Offer:
+    def second(config: ClientConfig, offer: Offer, group: int | None, cookie: bytes | None, *_: Any) -> Offer:
         raw = message(trace, "client", "ClientHello", 1)
         assert group == NamedGroup.SECP256R1
         assert cookie is not None and cookie in raw
@@ -137,7 +137,7 @@ def our_client(trace: Trace, patch: pytest.MonkeyPatch, observe: Callable[[Any],
 
     patch.setattr(
         "pellucid.connection.first_offer",
-        lambda config, name: offer_of(message(trace, "client", "ClientHello"), exchange("x25519")),
+        lambda config, name, session: offer_of(message(trace, "client", "ClientHello"), exchange("x25519")),
     )
     patch.setattr(client_side, "retried_offer", second)
     config = ClientConfig(
@@ -157,17 +157,17 @@ def our_server(trace: Trace, patch: pytest.MonkeyPatch, observe: Callable[[Any],
         request = ServerHello.decode(message(trace, "server", "HelloRetryRequest")[HEADER_LENGTH:])
         order = [e.extension_type for e in request.extensions]
         keep_cookie(request, patch)
-    make = server_side._server_hello
+    make = server_flight._server_hello
 
     def ordered(random: bytes, session_id: bytes, suite: int, extensions: tuple[Extension, ...]) -> bytes:
         return make(random, session_id, suite, tuple(sorted(extensions, key=lambda e: order.index(e.extension_type))))
 
-    patch.setattr(server_side, "_server_hello", ordered)
-    patch.setattr(server_side, "_encrypted_extensions", lambda *_: message(trace, "server", "EncryptedExtensions"))
+    patch.setattr(server_flight, "_server_hello", ordered)
+    patch.setattr(server_flight, "_encrypted_extensions", lambda *_: message(trace, "server", "EncryptedExtensions"))
     asks = "client" in trace["certificates"]
     if asks:
         asked = CertificateRequest.decode(message(trace, "server", "CertificateRequest")[HEADER_LENGTH:])
-        patch.setattr(server_side, "_certificate_request", lambda _: asked)
+        patch.setattr(server_flight, "_certificate_request", lambda _: asked)
     config = ServerConfig(
         credentials=(credential(trace, "server"),),
         groups=(GROUPS[trace["key_exchange_group"]],),
@@ -175,6 +175,8 @@ def our_server(trace: Trace, patch: pytest.MonkeyPatch, observe: Callable[[Any],
         client_authentication=ClientAuthentication.REQUIRED if asks else ClientAuthentication.NONE,
         cookie_key=bytes(32) if retried else None,
         provider=provider(trace, "server", hello.random),
+        tickets=0,
+        tickets_on_resumption=0,
     )
     return Connection.server(config, trace=observe)
 

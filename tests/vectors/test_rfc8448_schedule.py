@@ -184,9 +184,9 @@ def test_binder() -> None:
     shown = one["psk"]
     binder_hash = hashes(one)["client_hello_without_binders"]
     assert binder_hash.hex() == shown["binder_hash"]
-    key = EarlySecret.extract(SUITE, psk_of(one)).binder_key(external=False)
+    key = EarlySecret.extract(SUITE, psk_of(one)).binder_key(b"res binder")
     assert key.hex() == shown["binder_key"]
-    assert key != EarlySecret.extract(SUITE, psk_of(one)).binder_key(external=True)
+    assert key != EarlySecret.extract(SUITE, psk_of(one)).binder_key(b"ext binder")
     finished_key = Prf(SUITE, key).expand_label(b"finished", b"", 32)
     assert finished_key.hex() == shown["finished_key"]
     assert Prf(SUITE, finished_key).hmac(binder_hash).hex() == shown["binder"]

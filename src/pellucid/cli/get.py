@@ -420,8 +420,8 @@ def _tls_facts(stream: Any) -> dict[str, object] | None:  # Any: what httpcore2 
     return {
         "version": "TLS 1.3",
         "cipher_suite": suite_name(negotiated.cipher_suite),
-        "group": group_name(negotiated.group),
-        "signature_scheme": scheme_name(negotiated.signature_scheme),
+        "group": None if negotiated.group is None else group_name(negotiated.group),
+        "signature_scheme": None if negotiated.signature_scheme is None else scheme_name(negotiated.signature_scheme),
         "alpn": negotiated.alpn,
         "server_name": negotiated.server_name,
         "retried": negotiated.retried,

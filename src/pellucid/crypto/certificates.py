@@ -82,6 +82,15 @@ def parse_certificate(der: bytes) -> X509Certificate:
     return X509Certificate(der, certificate, key, _key_algorithm(certificate, key))
 
 
+@functools.lru_cache(maxsize=256)
+def valid_until(der: bytes) -> float:
+    """Return when the certificate *der* ends, seconds since 1970; 0.0 if it cannot be parsed."""
+    try:
+        return x509.load_der_x509_certificate(der).not_valid_after_utc.timestamp()
+    except PARSE_ERRORS:
+        return 0.0
+
+
 def _key_algorithm(certificate: x509.Certificate, key: CertificateKey) -> str:
     match key:  # the common kinds first: each case is an abc check
         case ec.EllipticCurvePublicKey():

@@ -11,6 +11,7 @@ from pellucid.registry import HandshakeType as H
 from pellucid.registry import (
     alert_name,
     content_type_name,
+    exchange_name,
     group_name,
     handshake_type_name,
     scheme_name,
@@ -205,7 +206,7 @@ def _signature(event: SignatureTraced) -> str:
 def _completed(event: HandshakeCompleted) -> str:
     protocol = f", speaking {escaped(event.alpn)}" if event.alpn else ""
     return (
-        f"The handshake is complete: {suite_name(event.cipher_suite)}, {group_name(event.group)}{protocol}; "
+        f"The handshake is complete: {suite_name(event.cipher_suite)}, {exchange_name(event.group)}{protocol}; "
         "data may flow."
     )
 

@@ -15,7 +15,7 @@ from pellucid.explain.text import Line, Span, escaped, line, shortened, wrap
 from pellucid.explain.tree import key_schedule, tree_lines
 from pellucid.messages.handshake import CertificateVerify
 from pellucid.registry import NamedGroup as G
-from pellucid.registry import group_name, handshake_type_name, scheme_name, suite_name
+from pellucid.registry import exchange_name, group_name, handshake_type_name, scheme_name, suite_name
 from pellucid.trace import (
     Direction,
     Epoch,
@@ -144,7 +144,7 @@ def tls(scene: Scene) -> Part:
             if isinstance(event, KeysInstalled) or event in messages:
                 printer(event)
         facts = [
-            ("agreed", f"TLS 1.3, {suite_name(completed.cipher_suite)}, {group_name(completed.group)}"),
+            ("agreed", f"TLS 1.3, {suite_name(completed.cipher_suite)}, {exchange_name(completed.group)}"),
             ("to speak", completed.alpn or "whatever the two ends like: no protocol was named"),
             ("messages", f"{len(messages)} in {sum(len(event.raw) for event in messages)} bytes, one round trip"),
             ("afterwards", ", ".join(handshake_type_name(event.message_type) for event in later)),
@@ -159,7 +159,7 @@ def tls(scene: Scene) -> Part:
         data={
             "version": "TLS 1.3",
             "cipher_suite": suite_name(completed.cipher_suite),
-            "group": group_name(completed.group),
+            "group": exchange_name(completed.group),
             "alpn": completed.alpn,
             "server_name": completed.server_name,
             "messages": [

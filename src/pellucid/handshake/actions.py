@@ -5,15 +5,17 @@ RFC 9846 App. A: "send", "K_send =", "K_recv =" beside the arrows.
 
 from __future__ import annotations
 
+import enum
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from pellucid.config import CertificateRequestInfo, ClientHelloInfo
-from pellucid.crypto.provider import Signer
+from pellucid.crypto.provider import Signer, Suite
 from pellucid.handshake.states import State
 from pellucid.messages.handshake import NewSessionTicket
 from pellucid.schedule import TrafficSecret
+from pellucid.sessions.client import ClientSession
 from pellucid.trace import Direction, Epoch, Role
 from pellucid.verify.report import VerifiedPeer
 from pellucid.verify.request import PeerVerifier, VerificationRequest
@@ -27,7 +29,9 @@ class SendMessage(NamedTuple):
 
 
 class SendChangeCipherSpec(NamedTuple):
-    """Send the dummy change_cipher_spec before the next record (RFC 9846 §E.4)."""
+    """Send the dummy change_cipher_spec (RFC 9846 §E.4): before the next record, or at once."""
+
+    at_once: bool
 
 
 class InstallKeys(NamedTuple):
@@ -38,10 +42,46 @@ class InstallKeys(NamedTuple):
     name: str
 
 
+class OfferEarlyData(NamedTuple):
+    """Client: data may be sent under the early keys, which are installed (§4.3.10). limit: bytes of it."""
+
+    limit: int
+    suite: Suite
+    exporter_secret: bytes
+
+
+class EndEarlySending(NamedTuple):
+    """Client: no more early data. in_the_open: after a retry what follows is plaintext again."""
+
+    in_the_open: bool
+
+
+class AcceptEarlyData(NamedTuple):
+    """Server: application data under the early keys is the client's (§4.3.10). limit: bytes of it."""
+
+    negotiated: Negotiated
+    limit: int
+    suite: Suite
+    exporter_secret: bytes
+
+
+class SkipEarlyData(NamedTuple):
+    """Server: nobody reads the early data (§4.3.10): drop records until one opens, *limit* bytes at most."""
+
+    limit: int
+
+
+class AnswerEarly(NamedTuple):
+    """Server: our flight is out and the client need not show who it is: data may follow at once (§2.3, half-RTT)."""
+
+    suite: Suite
+
+
 class TicketIssued(NamedTuple):
-    """The server sent a NewSessionTicket (§4.7.1)."""
+    """The server sent a NewSessionTicket (§4.7.1). session: what to keep of it, None for nothing."""
 
     ticket: NewSessionTicket
+    session: ClientSession | None
 
 
 class PeerKeyUpdated(NamedTuple):
@@ -71,6 +111,8 @@ class Authenticated:
 
     peer: VerifiedPeer
     signature: SignatureChecked
+    presented: tuple[bytes, ...] = field(repr=False)
+    """the certificates as they were sent, leaf first"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,17 +120,50 @@ class Unauthenticated:
     """A client that was not asked for a certificate, or was free not to send one."""
 
 
+@dataclass(frozen=True, slots=True)
+class PskChecked:
+    """Proof that the peer has the PSK: by its binder at the server, by its Finished at the client (§4.3.11).
+
+    peer: who showed a certificate when the PSK was made, None for a client without and for an external PSK.
+    """
+
+    peer: VerifiedPeer | None
+
+
+class EarlyDataOutcome(enum.Enum):
+    """What became of early data, and why (§4.3.10). The values are stable."""
+
+    ACCEPTED = "accepted"
+    DISABLED = "disabled here"
+    NO_SESSION = "there was no session to resume"
+    NOT_ALLOWED = "the session does not allow it"
+    NOT_OFFERED = "the client did not offer it"
+    RETRIED = "the server asked again with HelloRetryRequest"
+    NOT_RESUMED = "the session was not resumed"
+    DECLINED = "the server declined it"
+    OTHER_PROTOCOL = "another application protocol than the session's"
+    OTHER_SUITE = "another cipher suite than the session's"
+    TICKET_AGE = "the ticket's age does not fit"
+    REPLAYED = "the ClientHello was seen before, or may have been"
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Negotiated:
     """What was agreed. Code points as on the wire; group and schemes as used, not as offered.
 
-    signature_scheme: the server's CertificateVerify; client_signature_scheme: the client's, None without one.
-    peer: the peer's verified certificates; None for a client without.
+    group:            None where a PSK was used without a key exchange (psk_ke).
+    signature_scheme: the server's CertificateVerify, of the full handshake that a session began with; None with an
+                      external PSK. client_signature_scheme: the client's, None without one.
+    peer:             the peer's verified certificates; None for a client without, and with an external PSK.
+    resumed:          a session was resumed: no certificate was sent.
+    psk_identity:     the external PSK used, else None.
+    early_data:       what became of 0-RTT, and why.
+    authenticated_at: when the handshake was made that the resumed session began with, seconds since 1970; else None.
     """
 
     cipher_suite: int
-    group: int
-    signature_scheme: int
+    group: int | None
+    signature_scheme: int | None
     client_signature_scheme: int | None
     alpn: str | None
     server_name: str | None
@@ -97,6 +172,10 @@ class Negotiated:
     server_random: bytes
     peer: VerifiedPeer | None
     local_certificates: tuple[bytes, ...] = field(repr=False)
+    resumed: bool = False
+    psk_identity: bytes | None = None
+    early_data: EarlyDataOutcome = EarlyDataOutcome.DISABLED
+    authenticated_at: float | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -104,12 +183,24 @@ class Complete:
     """The handshake is done. It cannot be built without the proofs. exporter_secret: Hash.length bytes (§7.5)."""
 
     negotiated: Negotiated
-    authentication: Authenticated | Unauthenticated
+    authentication: Authenticated | Unauthenticated | PskChecked
     finished: FinishedChecked
     exporter_secret: bytes = field(repr=False)
 
 
-Action = SendMessage | SendChangeCipherSpec | InstallKeys | TicketIssued | PeerKeyUpdated | Complete
+Action = (
+    SendMessage
+    | SendChangeCipherSpec
+    | InstallKeys
+    | OfferEarlyData
+    | EndEarlySending
+    | AcceptEarlyData
+    | SkipEarlyData
+    | AnswerEarly
+    | TicketIssued
+    | PeerKeyUpdated
+    | Complete
+)
 
 
 def ends_peer_flight(action: Action) -> bool:
@@ -128,6 +219,19 @@ class NeedCredential(NamedTuple):
     request: ClientHelloInfo | CertificateRequestInfo
 
 
+class NeedTicket(NamedTuple):
+    """What does this ticket stand for? Answer: a ServerSession or None."""
+
+    ticket: bytes
+
+
+class NeedFirstUse(NamedTuple):
+    """Was early data with this key never accepted before? Answer: bool."""
+
+    key: bytes
+    issued_at: float
+
+
 class NeedSignature(NamedTuple):
     """Sign CertificateVerify. Answer: bytes."""
 
@@ -143,7 +247,7 @@ class NeedVerification(NamedTuple):
     request: VerificationRequest
 
 
-Need = NeedCredential | NeedSignature | NeedVerification
+Need = NeedCredential | NeedSignature | NeedVerification | NeedTicket | NeedFirstUse
 
 
 class Step(NamedTuple):

@@ -131,7 +131,8 @@ def check_certificate_verify(
         if not isinstance(report, VerificationReport):
             raise InternalError("the answer to NeedVerification is a VerificationReport")
         peer = _verdict(context, signer, presented.leaf, scheme, report, valid=valid)
-        return then(Authenticated(peer, SignatureChecked(scheme.code)))
+        sent = (presented.leaf.der, *presented.intermediates)
+        return then(Authenticated(peer, SignatureChecked(scheme.code), sent))
 
     report = verifier.verify(request)
     if report is PENDING:

@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import Final
 
 from pellucid.config import CertificateRequestInfo, ClientConfig, Credential
-from pellucid.crypto.provider import PENDING, Suite
+from pellucid.crypto.provider import PENDING, KeyExchange, Suite
 from pellucid.errors import (
     DecodeError,
     IllegalParameter,
@@ -19,11 +19,15 @@ from pellucid.handshake.actions import (
     Action,
     Authenticated,
     Complete,
+    EarlyDataOutcome,
+    EndEarlySending,
     FinishedChecked,
     InstallKeys,
     NeedCredential,
     Negotiated,
+    OfferEarlyData,
     Pause,
+    PskChecked,
     Result,
     SendChangeCipherSpec,
     SendMessage,
@@ -41,26 +45,34 @@ from pellucid.handshake.authenticate import (
 from pellucid.handshake.connected import Connected, on_key_update, on_new_session_ticket, secret_name
 from pellucid.handshake.core import Context, Handler
 from pellucid.handshake.offer import Offer, retried_offer
+from pellucid.handshake.psk import OfferedPsk
 from pellucid.handshake.secrets import (
     ApplicationSecrets,
     HandshakeSecrets,
     application_secrets,
+    early_secrets,
     handshake_secrets,
+    resumption_secret,
     tell_shared_secret,
 )
 from pellucid.handshake.states import ClientState as C
 from pellucid.handshake.states import State
+from pellucid.handshake.tickets import ClientResumption, Remembered, recall_peer, server_of
 from pellucid.messages import extensions as x
+from pellucid.messages.extensions import KeyShareEntry
 from pellucid.messages.handshake import (
     Certificate,
     CertificateRequest,
     CertificateVerify,
     EncryptedExtensions,
+    EndOfEarlyData,
     Finished,
     ServerHello,
+    handshake_message,
 )
 from pellucid.registry import HandshakeType as H
-from pellucid.registry import group_name, suite_name
+from pellucid.registry import PskKeyExchangeMode, group_name, suite_name
+from pellucid.schedule import EarlySecret
 from pellucid.trace import Direction, Epoch, Role
 from pellucid.value import internal_value
 
@@ -84,16 +96,21 @@ class Keyed:
 
     offer: Offer
     hello: ServerHello
-    group: int
+    group: int | None
     retried: bool
     suite: Suite
     secrets: HandshakeSecrets
+    psk: OfferedPsk | None
+    """what the server selected"""
+    early_data: EarlyDataOutcome
+    """DECLINED: offered and not answered yet"""
 
 
 @internal_value
 class WaitCertificate:
     keyed: Keyed
     alpn: bytes | None
+    early_data: EarlyDataOutcome
     request: CertificateRequestInfo | None = None
 
 
@@ -106,7 +123,7 @@ class WaitCertificateVerify:
 @internal_value
 class WaitFinished:
     wait: WaitCertificate
-    server: Authenticated
+    server: Authenticated | PskChecked
 
 
 # ---- ClientHello -----------------------------------------------------------------------------------------------------
@@ -115,7 +132,37 @@ class WaitFinished:
 def begin(context: ClientContext, offer: Offer) -> Step:
     """Send the ClientHello (RFC 9846 §4.2.2)."""
     context.transcript.add(offer.raw)
+    if context.trace is not None:
+        _tell_offer(context, offer)
     return Step(WaitServerHello(offer=offer), C.WAIT_SH, [SendMessage(Epoch.INITIAL, offer.raw)])
+
+
+def begin_early_data(context: ClientContext, offer: Offer) -> Step:
+    """Let early data follow the ClientHello, under the first PSK's keys (RFC 9846 §4.3.10)."""
+    first = offer.psks[0]
+    if first.session is None:
+        raise InternalError("early data is offered with the first PSK's session alone")
+    secrets = early_secrets(context, first.early, offer.raw)
+    actions: list[Action] = []
+    if context.config.middlebox_compatibility:
+        actions.append(SendChangeCipherSpec(at_once=True))  # §E.4: right after the ClientHello, once
+    actions.append(InstallKeys(Direction.SENT, secrets.client, "client_early_traffic_secret"))
+    actions.append(OfferEarlyData(first.session.max_early_data_size, first.early.suite, secrets.exporter))
+    return Step(WaitServerHello(offer=offer), C.WAIT_SH, actions)
+
+
+def _tell_offer(context: ClientContext, offer: Offer) -> None:
+    config = context.config
+    sessions = sum(one.session is not None for one in offer.psks)
+    if offer.psks:
+        kinds = [*(["a session"] if sessions else []), *(["external"] if len(offer.psks) > sessions else [])]
+        context.chose("psk_offer", " and ".join(kinds), "there is a ticket or key for this server")
+    elif config.session_store is not None:
+        context.chose("psk_offer", "none", "no session with this server is kept")
+    if config.early_data:
+        offered = offer.offers_early_data
+        why = "the session allows it" if offered else offer.early_data.value
+        context.chose("early_data_offer", "offered" if offered else "not offered", why)
 
 
 # ---- HelloRetryRequest, ServerHello ----------------------------------------------------------------------------------
@@ -146,14 +193,16 @@ def on_hello_retry_request(context: ClientContext, phase: WaitServerHello, hello
     suite = context.config.suite_table[hello.cipher_suite]
     context.transcript.replace_by_message_hash(suite)
     context.transcript.add(raw)
-    second = retried_offer(context.config, offer, group, cookie)
+    second = retried_offer(context.config, offer, group, cookie, suite, context.transcript)
     context.transcript.add(second.raw)
     if context.trace is not None:
         asked = "a cookie" if group is None else group_name(group)
         context.chose("retry", asked, "the server asked for it in HelloRetryRequest")
     actions: list[Action] = [SendMessage(Epoch.INITIAL, second.raw)]
-    if context.config.middlebox_compatibility:
-        actions.insert(0, SendChangeCipherSpec())
+    if offer.offers_early_data:
+        actions.insert(0, EndEarlySending(in_the_open=True))
+    elif context.config.middlebox_compatibility:
+        actions.insert(0, SendChangeCipherSpec(at_once=False))
     return Step(WaitServerHello(offer=second, retry=hello, retry_group=group), C.WAIT_SH, actions)
 
 
@@ -172,46 +221,117 @@ def on_server_hello(context: ClientContext, phase: WaitServerHello, hello: Serve
             f"ServerHello has {suite_name(hello.cipher_suite)}, HelloRetryRequest had {suite_name(retry.cipher_suite)}",
             rfc="9846 §4.2.4",
         )
+    suite = context.config.suite_table[hello.cipher_suite]
+    psk = _selected_psk(offer, suite, decoded.get(x.SELECTED_IDENTITY))
     share = decoded.get(x.KEY_SHARE)
     if share is None:
+        _check_without_share(context, psk)
+        exchange, shared_secret = None, bytes(suite.hash_length)  # psk_ke: zeros (§7.1)
+    else:
+        exchange = _answered_exchange(context, phase, share, psk)
+        shared_secret = exchange.finish(share.key_exchange)
+    context.transcript.choose(suite)
+    context.transcript.add(raw)
+    group = None if share is None else share.group
+    if context.trace is not None:
+        _tell_server_hello(context, phase, suite, group, psk)
+        if share is not None and exchange is not None:
+            tell_shared_secret(context, share.group, exchange.public, share.key_exchange, shared_secret)
+    early = EarlySecret.extract(suite) if psk is None else psk.early
+    secrets = handshake_secrets(context, early, shared_secret)
+    early_data, actions = _after_server_hello(context, phase, secrets, psk)
+    keyed = Keyed(
+        offer=offer,
+        hello=hello,
+        group=group,
+        retried=retry is not None,
+        suite=suite,
+        secrets=secrets,
+        psk=psk,
+        early_data=early_data,
+    )
+    return Step(keyed, C.WAIT_EE, actions)
+
+
+def _selected_psk(offer: Offer, suite: Suite, index: int | None) -> OfferedPsk | None:
+    """Return the PSK that the server selected. IllegalParameter if it cannot be one (§4.3.11)."""
+    if index is None:
+        return None
+    if index >= len(offer.psks):
+        raise IllegalParameter(f"selected_identity is {index}, offered were {len(offer.psks)}", rfc="9846 §4.3.11")
+    psk = offer.psks[index]
+    if psk.psk.hash_name != suite.hash_name:
+        raise IllegalParameter(f"the PSK selected is not for {suite.hash_name}, the suite's hash", rfc="9846 §4.3.11")
+    return psk
+
+
+def _check_without_share(context: ClientContext, psk: OfferedPsk | None) -> None:
+    if psk is None:
         raise MissingExtension("ServerHello has no key_share", rfc="9846 §4.2.3")
-    exchange = offer.exchanges.get(share.group)
+    if PskKeyExchangeMode.PSK_KE not in context.config.psk_modes:
+        raise IllegalParameter("ServerHello has no key_share, and psk_ke was not offered", rfc="9846 §4.3.11")
+
+
+def _answered_exchange(
+    context: ClientContext, phase: WaitServerHello, share: KeyShareEntry, psk: OfferedPsk | None
+) -> KeyExchange:
+    """Return our half of the exchange that the server's share answers. IllegalParameter if there is none (§4.3.8)."""
+    if psk is not None and PskKeyExchangeMode.PSK_DHE_KE not in context.config.psk_modes:
+        raise IllegalParameter("ServerHello has a key_share, and psk_dhe_ke was not offered", rfc="9846 §4.3.9")
+    exchange = phase.offer.exchanges.get(share.group)
     if exchange is None:
         raise IllegalParameter(
             f"ServerHello has a share for {group_name(share.group)}, for which none was sent", rfc="9846 §4.3.8"
         )
     if phase.retry_group is not None and share.group != phase.retry_group:
         raise IllegalParameter("ServerHello has another group than HelloRetryRequest", rfc="9846 §4.3.8")
-    suite = context.config.suite_table[hello.cipher_suite]
-    shared_secret = exchange.finish(share.key_exchange)
-    context.transcript.choose(suite)
-    context.transcript.add(raw)
-    if context.trace is not None:
-        _tell_server_hello(context, offer, suite, share.group, retried=retry is not None)
-        tell_shared_secret(context, share.group, exchange.public, share.key_exchange, shared_secret)
-    secrets = handshake_secrets(context, suite, shared_secret)
-    keyed = Keyed(offer=offer, hello=hello, group=share.group, retried=retry is not None, suite=suite, secrets=secrets)
-    actions: list[Action] = []
-    if context.config.middlebox_compatibility and retry is None:
-        actions.append(SendChangeCipherSpec())
-    actions.append(InstallKeys(Direction.RECEIVED, secrets.server, "server_handshake_traffic_secret"))
-    actions.append(InstallKeys(Direction.SENT, secrets.client, "client_handshake_traffic_secret"))
-    return Step(keyed, C.WAIT_EE, actions)
+    return exchange
 
 
-def _tell_server_hello(context: ClientContext, offer: Offer, suite: Suite, group: int, *, retried: bool) -> None:
+def _after_server_hello(
+    context: ClientContext, phase: WaitServerHello, secrets: HandshakeSecrets, psk: OfferedPsk | None
+) -> tuple[EarlyDataOutcome, list[Action]]:
+    """Return what becomes of early data, and the change of keys that goes with it.
+
+    While early data is still under way our keys stay its own: it ends with EndOfEarlyData, or when it is declined.
+    """
+    offer = phase.offer
+    actions: list[Action] = [InstallKeys(Direction.RECEIVED, secrets.server, "server_handshake_traffic_secret")]
+    if offer.offers_early_data and psk is not None:
+        return EarlyDataOutcome.DECLINED, actions
+    keys = InstallKeys(Direction.SENT, secrets.client, "client_handshake_traffic_secret")
+    if offer.offers_early_data:
+        return EarlyDataOutcome.NOT_RESUMED, [*actions, EndEarlySending(in_the_open=False), keys]
+    if context.config.middlebox_compatibility and phase.retry is None:
+        actions.insert(0, SendChangeCipherSpec(at_once=False))
+    return offer.early_data, [*actions, keys]
+
+
+def _tell_server_hello(
+    context: ClientContext, phase: WaitServerHello, suite: Suite, group: int | None, psk: OfferedPsk | None
+) -> None:
+    offer = phase.offer
     context.chose("version", "TLS 1.3", "the only one offered", ("TLS 1.3",))
     context.chose(
         "cipher_suite", suite.name, "the server's choice of those offered", tuple(map(suite_name, offer.suites))
     )
-    reason = "the server asked for it" if retried else "the server's choice of the shares sent"
-    context.chose("group", group_name(group), reason, tuple(map(group_name, offer.groups)))
+    if psk is not None:
+        resumed = psk.session is not None
+        why = "the server knows the ticket" if resumed else "the server knows the key"
+        context.chose("psk", "resumption" if resumed else "external PSK", why)
+    elif offer.psks:
+        context.chose("psk", "none", "the server took none of those offered: a full handshake")
+    reason = "the server's choice of the shares sent" if phase.retry is None else "the server asked for it"
+    if group is None:
+        context.chose("group", "none", "the PSK is used without a key exchange (psk_ke)")
+    else:
+        context.chose("group", group_name(group), reason, tuple(map(group_name, offer.groups)))
 
 
 # ---- EncryptedExtensions, CertificateRequest -------------------------------------------------------------------------
 
 
-def on_encrypted_extensions(context: ClientContext, phase: Keyed, message: EncryptedExtensions, raw: bytes) -> Step:
+def on_encrypted_extensions(context: ClientContext, phase: Keyed, message: EncryptedExtensions, raw: bytes) -> Result:
     """Take what the server answers under protection (RFC 9846 §4.4.1)."""
     offer = phase.offer
     decoded = x.decode_extensions(x.M.EE, message.extensions, requested=offer.requested)
@@ -223,7 +343,44 @@ def on_encrypted_extensions(context: ClientContext, phase: Keyed, message: Encry
         chosen = "none" if alpn is None else alpn.decode("utf-8", "backslashreplace")
         reason = "the server does not answer ALPN" if alpn is None else "the server's choice of those offered"
         context.chose("alpn", chosen, reason, tuple(name.decode() for name in offer.alpn))
-    return Step(WaitCertificate(keyed=phase, alpn=alpn), C.WAIT_CERT_CR, [])
+    early_data, actions = _early_data_answered(context, phase, alpn, answered=x.EARLY_DATA.extension_type in decoded)
+    wait = WaitCertificate(keyed=phase, alpn=alpn, early_data=early_data)
+    psk = phase.psk
+    if psk is None:
+        return Step(wait, C.WAIT_CERT_CR, actions)
+
+    def recalled(server: PskChecked) -> Step:
+        return Step(WaitFinished(wait=wait, server=server), C.WAIT_FINISHED, actions)
+
+    if psk.session is None:
+        return recalled(PskChecked(None))
+    return recall_peer(context, server_of(psk.session), offer.reference_name, recalled)
+
+
+def _early_data_answered(
+    context: ClientContext, phase: Keyed, alpn: bytes | None, *, answered: bool
+) -> tuple[EarlyDataOutcome, list[Action]]:
+    """Return what has become of early data, and the change of keys if it was declined (RFC 9846 §4.3.10).
+
+    IllegalParameter if it was accepted with another PSK, suite or protocol than it was sent with.
+    """
+    offer, psk = phase.offer, phase.psk
+    if answered:
+        if psk is None or psk.session is None or psk is not offer.psks[0]:
+            raise IllegalParameter("early data is accepted without the first PSK", rfc="9846 §4.3.11")
+        if psk.session.cipher_suite != phase.suite.code:
+            raise IllegalParameter("early data is accepted with another cipher suite", rfc="9846 §4.3.10")
+        if psk.session.alpn != (None if alpn is None else alpn.decode("utf-8", "backslashreplace")):
+            raise IllegalParameter("early data is accepted with another application protocol", rfc="9846 §4.3.10")
+        outcome = EarlyDataOutcome.ACCEPTED
+    else:
+        outcome = phase.early_data
+    if context.trace is not None and offer.offers_early_data:
+        context.chose("early_data", "accepted" if answered else "rejected", outcome.value)
+    if answered or outcome is not EarlyDataOutcome.DECLINED:
+        return outcome, []
+    keys = InstallKeys(Direction.SENT, phase.secrets.client, "client_handshake_traffic_secret")
+    return outcome, [EndEarlySending(in_the_open=False), keys]
 
 
 def on_certificate_request(
@@ -277,8 +434,21 @@ def on_finished(context: ClientContext, phase: WaitFinished, message: Finished, 
     context.transcript.add(raw)
     secrets = application_secrets(context, keyed.secrets)
     if phase.wait.request is None:
-        return _second_flight(context, phase, proof, secrets, None, None, [])
+        return _second_flight(context, phase, proof, secrets, None, None, _end_of_early_data(context, phase.wait))
     return _with_client_certificate(context, phase, proof, secrets, phase.wait.request)
+
+
+def _end_of_early_data(context: ClientContext, wait: WaitCertificate) -> list[Action]:
+    """Return EndOfEarlyData and the change to the handshake keys, if early data was accepted (RFC 9846 §4.6)."""
+    if wait.early_data is not EarlyDataOutcome.ACCEPTED:
+        return []
+    raw = handshake_message(EndOfEarlyData())
+    context.transcript.add(raw)
+    return [
+        EndEarlySending(in_the_open=False),
+        SendMessage(Epoch.EARLY, raw),
+        InstallKeys(Direction.SENT, wait.keyed.secrets.client, "client_handshake_traffic_secret"),
+    ]
 
 
 # ---- our second flight -----------------------------------------------------------------------------------------------
@@ -350,18 +520,37 @@ def _second_flight(
     wait, keyed = phase.wait, phase.wait.keyed
     finished = finished_message(keyed.secrets.client, context.transcript.digest())
     context.transcript.add(finished)
+    server = phase.server
+    session = keyed.psk.session if keyed.psk is not None else None
+    own = () if credential is None else credential.chain
+    if isinstance(server, Authenticated):
+        remembered = Remembered(
+            presented=server.presented,
+            path=server.peer.chain,
+            authenticated_at=context.provider.now(),
+            signature_scheme=server.signature.scheme,
+        )
+    elif session is not None:
+        remembered, own = server_of(session), session.local_certificates
+    else:
+        remembered = Remembered(authenticated_at=context.provider.now())
+    alpn = None if wait.alpn is None else wait.alpn.decode("utf-8", "backslashreplace")
     negotiated = Negotiated(
         cipher_suite=keyed.suite.code,
         group=keyed.group,
-        signature_scheme=phase.server.signature.scheme,
+        signature_scheme=remembered.signature_scheme,
         client_signature_scheme=scheme,
-        alpn=None if wait.alpn is None else wait.alpn.decode("utf-8", "backslashreplace"),
+        alpn=alpn,
         server_name=keyed.offer.reference_name,
         retried=keyed.retried,
         client_random=keyed.offer.hello.random,
         server_random=keyed.hello.random,
-        peer=phase.server.peer,
-        local_certificates=() if credential is None else credential.chain,
+        peer=server.peer,
+        local_certificates=own,
+        resumed=session is not None,
+        psk_identity=keyed.psk.psk.identity if keyed.psk is not None and session is None else None,
+        early_data=wait.early_data,
+        authenticated_at=None if session is None else session.authenticated_at,
     )
     actions += [
         SendMessage(Epoch.HANDSHAKE, finished),
@@ -369,7 +558,14 @@ def _second_flight(
         InstallKeys(Direction.RECEIVED, secrets.server, secret_name(Role.SERVER, 0)),
         Complete(negotiated=negotiated, authentication=phase.server, finished=proof, exporter_secret=secrets.exporter),
     ]
-    connected = Connected(C.CONNECTED, sending=secrets.client, receiving=secrets.server)
+    resumption = None
+    if context.config.session_store is not None and not (server.peer is not None and server.peer.report.dangerous):
+        # A peer that nobody verified is not remembered as one that was.
+        secret = resumption_secret(context, secrets)
+        resumption = ClientResumption(
+            suite=keyed.suite, secret=secret, alpn=alpn, peer=remembered, local_certificates=own
+        )
+    connected = Connected(C.CONNECTED, sending=secrets.client, receiving=secrets.server, resumption=resumption)
     return Step(connected, C.CONNECTED, actions)
 
 

@@ -9,8 +9,9 @@ from pellucid.errors import IllegalParameter, UsageError
 from pellucid.handshake.actions import InstallKeys, PeerKeyUpdated, SendMessage, Step, TicketIssued
 from pellucid.handshake.core import Context
 from pellucid.handshake.states import State
+from pellucid.handshake.tickets import ClientResumption, client_session
 from pellucid.limits import MAX_EPOCH
-from pellucid.messages.extensions import M, decode_extensions
+from pellucid.messages.extensions import MAX_EARLY_DATA_SIZE, M, decode_extensions
 from pellucid.messages.handshake import KeyUpdate, NewSessionTicket, handshake_message
 from pellucid.schedule import TrafficSecret
 from pellucid.trace import Direction, Epoch, Role
@@ -23,6 +24,7 @@ UPDATE_REQUESTED = 1
 class Connected:
     """The phase after both Finished. sending, receiving: the current traffic secrets.
 
+    resumption:    what a client makes sessions of tickets with; None if none are kept.
     awaits_update: we asked the peer for a KeyUpdate and have not seen one since (§4.7.3: we do not ask twice).
     """
 
@@ -30,6 +32,7 @@ class Connected:
     sending: TrafficSecret
     receiving: TrafficSecret
     awaits_update: bool = False
+    resumption: ClientResumption | None = None
 
 
 def secret_name(sender: Role, generation: int) -> str:
@@ -83,6 +86,10 @@ def tell_update(context: Context[Any], sender: Role, secret: TrafficSecret) -> N
 
 
 def on_new_session_ticket(context: Context[Any], phase: Connected, message: NewSessionTicket, raw: bytes) -> Step:
-    """Hand the ticket up. Its extensions are decoded, so that a malformed one is refused."""
-    decode_extensions(M.NST, message.extensions)
-    return Step(phase, phase.state, [TicketIssued(message)])
+    """Hand the ticket up, and what to keep of it. Its extensions are decoded, so that a malformed one is refused."""
+    decoded = decode_extensions(M.NST, message.extensions)
+    session = None
+    if phase.resumption is not None:
+        limit = decoded.get(MAX_EARLY_DATA_SIZE) or 0
+        session = client_session(context.config, phase.resumption, message, limit)
+    return Step(phase, phase.state, [TicketIssued(message, session)])

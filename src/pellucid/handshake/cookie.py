@@ -27,6 +27,7 @@ class _Sealed(WireStruct):
     issued: int = wire(u32)
     cipher_suite: int = wire(u16)
     group: int = wire(u16)
+    psk: int = wire(u8)
     client_hello_hash: bytes = wire(opaque(32, 64))
     unchanged: bytes = wire(fixed(32))
 
@@ -41,6 +42,8 @@ class Retry:
     unchanged: bytes
     """digest of what a second ClientHello may not change"""
     cookie: bytes | None
+    psk: bool
+    """whether the first ClientHello had a PSK that can be used: the second has one too"""
 
 
 def unchanged_digest(hello: ClientHello, group: int | None) -> bytes:
@@ -51,10 +54,11 @@ def unchanged_digest(hello: ClientHello, group: int | None) -> bytes:
 def seal(config: ServerConfig, key: bytes, retry: Retry, peer_address: str) -> bytes:
     """Return the cookie for *retry*, good for this peer and `cookie_lifetime_seconds`."""
     sealed = _Sealed(
-        version=1,
+        version=2,
         issued=int(config.provider.now()) % 2**32,
         cipher_suite=retry.cipher_suite,
         group=retry.group or 0,
+        psk=retry.psk,
         client_hello_hash=retry.client_hello_hash,
         unchanged=retry.unchanged,
     )
@@ -81,4 +85,5 @@ def unseal(config: ServerConfig, key: bytes, cookie: bytes, peer_address: str) -
         client_hello_hash=sealed.client_hello_hash,
         unchanged=sealed.unchanged,
         cookie=cookie,
+        psk=bool(sealed.psk),
     )

@@ -71,11 +71,12 @@ def read_client_hello(hello: ClientHello) -> ClientOffer:
     groups = decoded.get(x.SUPPORTED_GROUPS)
     shares = decoded.get(x.KEY_SHARES)
     schemes = decoded.get(x.SIGNATURE_ALGORITHMS)
-    for value, code in (
-        (schemes, ExtensionType.SIGNATURE_ALGORITHMS),
-        (groups, ExtensionType.SUPPORTED_GROUPS),
-        (shares, ExtensionType.KEY_SHARE),
-    ):
+    required: list[tuple[object, int]] = []
+    if ExtensionType.PRE_SHARED_KEY not in decoded:
+        required += [(schemes, ExtensionType.SIGNATURE_ALGORITHMS), (groups, ExtensionType.SUPPORTED_GROUPS)]
+    if groups is not None or shares is not None:
+        required += [(groups, ExtensionType.SUPPORTED_GROUPS), (shares, ExtensionType.KEY_SHARE)]
+    for value, code in required:
         if value is None:
             raise MissingExtension(f"ClientHello has no {extension_name(code)}", rfc="9846 §9.2")
     if ExtensionType.PRE_SHARED_KEY in decoded and ExtensionType.PSK_KEY_EXCHANGE_MODES not in decoded:
@@ -121,9 +122,15 @@ def _read_shares(entries: tuple[KeyShareEntry, ...], groups: tuple[int, ...]) ->
     return shares
 
 
-def choose_suite(config: ServerConfig, hello: ClientHello) -> tuple[Suite, str]:
-    """Return the first of our suites that the client offers. HandshakeFailure if there is none (RFC 9846 §4.2.1)."""
+def choose_suite(config: ServerConfig, hello: ClientHello, hashes: Container[str] = ()) -> tuple[Suite, str]:
+    """Return the first of our suites that the client offers. HandshakeFailure if there is none (RFC 9846 §4.2.1).
+
+    hashes: of the external PSKs that both have; a suite with one of them comes before the others (§4.3.11).
+    """
     offered = frozenset(hello.cipher_suites)
+    for code, suite in config.suite_table.items():
+        if code in offered and suite.hash_name in hashes:
+            return suite, "the first of ours that the client offers and an external PSK fits"
     for code, suite in config.suite_table.items():
         if code in offered:
             return suite, "the first of ours that the client offers"
@@ -140,6 +147,8 @@ def choose_group(config: ServerConfig, offer: ClientOffer) -> tuple[Group, str]:
     """
     offered = frozenset(offer.groups)
     common = [group for code, group in config.group_table.items() if code in offered]
+    if not offered:
+        raise MissingExtension("ClientHello has no supported_groups, and no PSK makes do without", rfc="9846 §9.2")
     if not common:
         raise HandshakeFailure(f"no group in common: the client offers {names(offer.groups)}", rfc="9846 §4.2.1")
     resistant = [group for group in common if group.post_quantum]

@@ -5,15 +5,21 @@ RFC 9846 §4.2.2; GREASE: RFC 8701. A fresh key share for every connection (§4.
 
 from __future__ import annotations
 
-from dataclasses import field
+from dataclasses import field, replace
 
 from pellucid.config import ClientConfig
-from pellucid.crypto.provider import KeyExchange
+from pellucid.crypto.provider import KeyExchange, Suite
+from pellucid.handshake.actions import EarlyDataOutcome
 from pellucid.handshake.negotiate import NULL_COMPRESSION, suits_request
+from pellucid.handshake.psk import OfferedPsk, bound_hello
 from pellucid.messages import extensions as x
-from pellucid.messages.extensions import KeyShareEntry
+from pellucid.messages.extensions import ClientTicketRequest, KeyShareEntry
 from pellucid.messages.handshake import ClientHello, Extension, handshake_message
 from pellucid.registry import GREASE_VALUES, TLS_1_2, TLS_1_3, ExtensionType
+from pellucid.schedule import EarlySecret
+from pellucid.sessions.client import ClientSession
+from pellucid.sessions.psk import RESUMPTION_BINDER, Psk
+from pellucid.transcript import Transcript
 from pellucid.value import internal_value
 from pellucid.verify.names import is_ip, normalize_server_name
 
@@ -26,6 +32,8 @@ class Offer:
     suites, groups: without GREASE.
     exchanges:      the private halves of the shares sent, by group.
     requested:      extension types that a response may answer.
+    psks:           the PSKs offered, in their order.
+    early_data:     what becomes of early data; DECLINED, if it is offered, until the server says otherwise.
     reference_name: whom the certificate must name: a host name or an address.
     """
 
@@ -37,6 +45,12 @@ class Offer:
     exchanges: dict[int, KeyExchange] = field(repr=False)
     requested: frozenset[int]
     reference_name: str
+    psks: tuple[OfferedPsk, ...] = field(default=())
+    early_data: EarlyDataOutcome = field(default=EarlyDataOutcome.DISABLED)
+
+    @property
+    def offers_early_data(self) -> bool:
+        return self.early_data is EarlyDataOutcome.DECLINED
 
 
 class _Grease:
@@ -53,14 +67,23 @@ class _Grease:
         return self._values[place]
 
 
-def first_offer(config: ClientConfig, server_name: str) -> Offer:
-    """Return a fresh offer for *server_name*. Raises UsageError if that is neither a host name nor an address."""
+def first_offer(config: ClientConfig, server_name: str, session: ClientSession | None = None) -> Offer:
+    """Return a fresh offer for *server_name*. session: what to resume.
+
+    Raises UsageError if the name is neither a host name nor an address.
+    """
     reference = normalize_server_name(server_name)
     provider = config.provider
     entropy = provider.random(32 + 32 + 64)
     grease = _Grease(entropy[64:70]) if config.grease else None
     exchanges = {code: config.group_table[code].generate() for code in config.initial_shares}
+    psks = _psks(config, session)
+    early_data = _early_data(config, psks)
     body = _extensions(config, reference, exchanges, grease)
+    if psks or config.session_store is not None:
+        body.append(x.PSK_KEY_EXCHANGE_MODES.extension(config.psk_modes))
+    if early_data is EarlyDataOutcome.DECLINED:
+        body.append(x.EARLY_DATA.extension(True))
     if config.permute_extensions:
         body = _permuted(body, entropy[70:])
     if grease is not None:
@@ -74,16 +97,48 @@ def first_offer(config: ClientConfig, server_name: str) -> Offer:
         legacy_compression_methods=NULL_COMPRESSION,
         extensions=tuple(body),
     )
+    hello, raw = bound_hello(hello, psks, Transcript()) if psks else (hello, handshake_message(hello))
     return Offer(
         hello=hello,
-        raw=handshake_message(hello),
+        raw=raw,
         suites=config.suites,
         groups=config.groups,
         alpn=config.alpn_names,
         exchanges=exchanges,
         requested=suits_request(hello.extensions),
         reference_name=reference,
+        psks=psks,
+        early_data=early_data,
     )
+
+
+def _psks(config: ClientConfig, session: ClientSession | None) -> tuple[OfferedPsk, ...]:
+    """Return what is offered: the session first, for early data is the first one's (§4.3.10), then external PSKs."""
+    offered = []
+    suite = None if session is None else config.suite_table.get(session.cipher_suite)
+    if session is not None and suite is not None:
+        psk = Psk(identity=session.ticket, key=session.psk, hash_name=suite.hash_name, binder_label=RESUMPTION_BINDER)
+        age = session.obfuscated_age(config.provider.now())
+        early = EarlySecret.extract(suite, psk.key)
+        offered.append(OfferedPsk(psk=psk, early=early, session=session, obfuscated_ticket_age=age))
+    for psk in config.psks:
+        early = EarlySecret.extract(config.suites_by_hash[psk.hash_name], psk.key)
+        offered.append(OfferedPsk(psk=psk, early=early, session=None))
+    return tuple(offered)
+
+
+def _early_data(config: ClientConfig, psks: tuple[OfferedPsk, ...]) -> EarlyDataOutcome:
+    """Return DECLINED, what it is until the server says otherwise, if early data is offered; else why it is not."""
+    session = psks[0].session if psks else None
+    if not config.early_data:
+        return EarlyDataOutcome.DISABLED
+    if session is None:
+        return EarlyDataOutcome.NO_SESSION
+    if not session.max_early_data_size:
+        return EarlyDataOutcome.NOT_ALLOWED
+    if session.alpn is not None and session.alpn not in config.alpn:
+        return EarlyDataOutcome.OTHER_PROTOCOL
+    return EarlyDataOutcome.DECLINED
 
 
 def _extensions(
@@ -106,6 +161,8 @@ def _extensions(
         built.append(x.SERVER_NAME.extension(reference))
     if config.alpn_names:
         built.append(x.ALPN.extension(config.alpn_names))
+    if config.ticket_request is not None:
+        built.append(x.TICKET_REQUEST.extension(ClientTicketRequest(*config.ticket_request)))
     return built
 
 
@@ -118,10 +175,17 @@ def _permuted(extensions: list[Extension], entropy: bytes) -> list[Extension]:
     return order
 
 
-def retried_offer(config: ClientConfig, offer: Offer, group: int | None, cookie: bytes | None) -> Offer:
-    """Return the offer that answers a HelloRetryRequest: the same but for key_share and cookie (RFC 9846 §4.2.2)."""
+def retried_offer(
+    config: ClientConfig, offer: Offer, group: int | None, cookie: bytes | None, suite: Suite, transcript: Transcript
+) -> Offer:
+    """Return the offer that answers a HelloRetryRequest (RFC 9846 §4.2.2).
+
+    It is the same but for key_share and cookie, without early data, and with the PSKs of the suite's hash bound anew.
+    transcript: the first ClientHello's hash and the HelloRetryRequest.
+    """
     exchanges = offer.exchanges
-    extensions = list(offer.hello.extensions)
+    gone = (ExtensionType.PRE_SHARED_KEY, ExtensionType.EARLY_DATA)
+    extensions = [e for e in offer.hello.extensions if e.extension_type not in gone]
     if group is not None:
         exchanges = {group: config.group_table[group].generate()}
         share = x.KEY_SHARES.extension((KeyShareEntry(group, exchanges[group].public),))
@@ -136,13 +200,25 @@ def retried_offer(config: ClientConfig, offer: Offer, group: int | None, cookie:
         legacy_compression_methods=offer.hello.legacy_compression_methods,
         extensions=tuple(extensions),
     )
+    now = config.provider.now()
+    psks = tuple(_aged(one, now) for one in offer.psks if one.psk.hash_name == suite.hash_name)
+    hello, raw = bound_hello(hello, psks, transcript) if psks else (hello, handshake_message(hello))
     return Offer(
         hello=hello,
-        raw=handshake_message(hello),
+        raw=raw,
         suites=offer.suites,
         groups=offer.groups,
         alpn=offer.alpn,
         exchanges=exchanges,
-        requested=offer.requested,
+        requested=offer.requested & suits_request(hello.extensions),
         reference_name=offer.reference_name,
+        psks=psks,
+        early_data=EarlyDataOutcome.RETRIED if offer.offers_early_data else offer.early_data,
     )
+
+
+def _aged(offered: OfferedPsk, now: float) -> OfferedPsk:
+    """Return *offered* with the ticket's age at this time (§4.2.2)."""
+    if offered.session is None:
+        return offered
+    return replace(offered, obfuscated_ticket_age=offered.session.obfuscated_age(now))

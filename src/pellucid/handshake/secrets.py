@@ -5,9 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
-from pellucid.crypto.provider import Suite
 from pellucid.handshake.core import Context
-from pellucid.schedule import EarlySecret, HandshakeSecret, TrafficSecret, empty_hash
+from pellucid.schedule import EarlySecret, HandshakeSecret, MainSecret, TrafficSecret, empty_hash
 from pellucid.trace import Secret, SharedSecretComputed
 
 
@@ -24,15 +23,65 @@ class HandshakeSecrets:
 class ApplicationSecrets:
     """What hangs on the main secret once the server's Finished is in the transcript."""
 
+    stage: MainSecret
     client: TrafficSecret
     server: TrafficSecret
     exporter: bytes = field(repr=False)
 
 
-def handshake_secrets(context: Context[Any], suite: Suite, shared_secret: bytes) -> HandshakeSecrets:
-    """Derive the handshake traffic secrets. The transcript must end with ServerHello."""
+@dataclass(frozen=True, slots=True)
+class EarlySecrets:
+    """What hangs on the early secret once the ClientHello is known."""
+
+    client: TrafficSecret
+    exporter: bytes = field(repr=False)
+
+
+def early_secrets(context: Context[Any], early: EarlySecret, client_hello: bytes) -> EarlySecrets:
+    """Derive what early data is protected with (§7.1). client_hello: the whole message, header included."""
+    transcript_hash = early.suite.new_hash(client_hello).digest()
+    client = early.client_early_traffic_secret(transcript_hash)
+    exporter = early.early_exporter_secret(transcript_hash)
+    if context.trace is not None:
+        for name, value, label, keylog in (
+            ("client_early_traffic_secret", client.value, "c e traffic", "CLIENT_EARLY_TRAFFIC_SECRET"),
+            ("early_exporter_secret", exporter, "e exp master", "EARLY_EXPORTER_SECRET"),
+        ):
+            context.derived(
+                name,
+                value,
+                parent="early_secret",
+                label=label,
+                context=transcript_hash,
+                messages="ClientHello",
+                keylog=keylog,
+            )
+    return EarlySecrets(client, exporter)
+
+
+def resumption_secret(context: Context[Any], secrets: ApplicationSecrets) -> bytes:
+    """Derive what tickets' PSKs come from (§4.7.1). The transcript must end with the client's Finished."""
     transcript_hash = context.transcript.digest()
-    early = EarlySecret.extract(suite)
+    secret = secrets.stage.resumption_secret(transcript_hash)
+    if context.trace is not None:
+        context.derived(
+            "resumption_secret",
+            secret,
+            parent="main_secret",
+            label="res master",
+            context=transcript_hash,
+            messages="ClientHello…client Finished",
+        )
+    return secret
+
+
+def handshake_secrets(context: Context[Any], early: EarlySecret, shared_secret: bytes) -> HandshakeSecrets:
+    """Derive the handshake traffic secrets. The transcript must end with ServerHello.
+
+    early: of the PSK in use, or of none.   shared_secret: Hash.length zeros where no keys are exchanged (psk_ke).
+    """
+    transcript_hash = context.transcript.digest()
+    suite = early.suite
     stage = early.handshake(shared_secret)
     client = stage.client_handshake_traffic_secret(transcript_hash)
     server = stage.server_handshake_traffic_secret(transcript_hash)
@@ -93,7 +142,7 @@ def application_secrets(context: Context[Any], secrets: HandshakeSecrets) -> App
                 messages="ClientHello…server Finished",
                 keylog=keylog,
             )
-    return ApplicationSecrets(client, server, exporter)
+    return ApplicationSecrets(main, client, server, exporter)
 
 
 def tell_shared_secret(

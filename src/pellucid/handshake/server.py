@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import field
 from typing import Final
 
-from pellucid.config import ClientAuthentication, ClientHelloInfo, Credential, ServerConfig
-from pellucid.crypto.provider import PENDING, Group, Suite
-from pellucid.errors import CertificateRequired, IllegalParameter, InternalError
+from pellucid.config import ClientAuthentication
+from pellucid.crypto.provider import Group, Suite
+from pellucid.errors import CertificateRequired, IllegalParameter, InternalError, MissingExtension
 from pellucid.handshake import cookie as cookies
 from pellucid.handshake import negotiate
 from pellucid.handshake.actions import (
@@ -15,130 +15,108 @@ from pellucid.handshake.actions import (
     Authenticated,
     Complete,
     InstallKeys,
-    NeedCredential,
     Negotiated,
-    Pause,
     Result,
-    SendChangeCipherSpec,
-    SendMessage,
     Step,
     Unauthenticated,
 )
-from pellucid.handshake.authenticate import (
-    PresentedCertificates,
-    certificate_message,
-    check_certificate_verify,
-    check_finished,
-    finished_message,
-    read_certificate,
-    sign_certificate_verify,
-)
+from pellucid.handshake.authenticate import check_certificate_verify, check_finished, read_certificate
 from pellucid.handshake.connected import Connected, on_key_update, secret_name
 from pellucid.handshake.cookie import Retry
-from pellucid.handshake.core import Context, Handler
+from pellucid.handshake.core import Handler
 from pellucid.handshake.negotiate import ClientOffer
-from pellucid.handshake.secrets import (
-    ApplicationSecrets,
-    HandshakeSecrets,
-    application_secrets,
-    handshake_secrets,
-    tell_shared_secret,
+from pellucid.handshake.secrets import resumption_secret
+from pellucid.handshake.server_flight import (
+    Answered,
+    Selected,
+    ServerContext,
+    ShownPsk,
+    WaitCertificateVerify,
+    WaitClientHello,
+    WaitFinished,
+    answer_with_psk,
+    ask_again,
+    choose_credential,
+    hello_retry_request,
+    negotiated_by,
 )
+from pellucid.handshake.server_psk import Choice, SelectedPsk, choose_psk, external_hashes, verify_binder
 from pellucid.handshake.states import ServerState as S
 from pellucid.handshake.states import State
-from pellucid.limits import MAX_CERTIFICATE_AUTHORITIES
+from pellucid.handshake.tickets import client_of, new_tickets, remembered_client, tickets_to_send
 from pellucid.messages import extensions as x
-from pellucid.messages.extensions import KeyShareEntry
-from pellucid.messages.handshake import (
-    HELLO_RETRY_REQUEST_RANDOM,
-    Certificate,
-    CertificateRequest,
-    CertificateVerify,
-    ClientHello,
-    EncryptedExtensions,
-    Extension,
-    Finished,
-    ServerHello,
-    handshake_message,
-)
-from pellucid.registry import TLS_1_2, TLS_1_3, ExtensionType, group_name, scheme_name, suite_name
+from pellucid.messages.handshake import Certificate, CertificateVerify, ClientHello, EndOfEarlyData, Finished
+from pellucid.registry import ExtensionType, PskKeyExchangeMode, group_name, suite_name
 from pellucid.registry import HandshakeType as H
-from pellucid.trace import Direction, Epoch, Role
+from pellucid.trace import Direction, Role
 from pellucid.value import internal_value
 
-ServerContext = Context[ServerConfig]
-
-
-# ---- phases: what is known at that moment ----------------------------------------------------------------------------
+# ---- ClientHello -----------------------------------------------------------------------------------------------------
 
 
 @internal_value
-class WaitClientHello:
-    """peer_address: what cookies are bound to. retry: what we asked for, if we did."""
-
-    peer_address: str
-    retry: Retry | None = None
-
-
-@internal_value
-class Selected:
-    """Everything chosen before the first secret exists."""
+class _Heard:
+    """A ClientHello, and what is chosen whatever follows. retry: the HelloRetryRequest that it answers."""
 
     offer: ClientOffer
+    raw: bytes = field(repr=False)
     suite: Suite
-    group: Group
+    suite_reason: str
     alpn: bytes | None
-    retried: bool
-
-
-@internal_value
-class Answered:
-    """Our flight is sent. server_random: ours; credential, scheme: how we showed who we are."""
-
-    selected: Selected
-    server_random: bytes
-    credential: Credential
-    scheme: int
-    handshake: HandshakeSecrets
-    application: ApplicationSecrets
-    requested: frozenset[int] = field(default=frozenset())
-
-
-@internal_value
-class WaitCertificateVerify:
-    answered: Answered
-    presented: PresentedCertificates
-
-
-@internal_value
-class WaitFinished:
-    answered: Answered
-    client: Authenticated | Unauthenticated
-
-
-# ---- ClientHello -----------------------------------------------------------------------------------------------------
+    retry: Retry | None
 
 
 def on_client_hello(context: ServerContext, phase: WaitClientHello, hello: ClientHello, raw: bytes) -> Result:
     """Choose, and answer with ServerHello … Finished, or ask again with HelloRetryRequest (RFC 9846 §4.2)."""
     config = context.config
     offer = negotiate.read_client_hello(hello)
-    suite, suite_reason = negotiate.choose_suite(config, hello)
-    retry = _retry_answered(context, phase, offer)
-    if retry is None:
-        group, group_reason = negotiate.choose_group(config, offer)
-        if group.code not in offer.shares or config.always_retry:
-            return _ask_again(context, phase, offer, suite, group, group_reason, raw)
+    suite, suite_reason = negotiate.choose_suite(config, hello, external_hashes(config, offer))
+    heard = _Heard(
+        offer=offer,
+        raw=raw,
+        suite=suite,
+        suite_reason=suite_reason,
+        alpn=negotiate.choose_alpn(config, offer),
+        retry=_retry_answered(context, phase, offer),
+    )
+    return choose_psk(context, offer, suite, heard.alpn, lambda psk: _exchange_keys(context, phase, heard, psk))
+
+
+def _exchange_keys(context: ServerContext, phase: WaitClientHello, heard: _Heard, psk: Choice) -> Result:
+    """Choose the group, or none where a PSK makes do without; then answer."""
+    config, offer, suite = context.config, heard.offer, heard.suite
+    group: Group | None = None
+    group_reason = "the PSK is used without a key exchange (psk_ke)"
+    chosen = isinstance(psk, SelectedPsk)
+    exchanges = not (isinstance(psk, SelectedPsk) and psk.mode == PskKeyExchangeMode.PSK_KE)
+    if heard.retry is None:
+        if exchanges:
+            group, group_reason = negotiate.choose_group(config, offer)
+        if config.always_retry or (group is not None and group.code not in offer.shares):
+            return ask_again(context, phase, offer, suite, group, group_reason, psk=chosen, raw=heard.raw)
         context.transcript.choose(suite)
     else:
-        suite, group, group_reason = _after_retry(context, retry, offer, suite)
-    context.transcript.add(raw)
+        found, group_reason = _after_retry(context, heard.retry, offer, suite)
+        group = found if exchanges else None
+    if isinstance(psk, SelectedPsk):
+        verify_binder(context, offer, psk, heard.raw)
+    context.transcript.add(heard.raw)
     selected = Selected(
-        offer=offer, suite=suite, group=group, alpn=negotiate.choose_alpn(config, offer), retried=retry is not None
+        offer=offer,
+        raw=heard.raw,
+        suite=suite,
+        group=group,
+        alpn=heard.alpn,
+        retried=heard.retry is not None,
+        psk=psk,
     )
     if context.trace is not None:
-        _tell_selection(context, selected, suite_reason, group_reason)
-    return _choose_credential(context, selected)
+        _tell_selection(context, selected, heard.suite_reason, group_reason)
+    if isinstance(psk, SelectedPsk):
+        return answer_with_psk(context, selected, psk)
+    if not offer.signature_schemes:
+        raise MissingExtension("ClientHello has no signature_algorithms, and no PSK is used", rfc="9846 §4.3.3")
+    return choose_credential(context, selected)
 
 
 def _retry_answered(context: ServerContext, phase: WaitClientHello, offer: ClientOffer) -> Retry | None:
@@ -160,12 +138,17 @@ def _retry_answered(context: ServerContext, phase: WaitClientHello, offer: Clien
         raise IllegalParameter("the cookie names a cipher suite that is not enabled here", rfc="9846 §4.3.2")
     # The HelloRetryRequest is made again from what the cookie keeps: a server need not have stored anything.
     context.transcript.restore(suite, retry.client_hello_hash)
-    context.transcript.add(_hello_retry_request(offer.hello.legacy_session_id, retry))
+    context.transcript.add(hello_retry_request(offer.hello.legacy_session_id, retry))
     return retry
 
 
-def _after_retry(context: ServerContext, retry: Retry, offer: ClientOffer, suite: Suite) -> tuple[Suite, Group, str]:
-    """Return suite and group of a retried handshake. IllegalParameter if the client changed its mind (§4.2.2)."""
+def _after_retry(context: ServerContext, retry: Retry, offer: ClientOffer, suite: Suite) -> tuple[Group | None, str]:
+    """Return the group of a retried handshake, None where the client offers none.
+
+    Raises IllegalParameter if the client changed its mind (§4.2.2), MissingExtension if it dropped a PSK that fits.
+    """
+    if retry.psk and ExtensionType.PRE_SHARED_KEY not in offer.extensions:
+        raise MissingExtension("the second ClientHello dropped a PSK that can be used", rfc="9846 §4.2.2")
     if ExtensionType.EARLY_DATA in offer.extensions:
         raise IllegalParameter("the second ClientHello has early_data", rfc="9846 §4.2.2")
     if cookies.unchanged_digest(offer.hello, retry.group) != retry.unchanged:
@@ -173,10 +156,12 @@ def _after_retry(context: ServerContext, retry: Retry, offer: ClientOffer, suite
     if suite.code != retry.cipher_suite:
         raise IllegalParameter("the second ClientHello leads to another cipher suite", rfc="9846 §4.2.4")
     if retry.group is None:
+        if not offer.groups:
+            return None, "the client offers no group"
         group, reason = negotiate.choose_group(context.config, offer)
         if group.code not in offer.shares:
             raise IllegalParameter("the second ClientHello lost the share that the first had", rfc="9846 §4.2.2")
-        return suite, group, reason
+        return group, reason
     if tuple(offer.shares) != (retry.group,):
         raise IllegalParameter(
             f"the second ClientHello has other shares than one for {group_name(retry.group)}", rfc="9846 §4.2.2"
@@ -184,7 +169,7 @@ def _after_retry(context: ServerContext, retry: Retry, offer: ClientOffer, suite
     group_asked = context.config.group_table.get(retry.group)
     if group_asked is None:
         raise IllegalParameter("the cookie names a group that is not enabled here", rfc="9846 §4.3.2")
-    return suite, group_asked, "asked for in HelloRetryRequest"
+    return group_asked, "asked for in HelloRetryRequest"
 
 
 def _tell_selection(context: ServerContext, selected: Selected, suite_reason: str, group_reason: str) -> None:
@@ -199,11 +184,17 @@ def _tell_selection(context: ServerContext, selected: Selected, suite_reason: st
     )
     context.chose(
         "group",
-        selected.group.name,
+        "none" if selected.group is None else selected.group.name,
         group_reason,
         tuple(map(group_name, config.groups)),
         tuple(map(group_name, offer.groups)),
     )
+    if isinstance(selected.psk, SelectedPsk):
+        resumed = selected.psk.session is not None
+        why = "a ticket of ours for a connection like this one" if resumed else "a key agreed on beforehand"
+        context.chose("psk", "resumption" if resumed else "external PSK", why)
+    elif config.session_store is not None or config.psks:
+        context.chose("psk", "none", selected.psk)
     if offer.alpn or config.alpn:
         alpn = selected.alpn
         context.chose(
@@ -213,181 +204,6 @@ def _tell_selection(context: ServerContext, selected: Selected, suite_reason: st
             config.alpn,
             tuple(name.decode("utf-8", "backslashreplace") for name in offer.alpn),
         )
-
-
-# ---- HelloRetryRequest -----------------------------------------------------------------------------------------------
-
-
-def _ask_again(
-    context: ServerContext,
-    phase: WaitClientHello,
-    offer: ClientOffer,
-    suite: Suite,
-    group: Group,
-    reason: str,
-    raw: bytes,
-) -> Step:
-    config = context.config
-    context.transcript.add(raw)
-    wanted = None if group.code in offer.shares else group.code
-    retry = Retry(
-        cipher_suite=suite.code,
-        group=wanted,
-        client_hello_hash=context.transcript.replace_by_message_hash(suite),
-        unchanged=cookies.unchanged_digest(offer.hello, wanted),
-        cookie=None,
-    )
-    if config.cookie_key is not None:
-        cookie = cookies.seal(config, config.cookie_key, retry, phase.peer_address)
-        retry = Retry(retry.cipher_suite, retry.group, retry.client_hello_hash, retry.unchanged, cookie)
-    request = _hello_retry_request(offer.hello.legacy_session_id, retry)
-    context.transcript.add(request)
-    if context.trace is not None:
-        asked = "a cookie" if retry.group is None else group.name
-        context.chose("retry", asked, reason if retry.group is not None else "every client has to show its address")
-    actions: list[Action] = [SendMessage(Epoch.INITIAL, request)]
-    if config.middlebox_compatibility and offer.hello.legacy_session_id:
-        actions.append(SendChangeCipherSpec())
-    return Step(WaitClientHello(peer_address=phase.peer_address, retry=retry), S.START, actions)
-
-
-def _hello_retry_request(session_id: bytes, retry: Retry) -> bytes:
-    extensions = [x.SELECTED_VERSION.extension(TLS_1_3)]
-    if retry.group is not None:
-        extensions.append(x.SELECTED_GROUP.extension(retry.group))
-    if retry.cookie is not None:
-        extensions.append(x.COOKIE.extension(retry.cookie))
-    return _server_hello(HELLO_RETRY_REQUEST_RANDOM, session_id, retry.cipher_suite, tuple(extensions))
-
-
-def _server_hello(random: bytes, session_id: bytes, suite: int, extensions: tuple[Extension, ...]) -> bytes:
-    return handshake_message(
-        ServerHello(
-            legacy_version=TLS_1_2,
-            random=random,
-            legacy_session_id_echo=session_id,
-            cipher_suite=suite,
-            legacy_compression_method=0,
-            extensions=extensions,
-        )
-    )
-
-
-# ---- our credential --------------------------------------------------------------------------------------------------
-
-
-def _choose_credential(context: ServerContext, selected: Selected) -> Result:
-    config, offer = context.config, selected.offer
-
-    def chosen(credential: Credential | None) -> Result:
-        reason = "the resolver's answer"
-        if credential is None:
-            credential, reason = negotiate.choose_credential(config, offer)
-        elif not isinstance(credential, Credential):
-            raise InternalError("the answer to NeedCredential is a Credential or None")
-        scheme = negotiate.signature_scheme(config.verifier_table, credential, offer.signature_schemes)
-        if scheme is None:
-            raise negotiate.no_scheme(offer.signature_schemes)
-        if context.trace is not None:
-            context.chose("credential", ", ".join(credential.names) or credential.leaf.key_algorithm, reason)
-            context.chose(
-                "signature_scheme",
-                scheme_name(scheme),
-                "the first that its key can make and the client accepts",
-                tuple(map(scheme_name, credential.signer.schemes)),
-                tuple(map(scheme_name, offer.signature_schemes)),
-            )
-        return _answer(context, selected, credential, scheme)
-
-    if config.credential_resolver is None:
-        return chosen(None)
-    request = ClientHelloInfo(
-        server_name=offer.server_name,
-        alpn=offer.alpn,
-        cipher_suites=offer.hello.cipher_suites,
-        groups=offer.groups,
-        signature_schemes=offer.signature_schemes,
-    )
-    answer = config.credential_resolver(request)
-    if answer is PENDING:
-        return Pause(NeedCredential(request), chosen)
-    return chosen(answer)
-
-
-# ---- ServerHello … Finished ------------------------------------------------------------------------------------------
-
-
-def _answer(context: ServerContext, selected: Selected, credential: Credential, scheme: int) -> Result:
-    transcript, offer, group = context.transcript, selected.offer, selected.group
-    peer_share = offer.shares[group.code]
-    public, shared_secret = group.respond(peer_share)
-    server_random = context.provider.random(32)
-    extensions = (x.SELECTED_VERSION.extension(TLS_1_3), x.KEY_SHARE.extension(KeyShareEntry(group.code, public)))
-    hello = _server_hello(server_random, offer.hello.legacy_session_id, selected.suite.code, extensions)
-    transcript.add(hello)
-    if context.trace is not None:
-        tell_shared_secret(context, group.code, public, peer_share, shared_secret)
-    secrets = handshake_secrets(context, selected.suite, shared_secret)
-    actions: list[Action] = [SendMessage(Epoch.INITIAL, hello)]
-    if context.config.middlebox_compatibility and offer.hello.legacy_session_id and not selected.retried:
-        actions.append(SendChangeCipherSpec())
-    actions.append(InstallKeys(Direction.SENT, secrets.server, "server_handshake_traffic_secret"))
-    actions.append(InstallKeys(Direction.RECEIVED, secrets.client, "client_handshake_traffic_secret"))
-
-    flight = [_encrypted_extensions(context, selected, credential)]
-    requested: frozenset[int] = frozenset()
-    asks = context.config.client_authentication is not ClientAuthentication.NONE
-    if asks:
-        request = _certificate_request(context.config)
-        requested = negotiate.suits_request(request.extensions)
-        flight.append(handshake_message(request))
-    flight.append(certificate_message(credential))
-    for message in flight:
-        transcript.add(message)
-
-    def signed(verify: bytes) -> Step:
-        transcript.add(verify)
-        finished = finished_message(secrets.server, transcript.digest())
-        transcript.add(finished)
-        application = application_secrets(context, secrets)
-        actions.extend(SendMessage(Epoch.HANDSHAKE, message) for message in (*flight, verify, finished))
-        actions.append(InstallKeys(Direction.SENT, application.server, secret_name(Role.SERVER, 0)))
-        answered = Answered(
-            selected=selected,
-            server_random=server_random,
-            credential=credential,
-            scheme=scheme,
-            handshake=secrets,
-            application=application,
-            requested=requested,
-        )
-        if asks:
-            return Step(answered, S.WAIT_CERT, actions)
-        return Step(WaitFinished(answered=answered, client=Unauthenticated()), S.WAIT_FINISHED, actions)
-
-    return sign_certificate_verify(context, credential, scheme, signed)
-
-
-def _encrypted_extensions(context: ServerContext, selected: Selected, credential: Credential) -> bytes:
-    extensions = []
-    offer = selected.offer
-    if offer.server_name is not None and negotiate.covers(credential.names, offer.server_name):
-        extensions.append(x.SERVER_NAME_ACK.extension(True))
-    if selected.alpn is not None:
-        extensions.append(x.ALPN_SELECTED.extension(selected.alpn))
-    if selected.group.code != context.config.groups[0]:
-        # There is one we like better: the client may share it next time (§4.3.7).
-        extensions.append(x.SUPPORTED_GROUPS.extension(context.config.groups))
-    return handshake_message(EncryptedExtensions(tuple(extensions)))
-
-
-def _certificate_request(config: ServerConfig) -> CertificateRequest:
-    extensions = [x.SIGNATURE_ALGORITHMS.extension(config.signature_schemes)]
-    authorities = () if config.peer_verifier is None else tuple(config.peer_verifier.authorities)
-    # A long list of CAs helps nobody and may be refused: leave it out then (§4.3.4 does not demand it).
-    if authorities and sum(map(len, authorities)) <= MAX_CERTIFICATE_AUTHORITIES // 2:
-        extensions.append(x.CERTIFICATE_AUTHORITIES.extension(authorities))
-    return CertificateRequest(b"", tuple(extensions))
 
 
 # ---- the client's Certificate, CertificateVerify, Finished -----------------------------------------------------------
@@ -421,37 +237,53 @@ def on_certificate_verify(
     return check_certificate_verify(context, Role.CLIENT, phase.presented, message, verifier, None, verified)
 
 
+def on_end_of_early_data(context: ServerContext, phase: WaitFinished, message: EndOfEarlyData, raw: bytes) -> Step:
+    """The client's early data has come to its end; its Finished is under the handshake keys (RFC 9846 §4.6)."""
+    context.transcript.add(raw)
+    keys = InstallKeys(Direction.RECEIVED, phase.answered.handshake.client, "client_handshake_traffic_secret")
+    return Step(phase, S.WAIT_FINISHED, [keys])
+
+
 def on_finished(context: ServerContext, phase: WaitFinished, message: Finished, raw: bytes) -> Step:
-    """Check the client's Finished; the handshake is complete (RFC 9846 §4.5.3)."""
+    """Check the client's Finished; the handshake is complete, and tickets follow (RFC 9846 §4.5.3, §4.7.1)."""
     answered = phase.answered
     proof = check_finished(context, Role.CLIENT, answered.handshake.client, context.transcript.digest(), message)
     context.transcript.add(raw)
-    selected, client = answered.selected, phase.client
-    authenticated = client if isinstance(client, Authenticated) else None
-    negotiated = Negotiated(
-        cipher_suite=selected.suite.code,
-        group=selected.group.code,
-        signature_scheme=answered.scheme,
-        client_signature_scheme=None if authenticated is None else authenticated.signature.scheme,
-        alpn=None if selected.alpn is None else selected.alpn.decode("utf-8", "backslashreplace"),
-        server_name=selected.offer.server_name,
-        retried=selected.retried,
-        client_random=selected.offer.hello.random,
-        server_random=answered.server_random,
-        peer=None if authenticated is None else authenticated.peer,
-        local_certificates=answered.credential.chain,
-    )
+    negotiated = negotiated_by(answered, phase.client)
     application = answered.application
     actions: list[Action] = [
         InstallKeys(Direction.RECEIVED, application.client, secret_name(Role.CLIENT, 0)),
-        Complete(negotiated=negotiated, authentication=client, finished=proof, exporter_secret=application.exporter),
+        Complete(
+            negotiated=negotiated, authentication=phase.client, finished=proof, exporter_secret=application.exporter
+        ),
+        *_tickets(context, phase, negotiated),
     ]
     connected = Connected(S.CONNECTED, sending=application.server, receiving=application.client)
     return Step(connected, S.CONNECTED, actions)
 
 
+def _tickets(context: ServerContext, phase: WaitFinished, negotiated: Negotiated) -> list[Action]:
+    """Return the NewSessionTickets for a client that could use them (§4.3.9)."""
+    config, selected, shown = context.config, phase.answered.selected, phase.answered.shown
+    offer = selected.offer
+    modes = offer.extensions.get(x.PSK_KEY_EXCHANGE_MODES) or ()
+    if config.session_store is None or not set(modes) & set(config.psk_modes):
+        return []
+    request = offer.extensions.get(x.TICKET_REQUEST)
+    count = tickets_to_send(config, request, resumed=isinstance(shown, ShownPsk))
+    if not count:
+        return []
+    if isinstance(shown, ShownPsk) and shown.psk.session is not None:
+        client = client_of(shown.psk.session)
+    else:
+        client = remembered_client(context, phase.client)
+    secret = resumption_secret(context, phase.answered.application)
+    return new_tickets(context, selected.suite, secret, negotiated, client, count)
+
+
 HANDLERS: Final[dict[tuple[State, int], Handler]] = {
     (S.START, H.CLIENT_HELLO): on_client_hello,
+    (S.WAIT_EOED, H.END_OF_EARLY_DATA): on_end_of_early_data,
     (S.WAIT_CERT, H.CERTIFICATE): on_certificate,
     (S.WAIT_CV, H.CERTIFICATE_VERIFY): on_certificate_verify,
     (S.WAIT_FINISHED, H.FINISHED): on_finished,

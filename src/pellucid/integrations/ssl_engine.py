@@ -262,11 +262,13 @@ class Facts:
 
     def group(self) -> str | None:
         """Return the name of the key-exchange group."""
-        return None if self.negotiated is None else group_name(self.negotiated.group)
+        group = None if self.negotiated is None else self.negotiated.group
+        return None if group is None else group_name(group)
 
     def server_sigalg(self) -> str | None:
         """Return the name of the scheme of the server's CertificateVerify."""
-        return None if self.negotiated is None else scheme_name(self.negotiated.signature_scheme)
+        scheme = None if self.negotiated is None else self.negotiated.signature_scheme
+        return None if scheme is None else scheme_name(scheme)
 
     def client_sigalg(self) -> str | None:
         scheme = None if self.negotiated is None else self.negotiated.client_signature_scheme

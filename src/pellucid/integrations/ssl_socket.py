@@ -13,6 +13,7 @@ from pellucid.crypto.provider import Buffer
 from pellucid.errors import TLSError
 from pellucid.integrations.ssl_engine import Engine, Facts
 from pellucid.integrations.ssl_errors import ConfigurationError, WantRead, WantWrite, ssl_error
+from pellucid.trace import Role
 
 if TYPE_CHECKING:
     from pellucid.integrations.ssl_context import SSLContext
@@ -147,8 +148,19 @@ class SSLSocket(Facts, socket.socket):
                 self._last_words()
                 raise
             else:
-                self._flush()
+                self._flush_last(engine)
                 return
+
+    def _flush_last(self, engine: Engine) -> None:
+        """Send the end of our flight. Of a server that is tickets: a client that has left already wants none."""
+        try:
+            self._flush()
+        except ssl.SSLError:
+            raise
+        except OSError:
+            if engine.connection.role is not Role.SERVER:
+                raise
+            # Noted as broken: the next write says so, and the next read finds what the client said before it left.
 
     # ---- reading ---------------------------------------------------------------------------------------------------
 

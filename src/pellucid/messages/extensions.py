@@ -107,6 +107,14 @@ class OfferedPsks(WireStruct):
     binders: tuple[bytes, ...] = wire(vector(opaque(32, 255), 33, 2**16 - 1))
 
 
+@wire_struct
+class ClientTicketRequest(WireStruct):
+    """RFC 9149 §3: how many tickets a client would like after a full handshake, and after a resumption."""
+
+    new_session_count: int = wire(u8)
+    resumption_count: int = wire(u8)
+
+
 _HOST_NAME_BYTES: Final = frozenset(b"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_.")
 
 
@@ -192,6 +200,8 @@ OFFERED_PSKS: Final = Body(E.PRE_SHARED_KEY, "CH", OfferedPsks.codec, "9846 §4.
 SELECTED_IDENTITY: Final = Body(E.PRE_SHARED_KEY, "SH", u16, "9846 §4.3.11")
 CERTIFICATE_AUTHORITIES: Final = Body(E.CERTIFICATE_AUTHORITIES, "CH CR", _authorities, "9846 §4.3.4")
 POST_HANDSHAKE_AUTH: Final = Body(E.POST_HANDSHAKE_AUTH, "CH", empty, "9846 §4.3.6")
+TICKET_REQUEST: Final = Body(E.TICKET_REQUEST, "CH", ClientTicketRequest.codec, "9149 §3")
+EXPECTED_TICKETS: Final = Body(E.TICKET_REQUEST, "EE", u8, "9149 §3")
 
 # Known by their place only: we neither offer them nor act on them, and do not look inside.
 _PLACED: Final = tuple(
@@ -212,7 +222,6 @@ _PLACED: Final = tuple(
         (E.EXTERNAL_ID_HASH, "CH EE", "8844"),
         (E.EXTERNAL_SESSION_ID, "CH EE", "8844"),
         (E.QUIC_TRANSPORT_PARAMETERS, "CH EE", "9001"),
-        (E.TICKET_REQUEST, "CH EE", "9149"),
         (E.ECH_OUTER_EXTENSIONS, "CH", "9849"),
         (E.ENCRYPTED_CLIENT_HELLO, "CH HRR EE", "9849"),
     )
@@ -241,6 +250,8 @@ BODIES: Final[tuple[Body[Any], ...]] = (  # Any: the bodies' types differ; Exten
     SELECTED_IDENTITY,
     CERTIFICATE_AUTHORITIES,
     POST_HANDSHAKE_AUTH,
+    TICKET_REQUEST,
+    EXPECTED_TICKETS,
     *_PLACED,
 )
 

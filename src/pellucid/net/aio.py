@@ -53,7 +53,7 @@ async def connect(
     answer: an async function, called with each pause of a signer, verifier or resolver that said PENDING.
     """
     observer = observer_of(config, trace)
-    connection = new_connection(config, server_name or host, observer)
+    connection = new_connection(config, server_name or host, observer, port=port)
     sock = await connect_tcp(host, port, timeout=timeout, local_address=local_address, resolve=resolve, trace=observer)
     return await _shaken(Stream(sock, connection, handshake_timeout=handshake_timeout, answer=answer))
 

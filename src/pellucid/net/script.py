@@ -46,6 +46,7 @@ from pellucid.net.operations import (
     Unacknowledged,
 )
 from pellucid.registry import AlertDescription
+from pellucid.trace import Role
 
 __all__ = ["Script"]
 
@@ -239,11 +240,12 @@ class Script:
                 self.connection.start()
             while True:
                 event = self._next_event()
+                if isinstance(event, HandshakeComplete):
+                    yield from self._end_of_flight()
+                    break
                 yield from self._flush_all()
                 if event is NEED_DATA:
                     yield from self._receive()
-                elif isinstance(event, HandshakeComplete):
-                    break
                 elif isinstance(event, _PAUSES):
                     yield from self._answer(event)
         except BaseException as error:  # noqa: BLE001 - raised, or the alert that explains it
@@ -253,6 +255,14 @@ class Script:
             yield EndDeadline()
             return
         raise (yield from self._handshake_failed(failure))
+
+    def _end_of_flight(self) -> Steps[None]:
+        """Send what completes the handshake. Of a server that is tickets: a client that has left already wants none."""
+        if self.connection.role is Role.CLIENT:
+            yield from self._flush_all()
+            return
+        self._flush_wanted = True
+        yield from self._flush_now()
 
     def _next_data(self) -> Steps[bytes]:
         """Return the next application data, b"" at the peer's close_notify; the receive lock is held."""

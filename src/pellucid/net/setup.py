@@ -32,17 +32,20 @@ def new_connection(
     server_name: str | None,
     trace: Observer | None,
     sock: socket.socket | None = None,
+    *,
+    port: int = 0,
 ) -> Connection:
     """Return the connection without I/O. trace: None takes what config.trace gives.
 
-    sock: what it will go over, if that is known; a server's cookies are bound to its peer.
+    sock: what it will go over, if that is known; a server's cookies are bound to its peer, a client's sessions to the
+          port there. port: that port, where the socket is not known yet.
     """
+    peer, peer_port = ("", port) if sock is None else socket_address(sock.getpeername)
     if isinstance(config, ServerConfig):
-        peer = "" if sock is None else socket_address(sock.getpeername)[0]
         return Connection.server(config, peer_address=peer, trace=trace)
     if server_name is None:
         raise UsageError("a client names the server: server_name")
-    return Connection.client(with_system_trust(config), server_name, trace=trace)
+    return Connection.client(with_system_trust(config), server_name, port=port or peer_port, trace=trace)
 
 
 def observer_of(config: ClientConfig | ServerConfig | None, trace: Observer | None) -> Observer | None:

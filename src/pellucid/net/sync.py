@@ -51,7 +51,7 @@ def connect(
     """
     observer = observer_of(config, trace)
     # Before the TCP connection: a mistake in the configuration costs no round trip.
-    connection = new_connection(config, server_name or host, observer)
+    connection = new_connection(config, server_name or host, observer, port=port)
     sock = connect_tcp(host, port, timeout=timeout, local_address=local_address, resolve=resolve, trace=observer)
     return shaken(Stream(sock, connection, handshake_timeout=handshake_timeout, answer=answer))
 

@@ -42,13 +42,14 @@ class Record(NamedTuple):
 class RecordReader:
     """Finds records in a buffer that its caller owns, and opens them."""
 
-    __slots__ = ("_empty", "_keys", "_tag_error", "_trace", "opened_any")
+    __slots__ = ("_empty", "_keys", "_skip", "_tag_error", "_trace", "opened_any")
 
     def __init__(self, tag_error: type[Exception], trace: Observer | None) -> None:
         self._keys: Keys | None = None
         self._tag_error = tag_error
         self._trace = trace
         self._empty = 0
+        self._skip = 0
         self.opened_any = False
         """whether a protected record was ever opened: from then on nothing comes in plaintext"""
 
@@ -63,14 +64,20 @@ class RecordReader:
     def install(self, secret: TrafficSecret) -> None:
         """Open what follows with *secret*."""
         self._keys = Keys(secret)
+        self._skip = 0
+
+    def skip(self, limit: int) -> None:
+        """Drop protected records that do not open, *limit* bytes at most, until one does (RFC 9846 §4.3.10)."""
+        self._skip = limit
 
     def forget(self) -> None:
         """Let go of the keys: nothing more is opened."""
         self._keys = None
 
-    def next_record(self, data: bytes | bytearray, offset: int) -> tuple[Record, int] | None:
+    def next_record(self, data: bytes | bytearray, offset: int) -> tuple[Record | None, int] | None:
         """Return the record at *offset* and where it ends; None if it is not all there. Never looks further.
 
+        A record of early data that is skipped is None, and where it ends.
         Raises RecordOverflow, UnexpectedMessage, BadRecordMac.
         """
         available = len(data) - offset
@@ -83,7 +90,7 @@ class RecordReader:
         if available < RECORD_HEADER:
             return None
         length = data[offset + 3] << 8 | data[offset + 4]
-        protected = self._keys is not None and outer == ContentType.APPLICATION_DATA
+        protected = outer == ContentType.APPLICATION_DATA and (self._keys is not None or self._skip > 0)
         if length > (MAX_CIPHERTEXT if protected else MAX_PLAINTEXT):
             raise RecordOverflow(f"a record of {length} bytes", rfc="9846 §5.2" if protected else "9846 §5.1")
         stop = offset + RECORD_HEADER + length
@@ -96,17 +103,28 @@ class RecordReader:
             return Record(outer, body, False), stop
         return self._open(header, body), stop
 
-    def _open(self, header: bytes, body: bytes) -> Record:
+    def _skipped(self, size: int) -> None:
+        if size > self._skip:
+            raise UnexpectedMessage("more early data than anybody may send", rfc="9846 §4.3.10")
+        self._skip -= size
+
+    def _open(self, header: bytes, body: bytes) -> Record | None:
+        """Return the record inside; None for early data that is skipped."""
         keys = self._keys
         if keys is None:
-            raise UnexpectedMessage("application data before any key", rfc="9846 §5")
+            self._skipped(len(body))
+            return None
         nonce = (keys.iv ^ keys.sequence).to_bytes(12, "big")
         try:
             inner = keys.aead.decrypt(nonce, body, header)
         except self._tag_error:
+            if self._skip:
+                self._skipped(len(body))
+                return None
             raise bad_record_mac(keys.sequence) from None
         keys.sequence += 1
         self.opened_any = True
+        self._skip = 0  # the client's second flight begins: everything opens from here on
         if len(inner) > MAX_INNER_PLAINTEXT:
             raise RecordOverflow(f"a record with {len(inner)} bytes inside", rfc="9846 §5.4")
         content_type, content = split_inner_plaintext(inner)

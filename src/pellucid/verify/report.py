@@ -268,6 +268,25 @@ class VerifiedPeer:
         return f"VerifiedPeer({self.report.summary!r})"
 
 
+def remembered_peer(leaf: X509Certificate, path: tuple[bytes, ...], authenticated_at: float) -> VerifiedPeer:
+    """Return the proof that *leaf* was accepted when the session began that is resumed now (RFC 9846 §2.2).
+
+    path: the path accepted then.   authenticated_at: when that was, seconds since 1970.
+    """
+    evidence = f"as it was when the session began, at {int(authenticated_at)} seconds since 1970"
+
+    def checks() -> tuple[Check, ...]:
+        return tuple(
+            Check(group=group, name="resumption", outcome=Outcome.PASSED, evidence=evidence, certificate=0)
+            for group in CheckGroup
+        )
+
+    report = VerificationReport(
+        accepted=True, summary="a session is resumed whose peer was verified", path=path, explanation=LazyChecks(checks)
+    )
+    return VerifiedPeer(_PROOF, leaf, report)
+
+
 def verified_peer(leaf: X509Certificate, report: VerificationReport) -> VerifiedPeer:
     """Return the proof that *report* accepted *leaf*. Raises CertificateRejected if it did not."""
     if not report.accepted:

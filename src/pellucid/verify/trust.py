@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import binascii
+import hashlib
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -22,7 +23,7 @@ _PEM: Final = re.compile(
 class _Derived:
     """What follows from the roots, computed when first needed and shared by every use of the store."""
 
-    __slots__ = ("authorities", "by_subject", "encodings", "members", "store")
+    __slots__ = ("authorities", "by_subject", "digest", "encodings", "members", "store")
 
     def __init__(self) -> None:
         self.store: Store | None = None
@@ -30,6 +31,7 @@ class _Derived:
         self.authorities: tuple[bytes, ...] | None = None
         self.members: frozenset[bytes] | None = None
         self.encodings: Mapping[int, bytes] | None = None
+        self.digest: bytes | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)
@@ -118,6 +120,14 @@ class TrustStore:
         if self._derived.authorities is None:
             self._derived.authorities = tuple(self._index())
         return self._derived.authorities
+
+    @property
+    def digest(self) -> bytes:
+        """32 bytes that two stores have in common exactly when they trust the same roots, in any order."""
+        if self._derived.digest is None:
+            roots = sorted(hashlib.sha256(der).digest() for der in self.roots)
+            self._derived.digest = hashlib.sha256(b"".join(roots)).digest()
+        return self._derived.digest
 
     def encoding_of(self, certificate: x509.Certificate) -> bytes | None:
         """Return the DER of *certificate* if it is this very object among the roots; encoding it anew takes longer."""

@@ -129,6 +129,12 @@ class WebPKIVerifier:
         """The roots' subject names as DER, for certificate_authorities (RFC 9846 §4.3.4)."""
         return self._trust.authorities
 
+    @property
+    def session_identity(self) -> bytes:
+        """What sessions are bound to: the same for verifiers that answer the same (attacks E7, E8)."""
+        limits = f"webpki {self._max_certificates} {self._max_bytes} {self._max_path_depth} "
+        return limits.encode() + self._trust.digest
+
     def verify(self, request: VerificationRequest) -> VerificationReport:
         """Return the report on *request*: the verdict now, the explanation of an accepted one when it is read.
 

@@ -1,0 +1,183 @@
+"""What both directions of a connection share: its parts, and the first error, which stands.
+
+After it every call raises it again; nothing but its alert is left to send, and keys and secrets are forgotten.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+from typing import Any, Final
+
+from pellucid.config import ClientConfig, ServerConfig
+from pellucid.crypto.provider import Suite
+from pellucid.errors import AlertReceived, InternalError, PeerError, TLSError, TruncatedStream
+from pellucid.events import Event
+from pellucid.handshake.actions import Complete, Negotiated
+from pellucid.handshake.core import Context, Handshake
+from pellucid.record.patience import Patience
+from pellucid.record.reader import RecordReader
+from pellucid.record.writer import RecordWriter
+from pellucid.registry import AlertDescription
+from pellucid.sessions.client import SessionKey
+from pellucid.trace import AlertTraced, ClosedTraced, Direction, HandshakeCompleted, Observer, Role
+
+WARNING: Final = 1
+FATAL: Final = 2
+
+
+class Carrier:
+    """The parts of one end of a connection. Use `Connection`."""
+
+    def __init__(self, role: Role, context: Context[Any], handshake: Handshake[Any], trace: Observer | None) -> None:
+        """Use `Connection.client` or `Connection.server`."""
+        config = context.config
+        record_trace = trace if config.trace_records else None
+        self.role = role
+        self.negotiated: Negotiated | None = None
+        """What was agreed; None until the handshake is complete."""
+        self._context = context
+        self._handshake = handshake
+        self._trace = trace
+        self._start: Callable[[], None] | None = None
+        self._reader = RecordReader(context.provider.tag_error, record_trace)
+        self._writer = RecordWriter(config.padding, record_trace, b"\x03\x01" if role is Role.CLIENT else b"\x03\x03")
+        self._incoming = bytearray()
+        self._message = bytearray()  # handshake bytes that are not a whole message yet
+        self._events: deque[Event] = deque()
+        self._error: TLSError | None = None
+        self._exporter_secret: bytes | None = None
+        self._early_exporter_secret: bytes | None = None
+        self._early_suite: Suite | None = None
+        self._early_left = 0
+        """bytes of early data that may still be sent, by a client, or come, at a server"""
+        self._session_key: SessionKey | None = None
+        """client: where this server's sessions are kept"""
+        self._receiving = False
+        """the handshake is complete, nothing has gone wrong, the peer has not closed"""
+        self._sending = False
+        """application data may be sent, nothing has gone wrong, we have not closed and owe no KeyUpdate"""
+        self._answers_early = False
+        """server: data may be sent before the client's Finished (half-RTT)"""
+        self._update_owed = False
+        self._sent_close = False
+        self._peer_closed = False
+        self._peer_ended = False
+        """the peer's stream has ended; during a pause what came before that waits to be read"""
+        self._patience = Patience()
+
+    # ---- what it knows ---------------------------------------------------------------------------------------------
+
+    @property
+    def handshake_complete(self) -> bool:
+        return self.negotiated is not None
+
+    @property
+    def peer_closed(self) -> bool:
+        """Whether the peer's close_notify has come."""
+        return self._peer_closed
+
+    @property
+    def closed(self) -> bool:
+        """Whether nothing more can be sent: we closed, or failed."""
+        return self._sent_close or self._error is not None
+
+    @property
+    def state(self) -> str:
+        """Where the state machine waits, as RFC 9846 App. A names it."""
+        return str(self._handshake.state.value)
+
+    # ---- errors ----------------------------------------------------------------------------------------------------
+
+    def _check_usable(self) -> None:
+        if self._error is not None:
+            raise self._error
+
+    def _guarded(self, work: Callable[[], Any]) -> None:
+        """Run *work*; latch whatever it raises, and let the alert be sent."""
+        try:
+            work()
+        except Exception as error:  # noqa: BLE001  # all that a plugged-in verifier, signer or observer may raise
+            self._failed(error)
+
+    def _failed(self, error: Exception) -> None:
+        if isinstance(error, PeerError):
+            self._latch(error, error.alert)
+        elif isinstance(error, (AlertReceived, TruncatedStream)):
+            self._latch(error, None)
+        elif isinstance(error, TLSError):
+            self._latch(error, AlertDescription.INTERNAL_ERROR)
+        else:
+            wrapped = InternalError(f"{type(error).__name__} inside the handshake")
+            wrapped.__cause__ = error
+            self._latch(wrapped, AlertDescription.INTERNAL_ERROR)
+
+    def _latch(self, error: TLSError, alert: int | None) -> None:
+        if self._error is not None:
+            return  # the first error stands, and has told the peer
+        self._error = error
+        self._start = None
+        self._receiving = self._sending = False
+        self._update_owed = False
+        self._incoming.clear()
+        self._message.clear()
+        self._exporter_secret = None
+        self._early_exporter_secret = None
+        self._early_left = 0
+        if alert is not None and not self._sent_close:
+            try:
+                self._writer.alert(FATAL, alert)
+                self._tell_alert(Direction.SENT, alert, error.reason)
+            except Exception as failure:  # noqa: BLE001  # a broken observer or padding policy: the first error stands
+                error.add_note(f"then, while the peer was told of it: {failure!r}")
+        self._forget_sessions(error)
+        # §6.2: the keys and secrets of a failed connection are forgotten; what is left to send is sealed already.
+        self._reader.forget()
+        self._writer.forget()
+        self._handshake.forget()
+
+    def _end_of_stream(self) -> None:
+        self._peer_ended = True
+        if self._handshake.need is not None and self._incoming:
+            return  # what came before the end is read first, when the pause is over
+        state = "" if self.handshake_complete else f" during the handshake, in state {self.state}"
+
+        def end() -> None:
+            if self._trace is not None:
+                self._trace(ClosedTraced(direction=Direction.RECEIVED, how="truncated"))
+            raise TruncatedStream(f"the connection ended without close_notify{state}")
+
+        self._guarded(end)
+
+    def _tell_alert(self, direction: Direction, description: int, reason: str) -> None:
+        if self._trace is not None:
+            epoch = self._writer.epoch if direction is Direction.SENT else self._reader.epoch
+            self._trace(AlertTraced(direction=direction, epoch=epoch, description=description, reason=reason))
+
+    def _forget_sessions(self, error: TLSError) -> None:
+        """§6.2: an error alert ends the session too; what is kept of this server is not used again."""
+        if self._session_key is None or not isinstance(error, PeerError | AlertReceived):
+            return
+        store = self._context.config.session_store
+        if store is not None:
+            store.discard(self._session_key)
+
+    def _tell_completed(self, complete: Complete) -> None:
+        negotiated = complete.negotiated
+        if self._trace is not None:
+            self._trace(
+                HandshakeCompleted(
+                    role=self.role,
+                    cipher_suite=negotiated.cipher_suite,
+                    group=negotiated.group,
+                    alpn=negotiated.alpn,
+                    server_name=negotiated.server_name,
+                    client_random=negotiated.client_random,
+                )
+            )
+
+
+def observer_of(config: ClientConfig | ServerConfig, trace: Observer | None) -> Observer | None:
+    if trace is not None or config.trace is None:
+        return trace
+    return config.trace()

@@ -1,0 +1,440 @@
+"""The server's first flight: HelloRetryRequest, or ServerHello … Finished (RFC 9846 §4.2.3-§4.5.3)."""
+
+from __future__ import annotations
+
+from dataclasses import field, replace
+
+from pellucid.config import ClientAuthentication, ClientHelloInfo, Credential, ServerConfig
+from pellucid.crypto.provider import PENDING, Group, Suite
+from pellucid.errors import InternalError
+from pellucid.handshake import cookie as cookies
+from pellucid.handshake import negotiate
+from pellucid.handshake.actions import (
+    AcceptEarlyData,
+    Action,
+    AnswerEarly,
+    Authenticated,
+    EarlyDataOutcome,
+    InstallKeys,
+    NeedCredential,
+    Negotiated,
+    Pause,
+    PskChecked,
+    Result,
+    SendChangeCipherSpec,
+    SendMessage,
+    SkipEarlyData,
+    Step,
+    Unauthenticated,
+)
+from pellucid.handshake.authenticate import (
+    PresentedCertificates,
+    certificate_message,
+    finished_message,
+    sign_certificate_verify,
+)
+from pellucid.handshake.connected import secret_name
+from pellucid.handshake.cookie import Retry
+from pellucid.handshake.core import Context
+from pellucid.handshake.negotiate import ClientOffer
+from pellucid.handshake.secrets import (
+    ApplicationSecrets,
+    HandshakeSecrets,
+    application_secrets,
+    early_secrets,
+    handshake_secrets,
+    tell_shared_secret,
+)
+from pellucid.handshake.server_psk import Choice, SelectedPsk, decide_early_data
+from pellucid.handshake.states import ServerState as S
+from pellucid.handshake.tickets import client_of, recall_peer, tickets_to_send
+from pellucid.limits import MAX_CERTIFICATE_AUTHORITIES, MAX_SKIPPED_EARLY_DATA
+from pellucid.messages import extensions as x
+from pellucid.messages.extensions import KeyShareEntry
+from pellucid.messages.handshake import (
+    HELLO_RETRY_REQUEST_RANDOM,
+    CertificateRequest,
+    EncryptedExtensions,
+    Extension,
+    ServerHello,
+    handshake_message,
+)
+from pellucid.registry import TLS_1_2, TLS_1_3, ExtensionType, scheme_name
+from pellucid.schedule import EarlySecret
+from pellucid.trace import Direction, Epoch, Role
+from pellucid.value import internal_value
+
+ServerContext = Context[ServerConfig]
+
+
+# ---- phases: what is known at that moment ----------------------------------------------------------------------------
+
+
+@internal_value
+class WaitClientHello:
+    """peer_address: what cookies are bound to. retry: what we asked for, if we did."""
+
+    peer_address: str
+    retry: Retry | None = None
+
+
+@internal_value
+class Selected:
+    """Everything chosen before the first secret exists.
+
+    raw:   the ClientHello that is answered. group: None in psk_ke.
+    psk:   what is used, or why none is.
+    """
+
+    offer: ClientOffer
+    raw: bytes = field(repr=False)
+    suite: Suite
+    group: Group | None
+    alpn: bytes | None
+    retried: bool
+    psk: Choice
+
+
+@internal_value
+class ShownCredential:
+    credential: Credential
+    scheme: int
+
+
+@internal_value
+class ShownPsk:
+    """proof: that the client has it too, and whom it stands for."""
+
+    psk: SelectedPsk
+    proof: PskChecked
+
+
+@internal_value
+class Answered:
+    """Our flight is sent.
+
+    shown:      how we showed who we are: by a certificate, or by the PSK.
+    early_data: what becomes of early data.
+    """
+
+    selected: Selected
+    server_random: bytes
+    shown: ShownCredential | ShownPsk
+    early_data: EarlyDataOutcome
+    handshake: HandshakeSecrets
+    application: ApplicationSecrets
+    requested: frozenset[int] = field(default=frozenset())
+
+
+@internal_value
+class WaitCertificateVerify:
+    answered: Answered
+    presented: PresentedCertificates
+
+
+@internal_value
+class WaitFinished:
+    answered: Answered
+    client: Authenticated | Unauthenticated | PskChecked
+
+
+# ---- HelloRetryRequest -----------------------------------------------------------------------------------------------
+
+
+def ask_again(
+    context: ServerContext,
+    phase: WaitClientHello,
+    offer: ClientOffer,
+    suite: Suite,
+    group: Group | None,
+    reason: str,
+    *,
+    psk: bool,
+    raw: bytes,
+) -> Step:
+    """Answer with a HelloRetryRequest (RFC 9846 §4.2.4). psk: whether one that is offered can be used."""
+    config = context.config
+    context.transcript.add(raw)
+    wanted = None if group is None or group.code in offer.shares else group.code
+    retry = Retry(
+        cipher_suite=suite.code,
+        group=wanted,
+        client_hello_hash=context.transcript.replace_by_message_hash(suite),
+        unchanged=cookies.unchanged_digest(offer.hello, wanted),
+        cookie=None,
+        psk=psk,
+    )
+    if config.cookie_key is not None:
+        cookie = cookies.seal(config, config.cookie_key, retry, phase.peer_address)
+        retry = replace(retry, cookie=cookie)
+    request = hello_retry_request(offer.hello.legacy_session_id, retry)
+    context.transcript.add(request)
+    if context.trace is not None:
+        asked = "a cookie" if group is None or retry.group is None else group.name
+        context.chose("retry", asked, reason if retry.group is not None else "every client has to show its address")
+    actions: list[Action] = [SendMessage(Epoch.INITIAL, request)]
+    if config.middlebox_compatibility and offer.hello.legacy_session_id:
+        actions.append(SendChangeCipherSpec(at_once=True))
+    if ExtensionType.EARLY_DATA in offer.extensions:
+        actions.append(SkipEarlyData(MAX_SKIPPED_EARLY_DATA))
+    return Step(WaitClientHello(peer_address=phase.peer_address, retry=retry), S.START, actions)
+
+
+def hello_retry_request(session_id: bytes, retry: Retry) -> bytes:
+    extensions = [x.SELECTED_VERSION.extension(TLS_1_3)]
+    if retry.group is not None:
+        extensions.append(x.SELECTED_GROUP.extension(retry.group))
+    if retry.cookie is not None:
+        extensions.append(x.COOKIE.extension(retry.cookie))
+    return _server_hello(HELLO_RETRY_REQUEST_RANDOM, session_id, retry.cipher_suite, tuple(extensions))
+
+
+def _server_hello(random: bytes, session_id: bytes, suite: int, extensions: tuple[Extension, ...]) -> bytes:
+    return handshake_message(
+        ServerHello(
+            legacy_version=TLS_1_2,
+            random=random,
+            legacy_session_id_echo=session_id,
+            cipher_suite=suite,
+            legacy_compression_method=0,
+            extensions=extensions,
+        )
+    )
+
+
+# ---- our credential --------------------------------------------------------------------------------------------------
+
+
+def choose_credential(context: ServerContext, selected: Selected) -> Result:
+    """Answer with a certificate (RFC 9846 §4.5.1.2)."""
+    config, offer = context.config, selected.offer
+
+    def chosen(credential: Credential | None) -> Result:
+        reason = "the resolver's answer"
+        if credential is None:
+            credential, reason = negotiate.choose_credential(config, offer)
+        elif not isinstance(credential, Credential):
+            raise InternalError("the answer to NeedCredential is a Credential or None")
+        scheme = negotiate.signature_scheme(config.verifier_table, credential, offer.signature_schemes)
+        if scheme is None:
+            raise negotiate.no_scheme(offer.signature_schemes)
+        if context.trace is not None:
+            context.chose("credential", ", ".join(credential.names) or credential.leaf.key_algorithm, reason)
+            context.chose(
+                "signature_scheme",
+                scheme_name(scheme),
+                "the first that its key can make and the client accepts",
+                tuple(map(scheme_name, credential.signer.schemes)),
+                tuple(map(scheme_name, offer.signature_schemes)),
+            )
+        return _answer_with_certificate(context, selected, ShownCredential(credential=credential, scheme=scheme))
+
+    if config.credential_resolver is None:
+        return chosen(None)
+    request = ClientHelloInfo(
+        server_name=offer.server_name,
+        alpn=offer.alpn,
+        cipher_suites=offer.hello.cipher_suites,
+        groups=offer.groups,
+        signature_schemes=offer.signature_schemes,
+    )
+    answer = config.credential_resolver(request)
+    if answer is PENDING:
+        return Pause(NeedCredential(request), chosen)
+    return chosen(answer)
+
+
+# ---- ServerHello … Finished ------------------------------------------------------------------------------------------
+
+
+def _answer_with_certificate(context: ServerContext, selected: Selected, shown: ShownCredential) -> Result:
+    begun = _begin(context, selected, EarlySecret.extract(selected.suite), None)
+    skipping = ExtensionType.EARLY_DATA in selected.offer.extensions
+    early_data = EarlyDataOutcome.NOT_RESUMED if skipping else EarlyDataOutcome.NOT_OFFERED
+    begun.actions.append(InstallKeys(Direction.RECEIVED, begun.secrets.client, "client_handshake_traffic_secret"))
+    if skipping:
+        begun.actions.append(SkipEarlyData(MAX_SKIPPED_EARLY_DATA))
+    flight = [_encrypted_extensions(context, selected, shown)]
+    requested: frozenset[int] = frozenset()
+    asks = context.config.client_authentication is not ClientAuthentication.NONE
+    if asks:
+        request = _certificate_request(context.config)
+        requested = negotiate.suits_request(request.extensions)
+        flight.append(handshake_message(request))
+    flight.append(certificate_message(shown.credential))
+    for message in flight:
+        context.transcript.add(message)
+
+    def signed(verify: bytes) -> Step:
+        context.transcript.add(verify)
+        flight.append(verify)
+        application = _finish_flight(context, begun, flight)
+        answered = Answered(
+            selected=selected,
+            server_random=begun.server_random,
+            shown=shown,
+            early_data=early_data,
+            handshake=begun.secrets,
+            application=application,
+            requested=requested,
+        )
+        if asks:
+            return Step(answered, S.WAIT_CERT, begun.actions)
+        begun.actions.append(AnswerEarly(selected.suite))
+        return Step(WaitFinished(answered=answered, client=Unauthenticated()), S.WAIT_FINISHED, begun.actions)
+
+    return sign_certificate_verify(context, shown.credential, shown.scheme, signed)
+
+
+def answer_with_psk(context: ServerContext, selected: Selected, psk: SelectedPsk) -> Result:
+    """Answer with the PSK alone: no certificate on either side (RFC 9846 §2.2); perhaps early data is taken."""
+
+    def recalled(proof: PskChecked) -> Result:
+        shown = ShownPsk(psk=psk, proof=proof)
+        return decide_early_data(
+            context, selected.offer, selected.suite, psk, lambda outcome: _psk_flight(context, selected, shown, outcome)
+        )
+
+    session = psk.session
+    return recalled(PskChecked(None)) if session is None else recall_peer(context, client_of(session), None, recalled)
+
+
+def _psk_flight(context: ServerContext, selected: Selected, shown: ShownPsk, early_data: EarlyDataOutcome) -> Step:
+    accepted = early_data is EarlyDataOutcome.ACCEPTED
+    offered = ExtensionType.EARLY_DATA in selected.offer.extensions
+    if context.trace is not None and offered:
+        context.chose("early_data", "accepted" if accepted else "rejected", early_data.value)
+    early = early_secrets(context, shown.psk.early, selected.raw) if accepted else None
+    begun = _begin(context, selected, shown.psk.early, shown.psk)
+    if early is not None:
+        begun.actions.append(InstallKeys(Direction.RECEIVED, early.client, "client_early_traffic_secret"))
+    else:
+        begun.actions.append(InstallKeys(Direction.RECEIVED, begun.secrets.client, "client_handshake_traffic_secret"))
+        if offered and not selected.retried:
+            begun.actions.append(SkipEarlyData(MAX_SKIPPED_EARLY_DATA))
+    message = _encrypted_extensions(context, selected, shown, early_data=accepted)
+    context.transcript.add(message)
+    application = _finish_flight(context, begun, [message])
+    answered = Answered(
+        selected=selected,
+        server_random=begun.server_random,
+        shown=shown,
+        early_data=early_data,
+        handshake=begun.secrets,
+        application=application,
+    )
+    begun.actions.append(AnswerEarly(selected.suite))
+    waits = WaitFinished(answered=answered, client=shown.proof)
+    if early is None or shown.psk.session is None:
+        return Step(waits, S.WAIT_FINISHED, begun.actions)
+    limit = shown.psk.session.max_early_data_size
+    agreed = negotiated_by(answered, shown.proof)
+    begun.actions.append(AcceptEarlyData(agreed, limit, selected.suite, early.exporter))
+    return Step(waits, S.WAIT_EOED, begun.actions)
+
+
+@internal_value
+class _Begun:
+    """ServerHello is made, and our handshake keys are installed after it."""
+
+    server_random: bytes
+    secrets: HandshakeSecrets
+    actions: list[Action]
+
+
+def _begin(context: ServerContext, selected: Selected, early: EarlySecret, psk: SelectedPsk | None) -> _Begun:
+    """Make the ServerHello and the handshake secrets (RFC 9846 §4.2.3)."""
+    offer, group = selected.offer, selected.group
+    extensions = [x.SELECTED_VERSION.extension(TLS_1_3)]
+    shared_secret = bytes(selected.suite.hash_length)  # psk_ke: zeros (§7.1)
+    if group is not None:
+        peer_share = offer.shares[group.code]
+        public, shared_secret = group.respond(peer_share)
+        extensions.append(x.KEY_SHARE.extension(KeyShareEntry(group.code, public)))
+    if psk is not None:
+        extensions.append(x.SELECTED_IDENTITY.extension(psk.index))
+    server_random = context.provider.random(32)
+    hello = _server_hello(server_random, offer.hello.legacy_session_id, selected.suite.code, tuple(extensions))
+    context.transcript.add(hello)
+    if context.trace is not None and group is not None:
+        tell_shared_secret(context, group.code, public, peer_share, shared_secret)
+    secrets = handshake_secrets(context, early, shared_secret)
+    actions: list[Action] = [SendMessage(Epoch.INITIAL, hello)]
+    if context.config.middlebox_compatibility and offer.hello.legacy_session_id and not selected.retried:
+        actions.append(SendChangeCipherSpec(at_once=True))
+    actions.append(InstallKeys(Direction.SENT, secrets.server, "server_handshake_traffic_secret"))
+    return _Begun(server_random=server_random, secrets=secrets, actions=actions)
+
+
+def _finish_flight(context: ServerContext, begun: _Begun, flight: list[bytes]) -> ApplicationSecrets:
+    """Append Finished to the *flight*, which is in the transcript; our next record is application data's."""
+    finished = finished_message(begun.secrets.server, context.transcript.digest())
+    context.transcript.add(finished)
+    application = application_secrets(context, begun.secrets)
+    begun.actions.extend(SendMessage(Epoch.HANDSHAKE, message) for message in (*flight, finished))
+    begun.actions.append(InstallKeys(Direction.SENT, application.server, secret_name(Role.SERVER, 0)))
+    return application
+
+
+def negotiated_by(answered: Answered, client: Authenticated | Unauthenticated | PskChecked) -> Negotiated:
+    """Return what is agreed once the client's Finished is right."""
+    selected, shown = answered.selected, answered.shown
+    peer = None if isinstance(client, Unauthenticated) else client.peer
+    scheme = client_scheme = None
+    chain: tuple[bytes, ...] = ()
+    session = None
+    if isinstance(shown, ShownCredential):
+        scheme, chain = shown.scheme, shown.credential.chain
+        client_scheme = client.signature.scheme if isinstance(client, Authenticated) else None
+    else:
+        session = shown.psk.session
+        client_scheme = None if session is None else session.client_signature_scheme
+    return Negotiated(
+        cipher_suite=selected.suite.code,
+        group=None if selected.group is None else selected.group.code,
+        signature_scheme=scheme,
+        client_signature_scheme=client_scheme,
+        alpn=None if selected.alpn is None else selected.alpn.decode("utf-8", "backslashreplace"),
+        server_name=selected.offer.server_name,
+        retried=selected.retried,
+        client_random=selected.offer.hello.random,
+        server_random=answered.server_random,
+        peer=peer,
+        local_certificates=chain,
+        resumed=session is not None,
+        psk_identity=shown.psk.psk.identity if isinstance(shown, ShownPsk) and session is None else None,
+        early_data=answered.early_data,
+        authenticated_at=None if session is None else session.authenticated_at,
+    )
+
+
+def _encrypted_extensions(
+    context: ServerContext, selected: Selected, shown: ShownCredential | ShownPsk, *, early_data: bool = False
+) -> bytes:
+    extensions = []
+    offer = selected.offer
+    resumed = isinstance(shown, ShownPsk)
+    name = offer.server_name
+    # RFC 6066 §3: not on resumption.
+    if isinstance(shown, ShownCredential) and name is not None and negotiate.covers(shown.credential.names, name):
+        extensions.append(x.SERVER_NAME_ACK.extension(True))
+    if selected.alpn is not None:
+        extensions.append(x.ALPN_SELECTED.extension(selected.alpn))
+    if early_data:
+        extensions.append(x.EARLY_DATA.extension(True))
+    request = offer.extensions.get(x.TICKET_REQUEST)
+    if request is not None and context.config.session_store is not None:
+        extensions.append(x.EXPECTED_TICKETS.extension(tickets_to_send(context.config, request, resumed=resumed)))
+    if selected.group is not None and selected.group.code != context.config.groups[0]:
+        # There is one we like better: the client may share it next time (§4.3.7).
+        extensions.append(x.SUPPORTED_GROUPS.extension(context.config.groups))
+    return handshake_message(EncryptedExtensions(tuple(extensions)))
+
+
+def _certificate_request(config: ServerConfig) -> CertificateRequest:
+    extensions = [x.SIGNATURE_ALGORITHMS.extension(config.signature_schemes)]
+    authorities = () if config.peer_verifier is None else tuple(config.peer_verifier.authorities)
+    # A long list of CAs helps nobody and may be refused: leave it out then (§4.3.4 does not demand it).
+    if authorities and sum(map(len, authorities)) <= MAX_CERTIFICATE_AUTHORITIES // 2:
+        extensions.append(x.CERTIFICATE_AUTHORITIES.extension(authorities))
+    return CertificateRequest(b"", tuple(extensions))

@@ -1,0 +1,187 @@
+"""The server's choice of a PSK, and whether early data is taken (RFC 9846 §4.3.9-§4.3.11, §8).
+
+A ticket is good for a connection that is like the one it was issued on: name, application protocol, hash, and all of
+client authentication (attack E7). Anything else is a full handshake, without a word to the client.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import field
+from typing import Final
+
+from pellucid.config import ServerConfig
+from pellucid.crypto.provider import PENDING, Suite
+from pellucid.errors import InternalError
+from pellucid.handshake.actions import EarlyDataOutcome, NeedFirstUse, NeedTicket, Pause, Result
+from pellucid.handshake.core import Context
+from pellucid.handshake.negotiate import ClientOffer
+from pellucid.handshake.psk import check_binder, check_binder_count
+from pellucid.limits import MAX_PSK_IDENTITIES
+from pellucid.messages import extensions as x
+from pellucid.registry import PskKeyExchangeMode
+from pellucid.schedule import EarlySecret
+from pellucid.sessions.psk import RESUMPTION_BINDER, Psk
+from pellucid.sessions.server import ServerSession
+from pellucid.value import internal_value
+
+NO_PSK: Final = "the client offers no PSK"
+
+
+@internal_value
+class SelectedPsk:
+    """The PSK to use. index: among the client's identities; session: what it resumes, None for an external PSK."""
+
+    index: int
+    psk: Psk
+    early: EarlySecret
+    session: ServerSession | None
+    mode: int
+    reason: str = field(default="")
+
+
+Choice = SelectedPsk | str
+"""what was chosen, or why nothing"""
+
+
+def choose_psk(
+    context: Context[ServerConfig],
+    offer: ClientOffer,
+    suite: Suite,
+    alpn: bytes | None,
+    then: Callable[[Choice], Result],
+) -> Result:
+    """Go on with the first of the client's PSKs that can be used here, or with why there is none.
+
+    At most MAX_PSK_IDENTITIES are looked at (attack E23), and no binder is computed yet. Pauses where the store of
+    sessions answers PENDING. Raises IllegalParameter if identities and binders are not of the same number.
+    """
+    offered = offer.extensions.get(x.OFFERED_PSKS)
+    if offered is None:
+        return then(NO_PSK)
+    check_binder_count(offered)
+    config = context.config
+    store = config.session_store
+    mode = _common_mode(config, offer)
+    if mode is None:
+        return then("no PSK key exchange mode in common")
+    identities = tuple(one.identity for one in offered.identities[:MAX_PSK_IDENTITIES])
+
+    def look(index: int, reason: str) -> Result:
+        if index == len(identities):
+            return then(reason)
+        external = config.external_table.get(identities[index])
+        if external is not None:
+            if external.hash_name != suite.hash_name:
+                return look(index + 1, "the external PSK is for another hash")
+            early = EarlySecret.extract(suite, external.key)
+            return then(SelectedPsk(index=index, psk=external, early=early, session=None, mode=mode))
+        if store is None:
+            return look(index + 1, "the PSK is not known here, and no sessions are kept")
+        session = store.redeem(identities[index], context.provider.now())
+        if session is PENDING:
+            return Pause(NeedTicket(identities[index]), lambda answer: judge(index, answer))
+        return judge(index, session)
+
+    def judge(index: int, session: ServerSession | None) -> Result:
+        if session is None:
+            return look(index + 1, "the ticket is not one of ours, or has expired")
+        if not isinstance(session, ServerSession):
+            raise InternalError("the answer to NeedTicket is a ServerSession or None")
+        mismatch = _mismatch(context, offer, suite, alpn, session)
+        if mismatch is not None:
+            return look(index + 1, mismatch)
+        psk = Psk(
+            identity=identities[index], key=session.psk, hash_name=suite.hash_name, binder_label=RESUMPTION_BINDER
+        )
+        early = EarlySecret.extract(suite, psk.key)
+        return then(SelectedPsk(index=index, psk=psk, early=early, session=session, mode=mode))
+
+    return look(0, NO_PSK)
+
+
+def external_hashes(config: ServerConfig, offer: ClientOffer) -> frozenset[str]:
+    """Return the hashes of the external PSKs that the client offers and we have."""
+    offered = offer.extensions.get(x.OFFERED_PSKS)
+    if offered is None or not config.external_table:
+        return frozenset()
+    known = (config.external_table.get(one.identity) for one in offered.identities[:MAX_PSK_IDENTITIES])
+    return frozenset(psk.hash_name for psk in known if psk is not None)
+
+
+def _common_mode(config: ServerConfig, offer: ClientOffer) -> int | None:
+    """Return the mode to use: ours by preference, psk_dhe_ke only where the client offers groups (§4.3.9)."""
+    modes = offer.extensions.get(x.PSK_KEY_EXCHANGE_MODES) or ()
+    for mode in config.psk_modes:
+        if mode in modes and (mode == PskKeyExchangeMode.PSK_KE or offer.groups):
+            return mode
+    return None
+
+
+def _mismatch(
+    context: Context[ServerConfig], offer: ClientOffer, suite: Suite, alpn: bytes | None, session: ServerSession
+) -> str | None:
+    """Return why *session* cannot be resumed on this connection, or None."""
+    config = context.config
+    if not session.usable_at(context.provider.now()):
+        return "the session has expired"
+    issued_with = config.suite_table.get(session.cipher_suite)
+    if issued_with is None or issued_with.hash_name != suite.hash_name:
+        return "the session was made with another hash"
+    if session.server_name != offer.server_name:
+        return "the session was made under another server name"
+    if session.alpn != (None if alpn is None else alpn.decode("utf-8", "backslashreplace")):
+        return "the session was made with another application protocol"
+    if session.binding != config.client_authentication_digest:
+        return "client authentication is configured otherwise than when the session was made"
+    return None
+
+
+def verify_binder(context: Context[ServerConfig], offer: ClientOffer, selected: SelectedPsk, raw: bytes) -> None:
+    """Check the one binder that counts, before anything depends on the PSK (§4.3.11). Raises DecryptError.
+
+    The transcript must end before this ClientHello.
+    """
+    offered = offer.extensions.get(x.OFFERED_PSKS)
+    if offered is None:
+        raise InternalError("a PSK was selected that was not offered")
+    check_binder(context.transcript, selected.psk, selected.early, raw, offered, selected.index)
+
+
+def decide_early_data(
+    context: Context[ServerConfig],
+    offer: ClientOffer,
+    suite: Suite,
+    selected: SelectedPsk | None,
+    then: Callable[[EarlyDataOutcome], Result],
+) -> Result:
+    """Go on with whether early data is taken, and why not (§4.3.10, §8). Pauses where the guard answers PENDING.
+
+    The binder must have been checked: it is what a ClientHello is recognised by, and nobody else can make one.
+    """
+    if x.EARLY_DATA.extension_type not in offer.extensions:
+        return then(EarlyDataOutcome.NOT_OFFERED)
+    guard = context.config.early_data_guard
+    offered = offer.extensions.get(x.OFFERED_PSKS)
+    if guard is None:
+        return then(EarlyDataOutcome.DISABLED)
+    if selected is None or offered is None or selected.index != 0:
+        return then(EarlyDataOutcome.NOT_RESUMED)
+    session = selected.session
+    if session is None or not session.max_early_data_size:
+        return then(EarlyDataOutcome.NOT_ALLOWED)
+    if session.cipher_suite != suite.code:
+        return then(EarlyDataOutcome.OTHER_SUITE)
+    now = context.provider.now()
+    claimed = (offered.identities[0].obfuscated_ticket_age - session.age_add) % 2**32 / 1000
+    if abs(claimed - (now - session.issued_at)) > guard.window_seconds:
+        return then(EarlyDataOutcome.TICKET_AGE)
+
+    def judge(first: object) -> Result:
+        return then(EarlyDataOutcome.ACCEPTED if first is True else EarlyDataOutcome.REPLAYED)
+
+    key = offered.binders[0]
+    first = guard.first_use(key, now=now, issued_at=session.issued_at)
+    if first is PENDING:
+        return Pause(NeedFirstUse(key, session.issued_at), judge)
+    return judge(first)

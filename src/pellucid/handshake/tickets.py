@@ -1,0 +1,237 @@
+"""Sessions: what is kept of a handshake for the next one, in tickets and in the client's store (RFC 9846 §4.7.1)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import field
+from typing import Any
+
+from pellucid.config import ClientConfig, ServerConfig
+from pellucid.crypto.certificates import valid_until
+from pellucid.crypto.provider import PENDING, Suite
+from pellucid.errors import InternalError
+from pellucid.handshake.actions import (
+    Action,
+    Authenticated,
+    NeedVerification,
+    Negotiated,
+    Pause,
+    PskChecked,
+    Result,
+    SendMessage,
+    Unauthenticated,
+)
+from pellucid.handshake.core import Context
+from pellucid.limits import MAX_TICKET, MAX_TICKET_LIFETIME_SECONDS, MAX_TICKETS_PER_HANDSHAKE
+from pellucid.messages import extensions as x
+from pellucid.messages.extensions import ClientTicketRequest
+from pellucid.messages.handshake import Extension, NewSessionTicket, handshake_message
+from pellucid.schedule import resumption_psk
+from pellucid.sessions.client import ClientSession
+from pellucid.sessions.server import ServerSession
+from pellucid.trace import Epoch, Role, VerificationTraced
+from pellucid.value import internal_value
+from pellucid.verify.report import VerificationReport, remembered_peer, verified_peer
+from pellucid.verify.request import Purpose, VerificationRequest
+
+X509 = 0
+"""CertificateType (RFC 7250 §3)"""
+
+
+@internal_value
+class Remembered:
+    """The certificates that a peer showed when the session began, and when that was; presented is () for none."""
+
+    presented: tuple[bytes, ...] = field(default=())
+    path: tuple[bytes, ...] = field(default=())
+    certificate_type: int = field(default=X509)
+    authenticated_at: float
+    signature_scheme: int | None = field(default=None)
+    ocsp_response: bytes | None = field(default=None)
+    scts: tuple[bytes, ...] = field(default=())
+
+    def valid_until(self) -> float:
+        """Return when the first certificate of the path ends, seconds since 1970."""
+        if self.certificate_type != X509 or not self.path:
+            return float("inf")
+        return min(map(valid_until, self.path))
+
+
+def recall_peer(
+    context: Context[Any], remembered: Remembered, server_name: str | None, then: Callable[[PskChecked], Result]
+) -> Result:
+    """Go on with the proof of a resumption, and who the peer was. With `reverify_on_resumption` it is judged again.
+
+    server_name: whom the certificate must name; None for a client's.
+    Raises CertificateRejected if the verifier no longer accepts it (attack E8).
+    """
+    if not remembered.presented:
+        return then(PskChecked(None))
+    leaf = context.provider.parse_certificate(remembered.presented[0])
+    verifier = context.config.peer_verifier
+    if not context.config.reverify_on_resumption or verifier is None:
+        return then(PskChecked(remembered_peer(leaf, remembered.path, remembered.authenticated_at)))
+    request = VerificationRequest(
+        leaf=leaf,
+        intermediates=remembered.presented[1:],
+        purpose=Purpose.SERVER_AUTH if context.role is Role.CLIENT else Purpose.CLIENT_AUTH,
+        server_name=server_name,
+        now=context.provider.now(),
+        ocsp_response=remembered.ocsp_response,
+        scts=remembered.scts,
+    )
+
+    def judge(report: VerificationReport) -> Result:
+        if not isinstance(report, VerificationReport):
+            raise InternalError("the answer to NeedVerification is a VerificationReport")
+        if context.trace is not None:
+            context.trace(VerificationTraced(report=report))
+        return then(PskChecked(verified_peer(leaf, report)))
+
+    report = verifier.verify(request)
+    if report is PENDING:
+        return Pause(NeedVerification(verifier, request), judge)
+    return judge(report)
+
+
+# ---- the client's ----------------------------------------------------------------------------------------------------
+
+
+@internal_value
+class ClientResumption:
+    """What a client needs for making a session of a ticket. secret: the resumption secret, Hash.length bytes."""
+
+    suite: Suite
+    secret: bytes = field(repr=False)
+    alpn: str | None
+    peer: Remembered
+    local_certificates: tuple[bytes, ...]
+
+
+def client_session(
+    config: ClientConfig, resumption: ClientResumption, ticket: NewSessionTicket, max_early_data_size: int
+) -> ClientSession | None:
+    """Return what is kept of *ticket*; None if it is of no use: without a lifetime, or the certificates have ended.
+
+    It ends with the first of: the ticket's lifetime, seven days, the certificates' end (§4.7.1).
+    """
+    now = config.provider.now()
+    lifetime = min(ticket.ticket_lifetime, MAX_TICKET_LIFETIME_SECONDS)
+    ends = resumption.peer.valid_until()
+    if now + lifetime > ends:
+        lifetime = int(ends - now)
+    if lifetime <= 0:
+        return None
+    peer = resumption.peer
+    return ClientSession(
+        ticket=ticket.ticket,
+        psk=resumption_psk(resumption.suite, resumption.secret, ticket.ticket_nonce),
+        cipher_suite=resumption.suite.code,
+        received_at=now,
+        lifetime_seconds=lifetime,
+        age_add=ticket.ticket_age_add,
+        max_early_data_size=max_early_data_size,
+        alpn=resumption.alpn,
+        signature_scheme=peer.signature_scheme or 0,
+        authenticated_at=peer.authenticated_at,
+        leaf=peer.presented[0] if peer.presented else b"",
+        intermediates=peer.presented[1:],
+        path=peer.path,
+        certificate_type=peer.certificate_type,
+        ocsp_response=peer.ocsp_response,
+        scts=peer.scts,
+        local_certificates=resumption.local_certificates,
+    )
+
+
+def server_of(session: ClientSession) -> Remembered:
+    """Return the server that *session* remembers."""
+    return Remembered(
+        presented=(session.leaf, *session.intermediates) if session.leaf else (),
+        path=session.path,
+        certificate_type=session.certificate_type,
+        authenticated_at=session.authenticated_at,
+        signature_scheme=session.signature_scheme or None,
+        ocsp_response=session.ocsp_response,
+        scts=session.scts,
+    )
+
+
+# ---- the server's ----------------------------------------------------------------------------------------------------
+
+
+def client_of(session: ServerSession) -> Remembered:
+    """Return the client that *session* remembers."""
+    return Remembered(
+        presented=session.client_presented,
+        path=session.client_chain,
+        certificate_type=session.client_certificate_type,
+        authenticated_at=session.authenticated_at,
+        signature_scheme=session.client_signature_scheme,
+    )
+
+
+def remembered_client(context: Context[Any], client: Authenticated | Unauthenticated | PskChecked) -> Remembered:
+    """Return what a ticket remembers of the client of a handshake that began now."""
+    now = context.provider.now()
+    if not isinstance(client, Authenticated):
+        return Remembered(authenticated_at=now)
+    return Remembered(
+        presented=client.presented,
+        path=client.peer.chain,
+        authenticated_at=now,
+        signature_scheme=client.signature.scheme,
+    )
+
+
+def tickets_to_send(config: ServerConfig, request: ClientTicketRequest | None, *, resumed: bool) -> int:
+    """Return how many tickets follow the handshake: as the client asks within our bound, else as configured."""
+    if config.session_store is None:
+        return 0
+    if request is None:
+        return config.tickets_on_resumption if resumed else config.tickets
+    return min(request.resumption_count if resumed else request.new_session_count, MAX_TICKETS_PER_HANDSHAKE)
+
+
+def new_tickets(
+    context: Context[ServerConfig], suite: Suite, secret: bytes, negotiated: Negotiated, client: Remembered, count: int
+) -> list[Action]:
+    """Return *count* NewSessionTicket messages, each for a PSK of its own (§4.7.1).
+
+    secret: the resumption secret. client: whom the session stands for, and since when: resuming does not renew that.
+    """
+    config, provider = context.config, context.provider
+    store = config.session_store
+    if store is None or sum(map(len, (*client.path, *client.presented))) > MAX_TICKET // 2:
+        return []  # a chain so long fits no ticket
+    now = provider.now()
+    ends = min(client.authenticated_at + MAX_TICKET_LIFETIME_SECONDS, client.valid_until())
+    lifetime = min(config.ticket_lifetime_seconds, int(ends - now))
+    if lifetime <= 0:
+        return []
+    extensions: tuple[Extension, ...] = ()
+    if config.max_early_data:
+        extensions = (x.MAX_EARLY_DATA_SIZE.extension(config.max_early_data),)
+    messages: list[Action] = []
+    for number in range(count):
+        nonce = bytes((number,))
+        age_add = int.from_bytes(provider.random(4), "big")
+        session = ServerSession(
+            cipher_suite=suite.code,
+            psk=resumption_psk(suite, secret, nonce),
+            issued_at=now,
+            lifetime_seconds=lifetime,
+            age_add=age_add,
+            authenticated_at=client.authenticated_at,
+            server_name=negotiated.server_name,
+            alpn=negotiated.alpn,
+            binding=config.client_authentication_digest,
+            max_early_data_size=config.max_early_data,
+            client_chain=client.path,
+            client_presented=client.presented,
+            client_certificate_type=client.certificate_type,
+            client_signature_scheme=client.signature_scheme,
+        )
+        ticket = NewSessionTicket(lifetime, age_add, nonce, store.issue(session, now), extensions)
+        messages.append(SendMessage(Epoch.APPLICATION, handshake_message(ticket)))
+    return messages
