@@ -24,6 +24,7 @@ from pellucid.events import (
     TicketReceived,
 )
 from pellucid.handshake import client as client_side
+from pellucid.handshake import client_hello
 from pellucid.handshake import server as server_side
 from pellucid.handshake.actions import (
     AcceptEarlyData,
@@ -83,9 +84,9 @@ class Connection(Carrier):
             # Only now: a ticket is used once, and its age is counted.
             session = None if config.session_store is None else config.session_store.take(key, config.provider.now())
             offer = first_offer(config, server_name, session)
-            connection._do(handshake.begin(client_side.begin(context, offer), "ClientHello sent"))
+            connection._do(handshake.begin(client_hello.begin(context, offer), "ClientHello sent"))
             if offer.offers_early_data:
-                connection._do(handshake.begin(client_side.begin_early_data(context, offer), "early data offered"))
+                connection._do(handshake.begin(client_hello.begin_early_data(context, offer), "early data offered"))
 
         connection._start = begin
         return connection

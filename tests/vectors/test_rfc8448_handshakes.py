@@ -22,7 +22,7 @@ from pellucid import ClientConfig, CloseNotify, Connection, Credential, Handshak
 from pellucid.config import ClientAuthentication
 from pellucid.crypto.provider import CryptoProvider
 from pellucid.crypto.pyca import PYCA
-from pellucid.handshake import client as client_side
+from pellucid.handshake import client_hello
 from pellucid.handshake import cookie as cookies
 from pellucid.handshake import server_flight
 from pellucid.handshake.negotiate import suits_request
@@ -139,7 +139,7 @@ def our_client(trace: Trace, patch: pytest.MonkeyPatch, observe: Callable[[Any],
         "pellucid.connection.first_offer",
         lambda config, name, session: offer_of(message(trace, "client", "ClientHello"), exchange("x25519")),
     )
-    patch.setattr(client_side, "retried_offer", second)
+    patch.setattr(client_hello, "retried_offer", second)
     config = ClientConfig(
         verifier=Trusting(),
         middlebox_compatibility=trace["name"] == "compatibility_mode",
