@@ -21,6 +21,7 @@ from pellucid.registry import NamedGroup as G
 from pellucid.registry import group_name, scheme_name, suite_name
 from pellucid.trace import Observer
 from pellucid.verify.request import PeerVerifier
+from pellucid.verify.revocation import DEFAULT_REVOCATION, RevocationPolicy
 from pellucid.verify.trust import TrustStore
 from pellucid.verify.webpki import WebPKIVerifier
 
@@ -153,6 +154,7 @@ class _Config:
     suites, groups, signature_schemes: code points, preferred first.
     alpn:    protocol names, preferred first, e.g. ("h2", "http/1.1").
     padding: None, `pad_to_multiple(n)` or any PaddingPolicy.
+    revocation: what the WebPKI verifier asks about revocation; not for a verifier of one's own, which has its own ways.
     trace:   called for each connection that is given no observer of its own; may return None.
     trace_records: whether RecordTraced is emitted too.
     """
@@ -163,6 +165,7 @@ class _Config:
     alpn: tuple[str, ...] = ()
     credentials: tuple[Credential, ...] = ()
     verifier: PeerVerifier | None = None
+    revocation: RevocationPolicy = DEFAULT_REVOCATION
     middlebox_compatibility: bool = True
     padding: PaddingPolicy | None = None
     provider: CryptoProvider = field(default=PYCA, repr=False)
@@ -181,6 +184,10 @@ class _Config:
         schemes = _pick("signature scheme", self.provider.verifiers, self.signature_schemes, scheme_name)
         set_field(self, "verifier_table", schemes)
         set_field(self, "alpn_names", _alpn(self.alpn))
+        if self.verifier is not None and self.revocation != DEFAULT_REVOCATION:
+            raise UsageError(
+                "a verifier was given: it asks about revocation itself, and a policy beside it asks nothing"
+            )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -210,7 +217,7 @@ class ClientConfig(_Config):
         _Config.__post_init__(self)
         verifier = self.verifier
         if verifier is None and self.trust is not None:
-            verifier = WebPKIVerifier(self.trust)
+            verifier = WebPKIVerifier(self.trust, revocation=self.revocation)
         object.__setattr__(self, "peer_verifier", verifier)
         shares = self.key_shares
         if shares is None:
@@ -250,7 +257,7 @@ class ServerConfig(_Config):
             raise UsageError("a server needs a credential, or a resolver of credentials")
         verifier = self.verifier
         if verifier is None and self.client_trust is not None:
-            verifier = WebPKIVerifier(self.client_trust)
+            verifier = WebPKIVerifier(self.client_trust, revocation=self.revocation)
         if verifier is None and self.client_authentication is not ClientAuthentication.NONE:
             raise UsageError("client authentication needs client_trust, or a verifier")
         if self.cookie_key is not None and len(self.cookie_key) != 32:
