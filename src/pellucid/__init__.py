@@ -35,6 +35,7 @@ from pellucid.handshake.actions import Negotiated
 from pellucid.net.listener import Listener, listen
 from pellucid.net.sync import Stream, connect, wrap
 from pellucid.verify.report import CertificateRejected, VerificationReport, VerifiedPeer
+from pellucid.verify.revocation import RevocationPolicy
 from pellucid.verify.trust import TrustStore
 
 if TYPE_CHECKING:
@@ -62,6 +63,7 @@ __all__ = [
     "Listener",
     "Negotiated",
     "PeerError",
+    "RevocationPolicy",
     "SSLContext",
     "ServerConfig",
     "SignatureNeeded",

@@ -36,6 +36,7 @@ from pellucid.sessions.psk import ExternalPsk, Psk
 from pellucid.sessions.tickets import ServerSessions, TicketKeys
 from pellucid.trace import Observer, Role
 from pellucid.verify.request import PeerVerifier
+from pellucid.verify.revocation import DEFAULT_REVOCATION, RevocationPolicy
 from pellucid.verify.trust import TrustStore
 from pellucid.verify.webpki import WebPKIVerifier
 
@@ -171,6 +172,7 @@ class _Config:
     psk_modes:     key exchange modes for PSKs, preferred first. Alone, PSK_KE has no forward secrecy (§4.3.9).
     external_psks: keys agreed on elsewhere (RFC 9258); each says which end this is.
     reverify_on_resumption: whether the verifier judges a session's certificates again whenever it is resumed.
+    revocation: what the WebPKI verifier asks about revocation; not for a verifier of one's own, which has its own ways.
     trace:   called for each connection that is given no observer of its own; may return None.
     trace_records: whether RecordTraced is emitted too.
     """
@@ -181,6 +183,7 @@ class _Config:
     alpn: tuple[str, ...] = ()
     credentials: tuple[Credential, ...] = ()
     verifier: PeerVerifier | None = None
+    revocation: RevocationPolicy = DEFAULT_REVOCATION
     middlebox_compatibility: bool = True
     padding: PaddingPolicy | None = None
     psk_modes: tuple[int, ...] = (PskKeyExchangeMode.PSK_DHE_KE,)
@@ -206,6 +209,10 @@ class _Config:
         schemes = _pick("signature scheme", self.provider.verifiers, self.signature_schemes, scheme_name)
         set_field(self, "verifier_table", schemes)
         set_field(self, "alpn_names", _alpn(self.alpn))
+        if self.verifier is not None and self.revocation != DEFAULT_REVOCATION:
+            raise UsageError(
+                "a verifier was given: it asks about revocation itself, and a policy beside it asks nothing"
+            )
         by_hash: dict[str, Suite] = {}
         for suite in self.suite_table.values():
             by_hash.setdefault(suite.hash_name, suite)
@@ -282,7 +289,7 @@ class ClientConfig(_Config):
         _Config.__post_init__(self)
         verifier = self.verifier
         if verifier is None and self.trust is not None:
-            verifier = WebPKIVerifier(self.trust)
+            verifier = WebPKIVerifier(self.trust, revocation=self.revocation)
         object.__setattr__(self, "peer_verifier", verifier)
         shares = self.key_shares
         if shares is None:
@@ -348,7 +355,7 @@ class ServerConfig(_Config):
             raise UsageError("a server needs a credential, a resolver of credentials, or an external PSK")
         verifier = self.verifier
         if verifier is None and self.client_trust is not None:
-            verifier = WebPKIVerifier(self.client_trust)
+            verifier = WebPKIVerifier(self.client_trust, revocation=self.revocation)
         if verifier is None and self.client_authentication is not ClientAuthentication.NONE:
             raise UsageError("client authentication needs client_trust, or a verifier")
         if self.cookie_key is not None and len(self.cookie_key) != 32:

@@ -45,6 +45,12 @@ MIN_RSA_BITS: Final = 2048
 MAX_RSA_BITS: Final = 8192
 MAX_CERTIFICATE_AUTHORITIES: Final = 20_000  # bytes of distinguished names in a CertificateRequest
 
+# Revocation (RFC 6960, RFC 5280 §6.3). A staple has 300 to 3,000 bytes; with ML-DSA keys and signatures, 15,000.
+MAX_STAPLE: Final = 32_768
+MAX_STAPLE_SIGNERS: Final = 4  # certificates in a staple whose signatures are looked at
+REVOCATION_CLOCK_SKEW_SECONDS: Final = 300.0  # as `openssl ocsp` allows
+REVOCATION_MAX_AGE_SECONDS: Final = 86_400.0  # of a status that does not say when the next one is due
+
 # Floods: how many in a row without progress.
 MAX_EMPTY_RECORDS: Final = 32
 MAX_USER_CANCELED_ALERTS: Final = 4

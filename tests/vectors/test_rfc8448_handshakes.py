@@ -22,9 +22,8 @@ from pellucid import ClientConfig, CloseNotify, Connection, Credential, Handshak
 from pellucid.config import ClientAuthentication
 from pellucid.crypto.provider import CryptoProvider
 from pellucid.crypto.pyca import PYCA
-from pellucid.handshake import client_hello
+from pellucid.handshake import client_hello, server_flight
 from pellucid.handshake import cookie as cookies
-from pellucid.handshake import server_flight
 from pellucid.handshake.negotiate import suits_request
 from pellucid.handshake.offer import Offer
 from pellucid.messages.handshake import (

@@ -77,6 +77,7 @@ _CLIENT_CERTIFICATE_ALERTS: Final = frozenset(
         A.CERTIFICATE_UNKNOWN,
         A.UNKNOWN_CA,
         A.ACCESS_DENIED,
+        A.BAD_CERTIFICATE_STATUS_RESPONSE,
     }
 )
 
@@ -134,6 +135,8 @@ _FAILURE_HINTS: Final = {
     Failure.EXPIRED: "the server's certificate has to be renewed; check this machine's clock too",
     Failure.NOT_YET_VALID: "check this machine's clock",
     Failure.REVOKED: "its CA has withdrawn the certificate: do not go on",
+    Failure.BAD_STAPLE: "the server should send a fresh OCSP response; check this machine's clock too",
+    Failure.STAPLE_MISSING: "the server should send (staple) an OCSP response with its certificate",
 }
 
 

@@ -28,10 +28,11 @@ CertificateKey = (
 
 
 # What pyca/cryptography raises for a certificate, or a part of one, that it cannot parse: not only ValueError.
-# Warning: for applications that make warnings errors.
+# KeyError: for a TLS feature it has no name for. Warning: for applications that make warnings errors.
 PARSE_ERRORS: Final = (
     ValueError,
     TypeError,
+    KeyError,
     Warning,
     x509.InvalidVersion,
     x509.DuplicateExtension,

@@ -38,7 +38,7 @@ from pellucid.trace import (
     TraceEvent,
     VerificationTraced,
 )
-from pellucid.verify.report import VerificationReport
+from pellucid.verify.report import Outcome, VerificationReport
 
 __all__ = ["ALERTS", "DESCRIBERS", "MESSAGES", "describe", "protection", "seconds"]
 
@@ -82,6 +82,7 @@ ALERTS: Final = {
     A.UNSUPPORTED_EXTENSION: "an answer came to a question nobody asked",
     A.UNRECOGNIZED_NAME: "the server does not know the name it was called by",
     A.CERTIFICATE_REQUIRED: "the server wants a client certificate and got none",
+    A.BAD_CERTIFICATE_STATUS_RESPONSE: "the certificate came without a good answer on whether it was revoked",
     A.NO_APPLICATION_PROTOCOL: "the two ends speak no common application protocol",
 }
 """Alert → what it means. Others are told by their names."""
@@ -187,8 +188,18 @@ def _keys(event: KeysInstalled) -> str:
 def _verification(event: VerificationTraced) -> str:
     if not isinstance(event.report, VerificationReport):
         return "The peer's certificates were judged by a verifier of another kind."
-    verdict = "believed" if event.report.accepted else "refused"
-    return f"The peer's certificate is {verdict}: {escaped(event.report.summary)}."
+    if not event.report.accepted:
+        return f"The peer's certificate is refused: {escaped(event.report.summary)}."
+    return f"The peer's certificate is believed: {escaped(event.report.summary)}. {_revocation(event.report)}"
+
+
+def _revocation(report: VerificationReport) -> str:
+    """Whether an accepted certificate was looked up among the revoked ones, and where."""
+    checks = [check for check in report.checks if check.name == "revocation"]
+    good = [check for check in checks if check.outcome is Outcome.PASSED]
+    if good:
+        return f"It is not revoked: {escaped(good[0].evidence)}."
+    return "Whether it was revoked was not checked" + (f": {escaped(checks[0].evidence)}." if checks else ".")
 
 
 def _signature(event: SignatureTraced) -> str:

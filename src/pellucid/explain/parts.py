@@ -188,7 +188,7 @@ _QUESTIONS: Final = {
     CheckGroup.SIGNATURE: "Is the server the one it was issued to? (CertificateVerify)",
 }
 _SIGNED: Final = "64 blanks, “TLS 1.3, server CertificateVerify”, a zero, and the hash of ClientHello…Certificate"
-_TELLING: Final = frozenset({"dates", "key strength", "key usage", "purpose", "signature algorithm"})
+_TELLING: Final = frozenset({"dates", "key strength", "key usage", "purpose", "signature algorithm", "revocation"})
 
 
 def verifications(scene: Scene) -> Part:

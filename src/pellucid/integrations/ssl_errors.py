@@ -49,6 +49,7 @@ class ZeroReturn(UsageError, ssl.SSLZeroReturnError):
 # OpenSSL's X509_V_ERR_* numbers, which programs compare `verify_code` with.
 _VERIFY_CODES: Final = {
     Failure.MALFORMED: 1,
+    Failure.REVOCATION_UNKNOWN: 3,
     Failure.BAD_SIGNATURE: 7,
     Failure.NOT_YET_VALID: 9,
     Failure.EXPIRED: 10,
@@ -62,6 +63,8 @@ _VERIFY_CODES: Final = {
     Failure.WRONG_NAME: 62,
     Failure.WEAK_KEY: 66,
     Failure.WEAK_SIGNATURE: 68,
+    Failure.STAPLE_MISSING: 73,
+    Failure.BAD_STAPLE: 74,
 }
 _UNSPECIFIED: Final = 1
 

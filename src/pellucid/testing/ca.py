@@ -19,16 +19,22 @@ from cryptography.hazmat.primitives.asymmetric.types import (
     CertificateIssuerPrivateKeyTypes,
     CertificatePublicKeyTypes,
 )
-from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+from cryptography.hazmat.primitives.serialization import (
+    Encoding,
+    NoEncryption,
+    PrivateFormat,
+    load_pem_private_key,
+)
 from cryptography.x509.oid import AuthorityInformationAccessOID, ExtendedKeyUsageOID, NameOID
 
+from pellucid.testing.revocation import Answer, Digest, Revoked, Signing, Status, ocsp_response, revocation_list
 from pellucid.verify.trust import TrustStore
 
 KeyKind = Literal[
     "p256", "p384", "p521", "rsa2048", "rsa3072", "rsa4096", "ed25519", "ed448", "mldsa44", "mldsa65", "mldsa87"
 ]
 KeyUsage = Literal["digital_signature", "key_encipherment", "key_agreement", "key_cert_sign", "crl_sign"]
-Purpose = Literal["server", "client", "any", "code"]
+Purpose = Literal["server", "client", "any", "code", "ocsp"]
 
 DAY: Final = datetime.timedelta(days=1)
 PEER_USAGE: Final[tuple[KeyUsage, ...]] = ("digital_signature",)
@@ -39,6 +45,7 @@ _PURPOSES: Final = {
     "client": ExtendedKeyUsageOID.CLIENT_AUTH,
     "any": ExtendedKeyUsageOID.ANY_EXTENDED_KEY_USAGE,
     "code": ExtendedKeyUsageOID.CODE_SIGNING,
+    "ocsp": ExtendedKeyUsageOID.OCSP_SIGNING,
 }
 
 
@@ -48,6 +55,9 @@ class Extra:
 
     value: x509.ExtensionType
     critical: bool = False
+
+
+CRL_NUMBER: Final = Extra(value=x509.CRLNumber(1))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,6 +74,11 @@ class Issued:
     @property
     def der(self) -> bytes:
         return self.certificate.public_bytes(Encoding.DER)
+
+    @property
+    def private_key(self) -> CertificateIssuerPrivateKeyTypes:
+        """The key; raises ValueError if only the public one was given."""
+        return load_pem_private_key(self.key_pem, None)  # type: ignore[return-value]  # new_key made it
 
     @property
     def chain_der(self) -> tuple[bytes, ...]:
@@ -207,9 +222,11 @@ class CA:
         purposes: Sequence[Purpose] | None = ("server", "client"),
         extra: Sequence[Extra] = (),
         critical_names: bool = False,
+        must_staple: bool = False,
     ) -> Issued:
         """Return a leaf for *names*: host names (U-labels too) and IP addresses as text, others as GeneralName.
 
+        must_staple: promise that an OCSP response comes with it (RFC 7633).
         public_key: use this key, whose private half nobody needs, instead of making one.
         common_name: the subject; empty for none. Default: the first name.
         not_before, not_after: default: an hour ago, and a year from now.
@@ -225,6 +242,8 @@ class CA:
             extensions.append(Extra(value=x509.SubjectAlternativeName(alternatives), critical=critical))
         if self.aia is not None:
             extensions.append(Extra(value=_issuer_at(self.aia)))
+        if must_staple:
+            extensions.append(Extra(value=x509.TLSFeature([x509.TLSFeatureType.status_request])))
         certificate = self._sign(
             subject=x509.Name(attributes),
             public_key=public_key or private_key.public_key(),
@@ -238,6 +257,121 @@ class CA:
         )
         key_pem = b"" if public_key is not None else private_key_pem(private_key)
         return Issued(certificate=certificate, intermediates=self.intermediates, key_pem=key_pem)
+
+    def responder(
+        self,
+        name: str = "Pellucid test responder",
+        *,
+        key: KeyKind = "p256",
+        no_check: bool = True,
+        purposes: Sequence[Purpose] | None = ("ocsp",),
+        usage: Sequence[KeyUsage] | None = PEER_USAGE,
+        not_before: datetime.datetime | None = None,
+        not_after: datetime.datetime | None = None,
+        extra: Sequence[Extra] = (),
+    ) -> Issued:
+        """Return a delegate that may sign OCSP responses for this CA (RFC 6960 §4.2.2.2); the arguments spoil that.
+
+        no_check: whether it is trusted for as long as its certificate is valid.
+        """
+        return self.issue(
+            common_name=name,
+            key=key,
+            purposes=purposes,
+            usage=usage,
+            not_before=not_before,
+            not_after=not_after,
+            extra=(*extra, *((Extra(value=x509.OCSPNoCheck()),) if no_check else ())),
+        )
+
+    def ocsp_response(
+        self,
+        about: Issued,
+        *,
+        status: Status = "good",
+        revoked_at: datetime.datetime | None = None,
+        reason: x509.ReasonFlags | None = None,
+        this_update: datetime.datetime | None = None,
+        next_update: datetime.datetime | Literal["in a week"] | None = "in a week",
+        digest: Digest = "sha1",
+        serial: int | None = None,
+        issuer: CA | None = None,
+        signer: Issued | None = None,
+        certificates: Sequence[Issued] | None = None,
+        by_name: bool = False,
+        critical: bool = False,
+        extra: Sequence[Extra] = (),
+        more: Sequence[Answer] = (),
+        sha: Literal["sha1", "sha256"] = "sha256",
+        wrong_signature: bool = False,
+    ) -> bytes:
+        """Return an OCSPResponse, DER, about *about*, as a server staples it (RFC 6960 §4.2.1).
+
+        this_update: default: an hour ago.   next_update: None for none.
+        digest:      what the CertID names the issuer with.
+        serial, issuer: answer for another number, or another CA, than the certificate's.
+        signer:      who signs instead of this CA: one of its responders, or somebody who may not.
+        certificates: default: the signer's, if it is not the CA itself.   by_name: name it by name, not by its key.
+        critical:    whether the answer has a critical extension that nobody knows.   extra: responseExtensions.
+        more:        answers that follow.   sha: of the signature, where the key uses one.
+        """
+        started = this_update or _now() - datetime.timedelta(hours=1)
+        answer = Answer(
+            about=about.certificate,
+            issuer=(issuer or self).certificate,
+            this_update=started,
+            next_update=_now() + 7 * DAY if next_update == "in a week" else next_update,
+            status=status,
+            revoked_at=revoked_at,
+            reason=reason,
+            digest=digest,
+            serial=serial,
+            critical=critical,
+        )
+        key = self.private_key if signer is None else signer.private_key
+        if certificates is None:
+            certificates = () if signer is None else (signer,)
+        return ocsp_response(
+            (answer, *more),
+            Signing(key=key, sha=sha, pss=self._pss, wrong=wrong_signature),
+            self.certificate if signer is None else signer.certificate,
+            by_name=by_name,
+            certificates=[one.certificate for one in certificates],
+            extensions=[(one.value, one.critical) for one in extra],
+            produced_at=started,
+        )
+
+    def crl(
+        self,
+        *revoked: Issued | Revoked,
+        reason: x509.ReasonFlags | None = None,
+        this_update: datetime.datetime | None = None,
+        next_update: datetime.datetime | Literal["in a week"] | None = "in a week",
+        number: Extra | None = CRL_NUMBER,
+        extra: Sequence[Extra] = (),
+        key: CertificateIssuerPrivateKeyTypes | None = None,
+        sha: Literal["sha1", "sha256"] = "sha256",
+    ) -> bytes:
+        """Return a CRL, DER, that lists *revoked* (RFC 5280 §5).
+
+        this_update: default: an hour ago, when they were revoked too.   next_update, number: None for none.
+        key:         sign with this one instead of the CA's.
+        """
+        started = this_update or _now() - datetime.timedelta(hours=1)
+        entries = [
+            one
+            if isinstance(one, Revoked)
+            else Revoked(serial=one.certificate.serial_number, when=started, reason=reason)
+            for one in revoked
+        ]
+        return revocation_list(
+            self.name,
+            entries,
+            Signing(key=key or self.private_key, sha=sha, pss=self._pss),
+            this_update=started,
+            next_update=_now() + 7 * DAY if next_update == "in a week" else next_update,
+            extensions=[(one.value, one.critical) for one in (*((number,) if number else ()), *extra)],
+        )
 
     def _sign(
         self,

@@ -12,6 +12,8 @@ from pellucid.verify.report import (
     verified_peer,
 )
 from pellucid.verify.request import PeerVerifier, Purpose, VerificationRequest
+from pellucid.verify.revocation import RevocationPolicy
+from pellucid.verify.scts import SignedCertificateTimestamp, parse_sct, parse_sct_list
 from pellucid.verify.trust import TrustStore
 from pellucid.verify.webpki import WebPKIVerifier, dangerous_accept_any
 
@@ -23,6 +25,8 @@ __all__ = [
     "Outcome",
     "PeerVerifier",
     "Purpose",
+    "RevocationPolicy",
+    "SignedCertificateTimestamp",
     "TrustStore",
     "VerificationReport",
     "VerificationRequest",
@@ -31,5 +35,7 @@ __all__ = [
     "dangerous_accept_any",
     "is_ip",
     "normalize_server_name",
+    "parse_sct",
+    "parse_sct_list",
     "verified_peer",
 ]

@@ -199,13 +199,11 @@ def dates_check(candidate: Candidate, when: datetime.datetime) -> Check:
         return about.bad(
             "dates",
             Failure.NOT_YET_VALID,
-            f"{candidate.label} is not valid before {_moment(start)}; it is {_moment(when)}",
+            f"{candidate.label} is not valid before {moment(start)}; it is {moment(when)}",
         )
     if when > end:
-        return about.bad(
-            "dates", Failure.EXPIRED, f"{candidate.label} expired on {_moment(end)}; it is {_moment(when)}"
-        )
-    return about.ok("dates", f"{candidate.label} is valid from {_moment(start)} to {_moment(end)}")
+        return about.bad("dates", Failure.EXPIRED, f"{candidate.label} expired on {moment(end)}; it is {moment(when)}")
+    return about.ok("dates", f"{candidate.label} is valid from {moment(start)} to {moment(end)}")
 
 
 def name_check(leaf: Candidate, reference: ReferenceName | None) -> Check:
@@ -340,5 +338,5 @@ def _usage_name(usage: x509.ObjectIdentifier) -> str:
     return usage.dotted_string if name == "Unknown OID" else str(name)
 
 
-def _moment(when: datetime.datetime) -> str:
+def moment(when: datetime.datetime) -> str:
     return when.strftime("%Y-%m-%d %H:%M:%S UTC")

@@ -32,6 +32,8 @@ from pellucid.verify.names import ReferenceName, shown
 from pellucid.verify.paths import Candidate, Path, Search, display_name, find_paths, verify_link
 from pellucid.verify.report import Check, CheckGroup, Failure, Outcome
 from pellucid.verify.request import Purpose
+from pellucid.verify.scts import readable_scts
+from pellucid.verify.status import NOT_REACHED
 from pellucid.verify.trust import TrustStore
 
 # What upstream wraps its reason in: nothing that the other checks do not say.
@@ -48,6 +50,7 @@ class Case:
     purpose: Purpose
     reference: ReferenceName | None
     when: datetime.datetime
+    scts: tuple[bytes, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,12 +68,21 @@ class Findings:
 def find(case: Case) -> list[Findings]:
     """Return the findings for a refused *case* along each path there is, fewest failures first; never empty."""
     search = find_paths(case.leaf, case.presented, case.trust)
-    findings = [_along(case, path, _trust_checks(case, search, path)) for path in search.paths]
+    findings = [_along(case, path, _trust_checks(case, search, path), NOT_REACHED) for path in search.paths]
     return sorted(findings, key=lambda found: len(found.failures))
 
 
-def explain_accepted(case: Case, path: tuple[x509.Certificate, ...], text: str) -> tuple[Check, ...]:
+def explain_accepted(
+    case: Case, path: tuple[x509.Certificate, ...], text: str, revocation: tuple[Check, ...]
+) -> tuple[Check, ...]:
     """Return the checks of an accepted *case* along the verified *path*; *text* says who accepted it."""
+    whole = Path(certificates=candidates_of(case, path), anchored=True)
+    checks = _along(case, whole, (_root_check(case, whole),), revocation, accepted=True).checks
+    return (*checks, verdict_check(text, accepted=True))
+
+
+def candidates_of(case: Case, path: tuple[x509.Certificate, ...]) -> tuple[Candidate, ...]:
+    """Return the certificates of a verified *path* as candidates: who sent them, or that they are roots of ours."""
     by_der = {candidate.der: candidate for candidate in (case.leaf, *case.presented)}
     candidates: list[Candidate] = []
     for certificate in path:
@@ -78,9 +90,7 @@ def explain_accepted(case: Case, path: tuple[x509.Certificate, ...], text: str) 
         candidates.append(fresh if fresh.der in case.trust else by_der.get(fresh.der, fresh))
     if candidates[0].der == case.leaf.der:
         candidates[0] = case.leaf
-    whole = Path(certificates=tuple(candidates), anchored=True)
-    checks = _along(case, whole, (_root_check(case, whole),), accepted=True).checks
-    return (*checks, verdict_check(text, accepted=True))
+    return tuple(candidates)
 
 
 def verdict_check(
@@ -119,7 +129,9 @@ def issuer_urls(leaf: Candidate) -> tuple[str, ...]:
     )[:4]
 
 
-def _along(case: Case, path: Path, trust_checks: tuple[Check, ...], *, accepted: bool = False) -> Findings:
+def _along(
+    case: Case, path: Path, trust_checks: tuple[Check, ...], revocation: tuple[Check, ...], *, accepted: bool = False
+) -> Findings:
     leaf = path.certificates[0]
     checks = list(leaf_checks(leaf, case.purpose, trusted=leaf.der in case.trust))
     checks.append(dates_check(leaf, case.when))
@@ -135,7 +147,8 @@ def _along(case: Case, path: Path, trust_checks: tuple[Check, ...], *, accepted:
         ]
         if issuer not in unread:
             checks.append(purpose_check(issuer, case.purpose, is_leaf=False))
-    checks.append(_revocation_check())
+    checks += revocation
+    checks += _transparency_checks(case)
     checks.append(name_check(leaf, case.reference))
     below = 0
     for issuer in path.certificates[1:]:
@@ -150,12 +163,23 @@ def _along(case: Case, path: Path, trust_checks: tuple[Check, ...], *, accepted:
     return Findings(path=path, checks=(*checks, *trust_checks))
 
 
-def _revocation_check() -> Check:
-    return Check(
-        group=CheckGroup.VALIDITY,
-        name="revocation",
-        outcome=Outcome.NOT_CHECKED,
-        evidence="neither OCSP nor CRLs were consulted",
+def _transparency_checks(case: Case) -> tuple[Check, ...]:
+    """Say how many SCTs there are, if any (RFC 6962 §3.3): without a list of logs there is no more to say."""
+    embedded = extension(case.leaf, x509.PrecertificateSignedCertificateTimestamps)
+    inside = len(embedded) if embedded is not None else 0
+    if not case.scts and not inside:
+        return ()
+    unread = len(case.scts) - len(readable_scts(case.scts))
+    skipped = f" ({unread} of them cannot be read)" if unread else ""
+    text = f"SCTs: {len(case.scts)} came with the handshake{skipped}, {inside} are in the leaf; no list of logs is kept"
+    return (
+        Check(
+            group=CheckGroup.VALIDITY,
+            name="certificate transparency",
+            outcome=Outcome.NOT_CHECKED,
+            evidence=text,
+            certificate=0,
+        ),
     )
 
 

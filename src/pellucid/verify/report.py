@@ -13,6 +13,7 @@ from typing import Final
 from pellucid.crypto.certificates import X509Certificate
 from pellucid.errors import InternalError, PeerError
 from pellucid.registry import AlertDescription, alert_name
+from pellucid.verify.scts import SignedCertificateTimestamp, readable_scts
 
 
 class Outcome(enum.Enum):
@@ -52,6 +53,9 @@ class Failure(enum.Enum):
     NOT_YET_VALID = "not-yet-valid"
     CONSTRAINT = "constraint"
     UNSUPPORTED = "unsupported"
+    BAD_STAPLE = "bad-staple"
+    STAPLE_MISSING = "staple-missing"
+    REVOCATION_UNKNOWN = "revocation-unknown"
 
 
 DECISIVE_ORDER: Final = tuple(Failure)
@@ -79,6 +83,9 @@ ALERTS: Final = {
     Failure.NOT_YET_VALID: AlertDescription.CERTIFICATE_EXPIRED,
     Failure.CONSTRAINT: AlertDescription.CERTIFICATE_UNKNOWN,
     Failure.UNSUPPORTED: AlertDescription.UNSUPPORTED_CERTIFICATE,
+    Failure.BAD_STAPLE: AlertDescription.BAD_CERTIFICATE_STATUS_RESPONSE,
+    Failure.STAPLE_MISSING: AlertDescription.BAD_CERTIFICATE_STATUS_RESPONSE,
+    Failure.REVOCATION_UNKNOWN: AlertDescription.CERTIFICATE_UNKNOWN,
 }
 """The alert that tells the peer (RFC 9846 §6.2)."""
 
@@ -138,6 +145,7 @@ class VerificationReport:
     alert:    the AlertDescription to send if refused, else None.
     missing_intermediate_urls: where the leaf says its issuer can be fetched (AIA), when one seems to be missing.
     dangerous: nothing was demanded of the peer; `accepted` means nothing.
+    serialized_scts: the SCTs that came with the leaf, as they came (RFC 6962 §3.3); `scts` reads them.
     A verifier of one's own gives accepted, summary and path, or failure and alert, and adds checks with with_check.
     """
 
@@ -148,6 +156,7 @@ class VerificationReport:
     alert: int | None = None
     missing_intermediate_urls: tuple[str, ...] = ()
     dangerous: bool = False
+    serialized_scts: tuple[bytes, ...] = field(default=(), repr=False)
     explanation: LazyChecks = field(default_factory=lambda: LazyChecks(tuple), repr=False, compare=False)
     later: tuple[Check, ...] = field(default=(), repr=False)
 
@@ -155,6 +164,11 @@ class VerificationReport:
     def checks(self) -> tuple[Check, ...]:
         """Every check, in the order made. On an accepted report they are computed when first read."""
         return self.explanation.read() + self.later
+
+    @property
+    def scts(self) -> tuple[SignedCertificateTimestamp, ...]:
+        """The SCTs that came with the leaf, those that can be read; not verified against any log."""
+        return readable_scts(self.serialized_scts)
 
     def by_group(self) -> dict[CheckGroup, tuple[Check, ...]]:
         """Return the checks of each of the four groups; a group not looked at yet is empty."""
@@ -182,6 +196,7 @@ class VerificationReport:
                 alert=self.alert,
                 missing_intermediate_urls=self.missing_intermediate_urls,
                 dangerous=self.dangerous,
+                serialized_scts=self.serialized_scts,
                 explanation=self.explanation,
                 later=later,
             )
@@ -209,6 +224,7 @@ class VerificationReport:
             "alert": alert_name(self.alert) if self.alert is not None else None,
             "path": [der.hex() for der in self.path],
             "missing_intermediate_urls": list(self.missing_intermediate_urls),
+            "scts": [sct.to_dict() for sct in self.scts],
             "groups": {group.value: self.outcome(group).value for group in CheckGroup},
             "checks": [check.to_dict() for check in self.checks],
         }

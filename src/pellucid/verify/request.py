@@ -29,6 +29,8 @@ class VerificationRequest:
     now:           seconds since 1970, UTC; fractions of a second are not looked at.
     ocsp_response: DER of the OCSPResponse stapled to the leaf (RFC 6960 §4.2.1, RFC 9846 §4.5.1.1); None: none came.
     scts:          SerializedSCTs that came with the leaf (RFC 6962 §3.3).
+    status_requested: whether the peer was asked for a staple (status_request): a must-staple certificate promises one
+                   to those who ask (RFC 7633 §4.2.2).
     """
 
     leaf: X509Certificate
@@ -38,6 +40,7 @@ class VerificationRequest:
     now: float
     ocsp_response: bytes | None = None
     scts: tuple[bytes, ...] = ()
+    status_requested: bool = True
 
 
 class PeerVerifier(Protocol):

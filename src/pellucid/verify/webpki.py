@@ -20,7 +20,7 @@ from __future__ import annotations
 import datetime
 import functools
 from dataclasses import replace
-from typing import Final
+from typing import Final, NamedTuple
 
 from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
@@ -43,6 +43,7 @@ from pellucid.verify.checks import PURPOSE_OIDS, extension, key_check, name_chec
 from pellucid.verify.findings import (
     Case,
     Findings,
+    candidates_of,
     explain_accepted,
     find,
     issuer_urls,
@@ -62,6 +63,8 @@ from pellucid.verify.report import (
     VerificationReport,
 )
 from pellucid.verify.request import PeerVerifier, Purpose, VerificationRequest
+from pellucid.verify.revocation import DEFAULT_REVOCATION, RevocationPolicy, revocation_checks
+from pellucid.verify.status import NOT_ASKED, NOT_REACHED
 from pellucid.verify.trust import TrustStore
 
 _PYCA: Final = "pyca/cryptography accepts the path"
@@ -81,6 +84,7 @@ _PLAIN_CA_EXTENSIONS: Final = frozenset(
         x509.CRLDistributionPoints,
     )
 )
+_TLS_FEATURE: Final = bytes.fromhex("2b06010505070118")  # the OID 1.3.6.1.5.5.7.1.24, without tag and length
 _MAY_BE_CRITICAL: Final = frozenset(
     kind.oid for kind in (x509.BasicConstraints, x509.KeyUsage, x509.ExtendedKeyUsage, x509.SubjectAlternativeName)
 )
@@ -94,11 +98,19 @@ class _Verdict:
     text: str
 
 
+class _LeafFacts(NamedTuple):
+    """fits: its key and subject will do.   must_staple: its TLS feature extension promises a staple (RFC 7633)."""
+
+    fits: bool
+    must_staple: bool
+
+
 class WebPKIVerifier:
     """Verifies peers against *trust* (RFC 5280 §6, RFC 9525, RFC 9846 §4.5.1.3); made once and shared.
 
     max_certificates, max_bytes: what the peer may send, the leaf counted; more is refused unread.
     max_path_depth:              intermediates between leaf and root, 0..255.
+    revocation:                  what is asked about revocation, once everything else is right.
     """
 
     def __init__(
@@ -108,15 +120,19 @@ class WebPKIVerifier:
         max_certificates: int = MAX_CERTIFICATES,
         max_bytes: int = MAX_CERTIFICATE_LIST,
         max_path_depth: int = MAX_PATH_DEPTH,
+        revocation: RevocationPolicy = DEFAULT_REVOCATION,
     ) -> None:
         if not isinstance(trust, TrustStore):
             raise UsageError(f"a verifier needs a TrustStore, not {type(trust).__name__}")
+        if not isinstance(revocation, RevocationPolicy):
+            raise UsageError(f"revocation is a RevocationPolicy, not {type(revocation).__name__}")
         if not 0 <= max_path_depth <= 255:
             raise UsageError(f"max_path_depth is {max_path_depth}; 0 to 255 are possible")
         self._trust = trust
         self._max_certificates = max_certificates
         self._max_bytes = max_bytes
         self._max_path_depth = max_path_depth
+        self._revocation = revocation
         self._builders: dict[Purpose, PolicyBuilder] = {}
 
     @property
@@ -133,7 +149,7 @@ class WebPKIVerifier:
     def session_identity(self) -> bytes:
         """What sessions are bound to: the same for verifiers that answer the same (attacks E7, E8)."""
         limits = f"webpki {self._max_certificates} {self._max_bytes} {self._max_path_depth} "
-        return limits.encode() + self._trust.digest
+        return limits.encode() + self._trust.digest + self._revocation.session_identity
 
     def verify(self, request: VerificationRequest) -> VerificationReport:
         """Return the report on *request*: the verdict now, the explanation of an accepted one when it is read.
@@ -141,16 +157,35 @@ class WebPKIVerifier:
         Raises UsageError if a server's name is missing or impossible, or a client has one; never for what a peer sent.
         """
         reference, when = _reference(request), _moment(request.now)
+        report = self._judge(request, reference, when)
+        return replace(report, serialized_scts=request.scts) if request.scts else report
+
+    def _judge(
+        self, request: VerificationRequest, reference: ReferenceName | None, when: datetime.datetime
+    ) -> VerificationReport:
         size = self._size_check(request)
         if size is not None:
-            return _refused((size,))
+            return _refused((size, *NOT_REACHED))
         case, check = _parse(request, reference, when, self._trust)
         if check is not None:
-            return _refused((check,))
+            return _refused((check, *NOT_REACHED))
         verdict = self._verdict(case)
-        if verdict.path and _passes_ours(case):
-            return _accepted(case, verdict)
-        return self._refuse(case, verdict)
+        if not verdict.path or not _passes_ours(case):
+            verdict, refusal = self._refuse(case, verdict)
+            if refusal is not None:
+                return refusal
+        return self._conclude(request, case, verdict)
+
+    def _conclude(self, request: VerificationRequest, case: Case, verdict: _Verdict) -> VerificationReport:
+        """Ask about revocation, which only an accepted path can answer: its issuers sign the answers."""
+        policy, staple = self._revocation, request.ocsp_response
+        promised = request.status_requested and _leaf_facts(case.leaf.certificate).must_staple
+        if staple is None and not policy.crls and not policy.require_staple and not promised:
+            return _accepted(case, verdict, NOT_ASKED)
+        checks = revocation_checks(policy, case, candidates_of(case, verdict.path), staple, promised=promised)
+        if any(check.outcome is Outcome.FAILED for check in checks):
+            return _refused(explain_accepted(case, verdict.path, verdict.text, checks))
+        return _accepted(case, verdict, checks)
 
     def _size_check(self, request: VerificationRequest) -> Check | None:
         count = 1 + len(request.intermediates)
@@ -174,14 +209,17 @@ class WebPKIVerifier:
         large = [one for one in case.presented if len(one.der) > _LARGE_KEY_BYTES and _too_large_key(one, verdict.path)]
         return _Verdict(text=f"an intermediate has an RSA key of over {MAX_RSA_BITS} bits") if large else verdict
 
-    def _refuse(self, case: Case, verdict: _Verdict) -> VerificationReport:
-        """Explain a refusal; the one thing that can turn it is a chain that only Edwards issuers keep from passing."""
+    def _refuse(self, case: Case, verdict: _Verdict) -> tuple[_Verdict, VerificationReport | None]:
+        """Explain a refusal; the one thing that can turn it is a chain that only Edwards issuers keep from passing.
+
+        Returns the verdict that stands, and the refusal unless it was turned.
+        """
         candidates = find(case)
         if not verdict.path:
             for found in filter(_only_edwards, candidates):
                 turned = self._edwards_verdict(case, found)
                 if turned.path:
-                    return _accepted(case, turned)
+                    return turned, None
         findings = candidates[0]
         failure = None
         if not findings.failures:
@@ -191,7 +229,7 @@ class WebPKIVerifier:
         group = CheckGroup.TRUST if failure else _decisive(findings.checks).group
         refusal = verdict_check(verdict.text, accepted=bool(verdict.path), failure=failure, group=group)
         checks = (*findings.checks, refusal)
-        return _refused(checks, issuer_urls(case.leaf))
+        return verdict, _refused(checks, issuer_urls(case.leaf))
 
     def _edwards_verdict(self, case: Case, findings: Findings) -> _Verdict:
         """Decide on a path that has Ed25519 or Ed448 issuers, which pyca/cryptography refuses in issuers.
@@ -292,6 +330,7 @@ def _parse(
         purpose=request.purpose,
         reference=reference,
         when=when,
+        scts=request.scts,
     )
     return case, check
 
@@ -317,7 +356,7 @@ def _passes_ours(case: Case) -> bool:
     the signature algorithms. Reading the extensions in Python costs more than the verdict, so names are matched here
     only where upstream's rule is wider than ours, and everything else when the report is read.
     """
-    if not _leaf_fits(case.leaf.certificate):
+    if not _leaf_facts(case.leaf.certificate).fits:
         return False
     if case.reference is None or case.reference.address is not None:
         return True
@@ -327,9 +366,15 @@ def _passes_ours(case: Case) -> bool:
 
 
 @functools.lru_cache(maxsize=256)  # facts of the certificate alone: neither name, time nor trust is in them
-def _leaf_fits(certificate: x509.Certificate) -> bool:
+def _leaf_facts(certificate: x509.Certificate) -> _LeafFacts:
     leaf = Candidate(certificate, 0)
-    return key_check(leaf).outcome is not Outcome.FAILED and subject_check(leaf).outcome is not Outcome.FAILED
+    fits = key_check(leaf).outcome is not Outcome.FAILED and subject_check(leaf).outcome is not Outcome.FAILED
+    if _TLS_FEATURE not in leaf.der:
+        return _LeafFacts(fits=fits, must_staple=False)
+    features = extension(leaf, x509.TLSFeature)
+    must_staple = features is not None and x509.TLSFeatureType.status_request in features
+    # What it promises cannot be known of extensions that cannot be read.
+    return _LeafFacts(fits=fits and leaf.extensions is not None, must_staple=must_staple)
 
 
 def _subject(leaf: Candidate, reference: ReferenceName) -> x509.DNSName | x509.IPAddress | None:
@@ -421,13 +466,13 @@ def _encodings(case: Case, path: tuple[x509.Certificate, ...]) -> tuple[bytes, .
     return tuple(known.get(id(one)) or case.trust.encoding_of(one) or one.public_bytes(Encoding.DER) for one in path)
 
 
-def _accepted(case: Case, verdict: _Verdict) -> VerificationReport:
+def _accepted(case: Case, verdict: _Verdict, revocation: tuple[Check, ...]) -> VerificationReport:
     who = case.reference.text if case.reference is not None else case.purpose.value
     return VerificationReport(
         accepted=True,
         summary=f"the certificate is valid for {who}",
         path=_encodings(case, verdict.path),
-        explanation=LazyChecks(lambda: explain_accepted(case, verdict.path, verdict.text)),
+        explanation=LazyChecks(lambda: explain_accepted(case, verdict.path, verdict.text, revocation)),
     )
 
 
