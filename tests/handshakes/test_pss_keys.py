@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric import padding, rsa
+from cryptography.hazmat.primitives.serialization import Encoding
 
 from pellucid import Credential, UsageError
 from pellucid.config import ClientAuthentication
@@ -25,7 +26,7 @@ from pellucid.testing.ca import CA
 from pellucid.trace import Role
 from tests.illegal.evil import Evil, connected, evil_client, evil_server, good_client, good_server, refused
 from tests.support.pair import NAME, Chunking, Pair, authority, client_config, credential, events_of, server_config
-from tests.support.pss import DEFAULTS, HASHES, NONE, parameters, pss_credential, pss_signed
+from tests.support.pss import DEFAULTS, HASHES, NONE, parameters, pss_credential, pss_issuer, pss_signed
 
 PSS = {"sha256": S.RSA_PSS_PSS_SHA256, "sha384": S.RSA_PSS_PSS_SHA384, "sha512": S.RSA_PSS_PSS_SHA512}
 RSAE = {"sha256": S.RSA_PSS_RSAE_SHA256, "sha384": S.RSA_PSS_RSAE_SHA384, "sha512": S.RSA_PSS_RSAE_SHA512}
@@ -172,15 +173,33 @@ def test_mutated_key_parameters_raise_nothing_but_refusals() -> None:
 def test_pss_parameters_that_are_not_der_are_refused(algorithm_parameters: bytes, good: bool) -> None:
     ca = CA("PSS root", key="rsa2048")
     leaf, key = pss_signed(ca, algorithm_parameters)
-    good_peer = good_client(client_config(trust=ca.trust), NAME)
-    own = credential("p256")  # the evil server shows the other leaf, and signs with its key
+    client = good_client(client_config(trust=ca.trust), NAME)
+    if good:
+        connected(client, showing((leaf,), key))
+    else:
+        refused(client, showing((leaf,), key), A.BAD_CERTIFICATE)
+
+
+def showing(chain: tuple[bytes, ...], key: bytes) -> Evil:
+    """A server that shows *chain*, whatever our own credentials would refuse in it, and signs with its *key*."""
+    own = credential("p256")
+    shown = handshake_message(Certificate(b"", tuple(CertificateEntry(der, ()) for der in chain)))
     signer = PrivateKeySigner(private_key_from_pem(key), own.signer.schemes)
-    shown = handshake_message(Certificate(b"", (CertificateEntry(leaf, ()),)))
-    evil = evil_server(
+    return evil_server(
         server_config(credentials=(Credential(chain=own.chain, signer=signer),)),
         edit=lambda kind, raw: shown if kind == H.CERTIFICATE else raw,
     )
-    if good:
-        connected(good_peer, evil)
-    else:
-        refused(good_peer, evil, A.BAD_CERTIFICATE)
+
+
+@pytest.mark.rfc("9846 §4.3.3", "a certificate signed by an RSASSA-PSS key is refused, whatever its parameters")
+@pytest.mark.parametrize(
+    "restriction", [NONE, parameters("sha256"), parameters("sha384")], ids=["none", "same", "other"]
+)
+def test_issuers_with_pss_keys_are_refused_whether_the_parameters_agree_or_not(restriction: bytes) -> None:
+    """pyca/cryptography has no such issuers: where the parameters differ, as where they do not, there is no path."""
+    ca, above = pss_issuer(restriction)
+    leaf, key = pss_signed(ca, parameters("sha256"))
+    error = refused(good_client(client_config(), NAME), showing((leaf, *above), key), A.UNSUPPORTED_CERTIFICATE)
+    assert "RSASSA-PSS" in str(error)
+    ordinary = (ca.certificate.public_bytes(Encoding.DER), *above[1:])
+    connected(good_client(client_config(), NAME), showing((leaf, *ordinary), key))

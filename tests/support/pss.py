@@ -56,24 +56,37 @@ def parameters(
     )
 
 
-@functools.cache
-def pss_credential(key_parameters: bytes = NONE) -> Credential:
-    """A leaf whose key is RSASSA-PSS by its OID, restricted by *key_parameters*: the algorithm is exchanged in the DER
-    of an ordinary RSA leaf, and the issuer signs that."""
-    issuer = authority()
-    made = issuer.issue(NAME, key="rsa2048")
-    tbs = made.certificate.tbs_certificate_bytes
+def _with_pss_key(tbs: bytes, key_parameters: bytes) -> bytes:
+    """A TBSCertificate whose rsaEncryption key is called RSASSA-PSS, restricted by *key_parameters*."""
     assert tbs.count(_RSA_ENCRYPTION) == 1
     start = tbs.index(_RSA_ENCRYPTION) - 4
     stop = start + 4 + int.from_bytes(tbs[start + 2 : start + 4], "big")
     spki = der(0x30, der(0x30, OID_RSASSA_PSS + key_parameters) + tbs[start + 4 + len(_RSA_ENCRYPTION) : stop])
-    tbs = der(0x30, tbs[4:start] + spki + tbs[stop:])
+    return der(0x30, tbs[4:start] + spki + tbs[stop:])
+
+
+def _signed_by(issuer: CA, tbs: bytes) -> bytes:
     key = issuer.private_key
     assert isinstance(key, ec.EllipticCurvePrivateKey)
     signature = key.sign(tbs, ec.ECDSA(hashes.SHA256()))
-    leaf = der(0x30, tbs + _ECDSA_WITH_SHA256 + der(3, b"\0" + signature))
+    return der(0x30, tbs + _ECDSA_WITH_SHA256 + der(3, b"\0" + signature))
+
+
+@functools.cache
+def pss_credential(key_parameters: bytes = NONE) -> Credential:
+    """A credential whose key is RSASSA-PSS by its OID: an ordinary RSA leaf with another algorithm in its DER, which
+    the issuer signs."""
+    made = authority().issue(NAME, key="rsa2048")
+    leaf = _signed_by(authority(), _with_pss_key(made.certificate.tbs_certificate_bytes, key_parameters))
     chain = (leaf, *(one.public_bytes(Encoding.DER) for one in made.intermediates))
     return Credential(chain=chain, signer=signer_for(parse_own_certificate(leaf), private_key_from_pem(made.key_pem)))
+
+
+def pss_issuer(key_parameters: bytes = NONE) -> tuple[CA, tuple[bytes, ...]]:
+    """A CA under `authority` with an RSA key, and the chain above its leaves, in which that key is RSASSA-PSS."""
+    ca = authority().intermediate("PSS intermediate", key="rsa2048")
+    issuer = _signed_by(authority(), _with_pss_key(ca.certificate.tbs_certificate_bytes, key_parameters))
+    return ca, (issuer, *(one.public_bytes(Encoding.DER) for one in authority().intermediates))
 
 
 def pss_signed(ca: CA, algorithm_parameters: bytes) -> tuple[bytes, bytes]:
