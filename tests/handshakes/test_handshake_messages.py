@@ -23,7 +23,8 @@ from pellucid.registry import HandshakeType as H
 from pellucid.registry import NamedGroup as G
 from pellucid.registry import SignatureScheme as S
 from pellucid.registry import extension_name, is_grease
-from pellucid.trace import Role
+from pellucid.schedule import export_keying_material
+from pellucid.trace import Role, SecretDerived
 from tests.support.pair import (
     NAME,
     Chunking,
@@ -478,3 +479,24 @@ def test_nothing_in_common_is_handshake_failure(client: Any, server: Any, chunki
     _, told = events_of(pair.client)
     assert isinstance(told, AlertReceived)
     assert told.description in {A.HANDSHAKE_FAILURE, A.INSUFFICIENT_SECURITY}
+
+
+# ---- exporters -------------------------------------------------------------------------------------------------------
+
+
+@every_scenario
+@pytest.mark.rfc("9846 §7.5", "what is exported comes from exporter_secret")
+def test_exported_values_come_from_the_exporter_secret(scenario: Scenario) -> None:
+    """Computed again from the secret that the trace tells of under that name, which is the main secret's."""
+    pair, tap = heard(scenario)
+    for end in (pair.client, pair.server):
+        found = [
+            event
+            for role, event in tap.events
+            if role is end.role and isinstance(event, SecretDerived) and event.name == "exporter_secret"
+        ]
+        assert [(event.parent, event.label) for event in found] == [("main_secret", "exp master")]
+        assert end.negotiated is not None
+        suite = next(each for each in PYCA.suites if each.code == end.negotiated.cipher_suite)
+        expected = export_keying_material(suite, found[0].secret.reveal(), b"EXPERIMENTAL label", b"context", 40)
+        assert end.export_keying_material(b"EXPERIMENTAL label", b"context", 40) == expected
