@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: setup demo test lint bench interop clean
+.PHONY: setup demo test lint bench interop ledger clean
 
 setup: $(STAMP)
 
@@ -31,6 +31,9 @@ bench: $(STAMP)
 
 interop: $(STAMP)
 	$(BIN)/python -m tests.interop.matrix $(ARGS)
+
+ledger: $(STAMP)
+	$(BIN)/python -m tests.support.musts $(ARGS)
 
 clean:
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage

@@ -184,7 +184,6 @@ class _Config:
     credentials: tuple[Credential, ...] = ()
     verifier: PeerVerifier | None = None
     revocation: RevocationPolicy = DEFAULT_REVOCATION
-    middlebox_compatibility: bool = True
     padding: PaddingPolicy | None = None
     psk_modes: tuple[int, ...] = (PskKeyExchangeMode.PSK_DHE_KE,)
     external_psks: tuple[ExternalPsk, ...] = ()
@@ -262,6 +261,7 @@ class ClientConfig(_Config):
     credentials: client certificates to choose from when the server asks.
     credential_resolver: chooses one by itself; may answer PENDING, or None for "no certificate".
     send_server_name:    SNI (RFC 6066 §3). Never sent for an address.
+    middlebox_compatibility: look like TLS 1.2 (RFC 9846 §E.4). A server does so for every client that does.
     sessions:    where tickets are kept for the next connection; shared by copies of this value. None: no resumption.
     early_data:  whether 0-RTT data may be sent where a session allows it. It can be replayed: see RFC 9846 §8.
     ticket_request: how many tickets to ask for after a full handshake and after a resumption (RFC 9149); None: any.
@@ -272,6 +272,7 @@ class ClientConfig(_Config):
     key_shares: tuple[int, ...] | None = None
     credential_resolver: Callable[[CertificateRequestInfo], Credential | Pending | None] | None = None
     send_server_name: bool = True
+    middlebox_compatibility: bool = True
     grease: bool = True
     permute_extensions: bool = True
     sessions: ClientSessionStore | None = field(default_factory=MemorySessionStore, repr=False, compare=False)

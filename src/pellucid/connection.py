@@ -374,6 +374,8 @@ class Connection(Carrier):
         return retried or (isinstance(config, ServerConfig) and config.cookie_key is not None)
 
     def _alert(self, content: bytes) -> None:
+        if not content:
+            raise UnexpectedMessage("an empty alert record", rfc="9846 §5.4")
         if len(content) != 2:
             raise DecodeError(f"an alert record of {len(content)} bytes, not 2", rfc="9846 §5.1")
         level, description = content

@@ -2,17 +2,12 @@
 
 from __future__ import annotations
 
-import functools
 from typing import Any
 
 import pytest
-from cryptography.hazmat.primitives import hashes
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.hazmat.primitives.serialization import Encoding
 
 from pellucid import ApplicationData, Credential
 from pellucid.config import ClientAuthentication
-from pellucid.crypto.credentials import private_key_from_pem
 from pellucid.crypto.pyca import PYCA
 from pellucid.registry import SignatureScheme as S
 from pellucid.registry import group_name, suite_name
@@ -26,6 +21,7 @@ from tests.support.pair import (
     events_of,
     server_config,
 )
+from tests.support.pss import pss_credential
 
 SUITES = tuple(suite.code for suite in PYCA.suites)
 GROUPS = tuple(group.code for group in PYCA.groups)
@@ -42,31 +38,6 @@ SCHEMES: dict[str, int] = {
     "mldsa87": S.MLDSA87,
 }
 KINDS = tuple(SCHEMES)
-
-
-@functools.cache
-def pss_credential() -> Credential:
-    """A leaf whose key is RSASSA-PSS by its OID (RFC 4055 §1.2), which no builder makes: the SPKI's algorithm is
-    exchanged in the DER of an ordinary one, and the issuer signs that."""
-    issuer = authority()
-    made = issuer.issue(NAME, key="rsa2048")
-    tbs = made.certificate.tbs_certificate_bytes
-    rsa, pss = (
-        bytes.fromhex("30820122300d06092a864886f70d0101010500"),
-        bytes.fromhex("30820120300b06092a864886f70d01010a"),
-    )
-    assert tbs.count(rsa) == 1
-    tbs = tbs.replace(rsa, pss)
-    tbs = tbs[:2] + (int.from_bytes(tbs[2:4], "big") - 2).to_bytes(2, "big") + tbs[4:]
-    key = issuer.private_key
-    assert isinstance(key, ec.EllipticCurvePrivateKey)
-    signature = key.sign(tbs, ec.ECDSA(hashes.SHA256()))
-    body = tbs + bytes.fromhex("300a06082a8648ce3d040302") + b"\x03" + bytes((len(signature) + 1,)) + b"\0" + signature
-    der = b"\x30\x82" + len(body).to_bytes(2, "big") + body
-    chain = (der, *(one.public_bytes(Encoding.DER) for one in made.intermediates))
-    from pellucid.crypto.credentials import parse_own_certificate, signer_for
-
-    return Credential(chain=chain, signer=signer_for(parse_own_certificate(der), private_key_from_pem(made.key_pem)))
 
 
 def of_kind(kind: str) -> Credential:
@@ -95,6 +66,7 @@ def test_every_pair_of_choices_is_among_the_combinations() -> None:
 
 
 @pytest.mark.parametrize(("suite", "group", "kind"), COMBINATIONS)
+@pytest.mark.rfc("9846 §9.3", "a client supports every parameter that it advertises")
 def test_a_handshake_of_each_suite_group_and_credential(suite: int, group: int, kind: str, chunking: Chunking) -> None:
     pair = Pair.of(
         client_config(suites=(suite,), groups=(group,), key_shares=(group,)),

@@ -159,6 +159,31 @@ def test_g3_a_key_update_before_finished_is_refused(victim: str) -> None:
         refused(good_server(), evil_client(edit=edit), UM)
 
 
+@both
+@pytest.mark.rfc("9846 §4.7.3", "nothing under the next key is accepted before the KeyUpdate under the old one")
+@pytest.mark.parametrize("what", ["data", "key-update", "alert"])
+def test_g3_records_under_the_next_key_without_a_key_update_do_not_open(victim: str, what: str) -> None:
+    good, evil = pair(victim)
+    phase: Any = evil._handshake.phase
+    evil._writer.install(phase.sending.next())
+    content_type, content = {
+        "data": (ContentType.APPLICATION_DATA, b"too soon"),
+        "key-update": (ContentType.HANDSHAKE, UPDATE),
+        "alert": (ContentType.ALERT, bytes((1, A.CLOSE_NOTIFY))),
+    }[what]
+    evil.record(content_type, content)
+    refused(good, evil, A.BAD_RECORD_MAC)
+
+
+@both
+@pytest.mark.rfc("9846 §4.7.3", "nothing under the next key is accepted before the KeyUpdate under the old one")
+def test_g3_records_under_the_old_key_after_a_key_update_do_not_open(victim: str) -> None:
+    good, evil = pair(victim)
+    evil.record(ContentType.HANDSHAKE, UPDATE)
+    evil.record(ContentType.APPLICATION_DATA, b"too late")
+    refused(good, evil, A.BAD_RECORD_MAC)
+
+
 def _at_last_epoch(connection: Connection) -> None:
     phase = connection._handshake.phase
     assert isinstance(phase, Connected)

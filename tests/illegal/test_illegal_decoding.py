@@ -712,6 +712,7 @@ def test_b12_other_compression_methods_are_refused(methods: bytes, chunk: int | 
 
 
 @pytest.mark.parametrize("kind", [H.SERVER_HELLO, H.HELLO_RETRY_REQUEST])
+@pytest.mark.rfc("9846 §4.2.3", "legacy_compression_method other than 0 is illegal_parameter")
 def test_b12_a_compression_method_from_the_server_is_refused(kind: int) -> None:
     refused(*pair("client", changing_body(kind, _hello(legacy_compression_method=1))), IP)
 
@@ -795,6 +796,7 @@ def test_b19_a_context_in_the_handshakes_certificate_request_is_refused() -> Non
 
 
 @pytest.mark.parametrize("victim", ["client", "server"])
+@pytest.mark.rfc("9846 §4.5.1", "a context in the handshake's Certificate is refused")
 def test_b19_a_context_in_the_handshakes_certificate_is_refused(victim: str) -> None:
     import dataclasses
 
@@ -809,6 +811,7 @@ def test_c11_a_client_hello_without_a_mandatory_extension_is_refused(code: int) 
     refused(good_server(), evil_client(edit=edit), ME)
 
 
+@pytest.mark.rfc("9846 §4.4.2", "a CertificateRequest without signature_algorithms is refused")
 def test_c11_a_certificate_request_without_signature_algorithms_is_refused() -> None:
     edit = changing_extensions(H.CERTIFICATE_REQUEST, lambda ext: [])
     refused(*pair("client", edit), ME)

@@ -999,6 +999,7 @@ def test_f19_a_chain_in_any_order_with_strangers_in_it_is_accepted() -> None:
         connected(good_client(client_config(trust=root.trust)), evil)
 
 
+@pytest.mark.rfc("9846 §4.5.1", "the end-entity certificate is the first of the list")
 def test_f19_a_leaf_that_is_not_first_is_refused() -> None:
     leaf, *_ = credential().chain
     raw = handshake_message(Certificate(b"", tuple(CertificateEntry(der, ()) for der in (authority().root_der, leaf))))
@@ -1039,6 +1040,7 @@ def test_f21_a_client_that_is_not_asked_shows_nothing() -> None:
     assert seen == [H.CLIENT_HELLO, H.FINISHED]
 
 
+@pytest.mark.rfc("9846 §C.5", "nobody goes unverified without asking for it by name")
 def test_f24_verification_is_off_only_by_a_name_that_says_so() -> None:
     """F24: no flag, no None, no empty store turns it off; what does is called dangerous_, and reports that it is."""
     names = {*inspect.signature(ClientConfig).parameters, *inspect.signature(pellucid.ServerConfig).parameters}

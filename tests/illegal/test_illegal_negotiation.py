@@ -143,6 +143,7 @@ def test_c3_another_session_id_after_the_retry_is_refused() -> None:
 
 
 @pytest.mark.parametrize("version", [0x0303, 0x0305, 0x7F1C], ids=hex)
+@pytest.mark.rfc("9846 §4.2.4", "the version of HelloRetryRequest is retained in ServerHello")
 def test_c3_c8_another_version_after_the_retry_is_refused(version: int) -> None:
     refused(good_client(retrying_client()), sh(putting(x.SELECTED_VERSION.extension(version)), p256_server()), IP)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import functools
 import itertools
 from collections.abc import Callable
@@ -410,7 +409,7 @@ def test_a12_client_refuses_part_of_a_server_hello_behind_a_hello_retry_request(
             return raw + head
         return raw[size:] if kind == H.SERVER_HELLO else raw
 
-    evil = evil_server(dataclasses.replace(_retrying_server(), middlebox_compatibility=False), edit=early)
+    evil = evil_server(_retrying_server(), edit=early)
     evil.coming = b"\x02\0\0\x9b\x03\x03" + bytes(34)
     refused(good_client(client_config(**RETRYING, middlebox_compatibility=False)), evil, UM)
 

@@ -17,9 +17,13 @@ import pytest
 
 from tests.support.rfc9846 import SECTIONS
 
+RFC_9846: Final = "9846"
+Rule = tuple[str, str]
+"""an rfc mark: section and sentence"""
+COLLECTED: Final = pytest.StashKey[dict[Rule, set[str]]]()
+"""rule → the test functions that carry it, of all that was collected, whatever was then deselected"""
 _CITATION: Final = re.compile(r"(\d{1,5}) §([0-9A-Z]+(?:\.\d+)*)")
 _PROPERTY: Final = "rfc"
-_RFC_9846: Final = "9846"
 
 
 def problem_of(mark: pytest.Mark) -> str | None:
@@ -30,7 +34,7 @@ def problem_of(mark: pytest.Mark) -> str | None:
     found = _CITATION.fullmatch(section)
     if found is None:
         return f"{section!r} is not a citation such as '9846 §4.2.3'"
-    if found[1] == _RFC_9846 and found[2] not in SECTIONS:
+    if found[1] == RFC_9846 and found[2] not in SECTIONS:
         return f"RFC 9846 has no section {found[2]}"
     if found[1] == "8446":
         return "RFC 8446 is obsolete: cite RFC 9846"
@@ -63,7 +67,7 @@ class Ledger:
         return [
             rule
             for rule, tests in self.rules.items()
-            if rule[0].startswith(f"{_RFC_9846} ") and "passed" in tests.values() and "failed" not in tests.values()
+            if rule[0].startswith(f"{RFC_9846} ") and "passed" in tests.values() and "failed" not in tests.values()
         ]
 
     def summary(self) -> str:
@@ -81,7 +85,7 @@ class Ledger:
             by_section[section].append(sentence)
         for section in sorted(by_section, key=section_key):
             rfc, _, number = section.partition(" §")
-            title = f": {SECTIONS[number]}" if rfc == _RFC_9846 else ""
+            title = f": {SECTIONS[number]}" if rfc == RFC_9846 else ""
             lines += ["", f"## RFC {section}{title}"]
             for sentence in by_section[section]:
                 lines += ["", f"- {sentence}"]
@@ -142,6 +146,10 @@ def pytest_make_collect_report(
     return pytest.CollectReport(nodeid=collector.nodeid, outcome="failed", longrepr="\n".join(wrong), result=[])
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    found = config.stash[COLLECTED] = defaultdict(set)
     for item in items:
-        item.user_properties += [(_PROPERTY, mark.args) for mark in item.iter_markers("rfc")]
+        for mark in item.iter_markers("rfc"):
+            item.user_properties.append((_PROPERTY, mark.args))
+            found[mark.args].add(item.nodeid.partition("[")[0])

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 SECTIONS: Final[dict[str, str]] = {
-    "------ abstract--- middle--- back1": "Introduction",
+    "1": "Introduction",
     "1.1": "Conventions and Terminology",
     "1.2": "Relationship to RFC 8446",
     "1.3": "Major Differences from TLS 1.2",

@@ -11,6 +11,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from pellucid.crypto.pyca import PYCA
 from pellucid.errors import IllegalParameter
 from pellucid.registry import NamedGroup as G
+from tests.support.scripted import exchange_with
 
 GROUPS = {group.code: group for group in PYCA.groups}
 NIST = {G.SECP256R1: ec.SECP256R1(), G.SECP384R1: ec.SECP384R1(), G.SECP521R1: ec.SECP521R1()}
@@ -99,3 +100,19 @@ def test_every_share_is_fresh(group: Any) -> None:
     assert len({group.generate().public for _ in range(4)}) == 4
     client = group.generate().public
     assert len({group.respond(client) for _ in range(4)}) == 4
+
+
+@pytest.mark.parametrize("code", NIST)
+@pytest.mark.rfc("9846 §7.4.2", "leading zeros of a shared secret are kept")
+def test_shared_secret_with_leading_zeros_has_the_full_length(code: int) -> None:
+    """Keys are tried until the x-coordinate begins with a zero byte: of P-256 and P-384 one in 256 does."""
+    length = (NIST[code].key_size + 7) // 8
+    mine = exchange_with(code, (7).to_bytes(length, "big"))
+    for number in range(2, 20_000):
+        peer = exchange_with(code, number.to_bytes(length, "big"))
+        secret = mine.finish(peer.public)
+        assert len(secret) == length
+        if secret[0] == 0:
+            assert peer.finish(mine.public) == secret
+            return
+    raise AssertionError("no shared secret begins with a zero byte")

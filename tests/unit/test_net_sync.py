@@ -156,6 +156,7 @@ def test_stream_both_ends_export_the_same_keying_material() -> None:
         )
 
 
+@pytest.mark.rfc("9846 §6.1", "close_notify is sent before the write side is closed")
 def test_stream_half_close_ends_reading_at_the_peer_only() -> None:
     local, peer = pair()
     with local, peer:

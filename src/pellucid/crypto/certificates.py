@@ -12,6 +12,7 @@ from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric import ec, ed448, ed25519, mldsa, rsa
 
+from pellucid.crypto.pss import key_restriction
 from pellucid.errors import BadCertificate, UnsupportedCertificate
 
 OID_RSASSA_PSS = "1.2.840.113549.1.1.10"
@@ -47,15 +48,24 @@ class X509Certificate:
     x509:          pyca/cryptography's object.
     public_key:    of a kind that TLS 1.3 can use.
     key_algorithm: "EC secp256r1", "RSA 2048", "RSASSA-PSS 2048", "Ed25519", "Ed448", "ML-DSA-65", …
+    pss_hash:      the one hash that an RSASSA-PSS key's parameters allow, "" if no scheme has it; None: any.
     """
 
-    __slots__ = ("der", "key_algorithm", "public_key", "x509")
+    __slots__ = ("der", "key_algorithm", "pss_hash", "public_key", "x509")
 
-    def __init__(self, der: bytes, certificate: x509.Certificate, key: CertificateKey, key_algorithm: str) -> None:
+    def __init__(
+        self,
+        der: bytes,
+        certificate: x509.Certificate,
+        key: CertificateKey,
+        key_algorithm: str,
+        pss_hash: str | None = None,
+    ) -> None:
         self.der = der
         self.x509 = certificate
         self.public_key = key
         self.key_algorithm = key_algorithm
+        self.pss_hash = pss_hash
 
 
 @functools.lru_cache(maxsize=128)  # a host's certificates come again with every connection; parsing has no memory
@@ -80,7 +90,10 @@ def parse_certificate(der: bytes) -> X509Certificate:
             f"a certificate's public key is a {type(key).__name__}, which no TLS 1.3 signature scheme uses",
             rfc="9846 §4.5.1.2",
         )
-    return X509Certificate(der, certificate, key, _key_algorithm(certificate, key))
+    pss_hash = None
+    if certificate.public_key_algorithm_oid.dotted_string == OID_RSASSA_PSS:
+        pss_hash = key_restriction(certificate.tbs_certificate_bytes)
+    return X509Certificate(der, certificate, key, _key_algorithm(certificate, key), pss_hash)
 
 
 @functools.lru_cache(maxsize=256)

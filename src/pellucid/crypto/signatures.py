@@ -121,7 +121,7 @@ def _rsa_pss(code: int) -> Verifier:
     kind = "RSASSA-PSS " if code in _PSS else "RSA "
 
     def accepts(certificate: X509Certificate) -> bool:
-        return certificate.key_algorithm.startswith(kind)
+        return certificate.key_algorithm.startswith(kind) and certificate.pss_hash in {None, hash_algorithm.name}
 
     def verify(certificate: X509Certificate, signature: bytes, data: bytes) -> bool:
         key = certificate.public_key

@@ -173,7 +173,7 @@ def ask_again(
         asked = "a cookie" if group is None or retry.group is None else group.name
         context.chose("retry", asked, reason if retry.group is not None else "every client has to show its address")
     actions: list[Action] = [SendMessage(Epoch.INITIAL, request)]
-    if config.middlebox_compatibility and offer.hello.legacy_session_id:
+    if offer.hello.legacy_session_id:  # §E.4: whoever sent one gets a change_cipher_spec
         actions.append(SendChangeCipherSpec(at_once=True))
     if ExtensionType.EARLY_DATA in offer.extensions:
         actions.append(SkipEarlyData(MAX_SKIPPED_EARLY_DATA))
@@ -360,7 +360,7 @@ def _begin(context: ServerContext, selected: Selected, early: EarlySecret, psk: 
         tell_shared_secret(context, group.code, public, peer_share, shared_secret)
     secrets = handshake_secrets(context, early, shared_secret)
     actions: list[Action] = [SendMessage(Epoch.INITIAL, hello)]
-    if context.config.middlebox_compatibility and offer.hello.legacy_session_id and not selected.retried:
+    if offer.hello.legacy_session_id and not selected.retried:
         actions.append(SendChangeCipherSpec(at_once=True))
     actions.append(InstallKeys(Direction.SENT, secrets.server, "server_handshake_traffic_secret"))
     return _Begun(server_random=server_random, secrets=secrets, actions=actions)
