@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: setup demo test lint bench interop clean
+.PHONY: setup demo test lint bench interop conformance clean
 
 setup: $(STAMP)
 
@@ -31,6 +31,10 @@ bench: $(STAMP)
 
 interop: $(STAMP)
 	$(BIN)/python -m tests.interop.matrix $(ARGS)
+
+# BOGO_RUNNER: the binary of BoringSSL's TLS test runner, `go test -c ./ssl/test/runner` in its tree.
+conformance: $(STAMP)
+	$(BIN)/python -m tests.conformance.run --runner "$(BOGO_RUNNER)" $(ARGS)
 
 clean:
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage
