@@ -21,33 +21,90 @@ from pellucid.config import (
 )
 from pellucid.crypto import credentials as own
 from pellucid.crypto.groups import KEMS_ALONE
-from pellucid.crypto.provider import PENDING, CryptoProvider, Pending
+from pellucid.crypto.provider import PENDING, Pending
 from pellucid.crypto.pyca import PYCA
 from pellucid.crypto.signatures import PrivateKeySigner, signing_schemes
 from pellucid.handshake.client import choose_client_credential
 from pellucid.handshake.negotiate import no_scheme
 from pellucid.registry import AlertDescription, NamedGroup
+from pellucid.sessions.client import ClientSession, SessionKey
+from pellucid.sessions.early_data import StrikeRegister
+from pellucid.sessions.psk import ExternalPsk
+from pellucid.sessions.server import ServerSession
+from pellucid.sessions.tickets import TicketKeys
+from pellucid.trace import Role
 from pellucid.verify.report import Failure, VerificationReport
 from pellucid.verify.request import VerificationRequest
 from tests.conformance.flags import CredentialFlags, Flags
 
 DEFAULT_GROUPS: Final = (NamedGroup.X25519MLKEM768, NamedGroup.X25519, NamedGroup.SECP256R1, NamedGroup.SECP384R1)
 """what the runner takes a shim to have that was not told"""
+EARLY_DATA_SIZE: Final = 14336
+"""what the runner takes a server to accept"""
+AGE_SKEW_SECONDS: Final = 60
+"""how far a ticket's age may be off, for the runner; by default it is less"""
+TICKETS: Final = 2
 DEFAULT_CREDENTIAL: Final = -1
 """the number of the credential that no `-new-…-credential` began"""
 
 
 class Clock:
-    """The system's, moved on by `-resumption-delay`."""
+    """Stands still, so that a ticket has the age that the runner expects, but for `-resumption-delay`."""
 
     def __init__(self) -> None:
-        self._ahead = 0.0
+        self._now = time.time()
 
     def now(self) -> float:
-        return time.time() + self._ahead
+        return self._now
 
     def advance(self, seconds: float) -> None:
-        self._ahead += seconds
+        self._now += seconds
+
+
+class LastSession:
+    """The client's store of sessions: whatever was received last is offered next, as the runner wants it."""
+
+    def __init__(self) -> None:
+        self.session: ClientSession | None = None
+
+    def put(self, key: SessionKey, session: ClientSession) -> None:
+        self.session = session
+
+    def take(self, key: SessionKey, now: float) -> ClientSession | None:
+        session, self.session = self.session, None
+        return session if session is not None and session.usable_at(now) else None
+
+    def discard(self, key: SessionKey) -> None:
+        self.session = None
+
+
+class NotedTickets:
+    """A server's ticket keys. last: what the ticket redeemed last stands for."""
+
+    single_use: Final = False
+
+    def __init__(self, keys: TicketKeys) -> None:
+        self._keys = keys
+        self.last: ServerSession | None = None
+
+    def issue(self, session: ServerSession, now: float) -> bytes:
+        return self._keys.issue(session, now)
+
+    def redeem(self, ticket: bytes, now: float) -> ServerSession | None:
+        self.last = self._keys.redeem(ticket, now)
+        return self.last
+
+
+class Memory:
+    """What one test's connections share."""
+
+    def __init__(self) -> None:
+        self.clock = Clock()
+        self.provider = dataclasses.replace(PYCA, now=self.clock.now, groups=(*PYCA.groups, *KEMS_ALONE))
+        self.client_sessions = LastSession()
+        self.server_sessions = NotedTickets(TicketKeys(self.provider))
+        # It has been there for a day: a new one takes no early data at first.
+        self.replay_guard = StrikeRegister(self.clock.now() - 86_400, window_seconds=AGE_SKEW_SECONDS)
 
 
 @dataclass(frozen=True, eq=False)
@@ -74,17 +131,20 @@ class NumberedSigner:
 class Judge:
     """The shim's verifier: takes every chain, or none with -verify-fail. In asynchronous tests it makes us pause."""
 
+    session_identity: Final = b"the shim's judge: what it says is for each connection's flags"
+
     def __init__(self, flags: Flags, authorities: tuple[bytes, ...] = ()) -> None:
         self.authorities = authorities
-        self._flags = flags
-        self.requests: list[VerificationRequest] = []
+        self.flags = flags
+        self.failed = False
+        """what the runner calls the verify result: a shim that demands nothing goes on all the same"""
 
     def verify(self, request: VerificationRequest) -> VerificationReport | Pending:
-        return PENDING if self._flags.asynchronous else self.answer(request)
+        return PENDING if self.flags.asynchronous else self.answer(request)
 
     def answer(self, request: VerificationRequest) -> VerificationReport:
-        self.requests.append(request)
-        flags, path = self._flags, (request.leaf.der, *request.intermediates)
+        flags, path = self.flags, (request.leaf.der, *request.intermediates)
+        self.failed = flags.verify_fail
         if not _may_sign(request.leaf.x509):
             return VerificationReport(
                 accepted=False,
@@ -92,20 +152,16 @@ class Judge:
                 failure=Failure.WRONG_PURPOSE,
                 alert=AlertDescription.UNSUPPORTED_CERTIFICATE,
             )
-        if not flags.verify_fail:
+        demanding = flags.verify_peer or flags.require_any_client_certificate or flags.use_custom_verify_callback
+        if not self.failed or not demanding:
             return VerificationReport(accepted=True, summary="the shim takes every chain", path=path)
         # The runner's two kinds of callbacks end in different alerts.
-        alert = AlertDescription.HANDSHAKE_FAILURE
-        if flags.use_custom_verify_callback:
-            alert = AlertDescription.CERTIFICATE_UNKNOWN
-        demanding = flags.verify_peer or flags.require_any_client_certificate or flags.use_custom_verify_callback
+        custom = flags.use_custom_verify_callback
         return VerificationReport(
-            accepted=not demanding,
-            dangerous=not demanding,
+            accepted=False,
             summary="-verify-fail",
             failure=Failure.UNKNOWN_CA,
-            path=() if demanding else path,
-            alert=alert if demanding else None,
+            alert=AlertDescription.CERTIFICATE_UNKNOWN if custom else AlertDescription.HANDSHAKE_FAILURE,
         )
 
 
@@ -129,13 +185,12 @@ class Setup:
     server_name: str = "test"
 
 
-def setup(flags: Flags, clock: Clock) -> Setup:
+def setup(flags: Flags, memory: Memory) -> Setup:
     """Return the configuration that *flags* ask for. Raises UsageError where ours cannot be that way."""
-    provider = dataclasses.replace(PYCA, now=clock.now, groups=(*PYCA.groups, *KEMS_ALONE))
-    return _server(flags, provider) if flags.server else _client(flags, provider)
+    return _server(flags, memory) if flags.server else _client(flags, memory)
 
 
-def _client(flags: Flags, provider: CryptoProvider) -> Setup:
+def _client(flags: Flags, memory: Memory) -> Setup:
     judge = Judge(flags)
     used: list[int] = []
     groups = tuple(flags.curves) or DEFAULT_GROUPS
@@ -148,8 +203,13 @@ def _client(flags: Flags, provider: CryptoProvider) -> Setup:
             raise no_scheme(request.signature_schemes)
         return chosen
 
+    resolver.session_identity = b"the shim's resolver"  # type: ignore[attr-defined]
     config = ClientConfig(
-        provider=provider,
+        provider=memory.provider,
+        external_psks=_psks(flags, Role.CLIENT),
+        reverify_on_resumption=flags.reverify_on_resume,
+        sessions=memory.client_sessions,
+        early_data=flags.enable_early_data,
         verifier=judge,
         groups=groups,
         key_shares=default_shares(groups) if flags.key_shares is None else tuple(flags.key_shares),
@@ -164,7 +224,7 @@ def _client(flags: Flags, provider: CryptoProvider) -> Setup:
     return Setup(config, judge, used, flags.host_name or "test")
 
 
-def _server(flags: Flags, provider: CryptoProvider) -> Setup:
+def _server(flags: Flags, memory: Memory) -> Setup:
     names = () if flags.use_client_ca_list in {"<NULL>", "<EMPTY>"} else flags.use_client_ca_list.split(",")
     judge = Judge(flags, tuple(bytes.fromhex(name) for name in names if name))
     used: list[int] = []
@@ -174,7 +234,14 @@ def _server(flags: Flags, provider: CryptoProvider) -> Setup:
     if flags.verify_peer:
         authentication = ClientAuthentication.OPTIONAL
     config = ServerConfig(
-        provider=provider,
+        provider=memory.provider,
+        external_psks=_psks(flags, Role.SERVER),
+        reverify_on_resumption=flags.reverify_on_resume,
+        sessions=memory.server_sessions,
+        max_early_data=EARLY_DATA_SIZE if flags.enable_early_data else 0,
+        replay_guard=memory.replay_guard,
+        tickets=0 if flags.no_ticket else TICKETS,
+        tickets_on_resumption=0 if flags.no_ticket else TICKETS,
         verifier=judge,
         client_authentication=authentication,
         groups=tuple(flags.curves) or DEFAULT_GROUPS,
@@ -205,6 +272,20 @@ def protocols(wire: str) -> tuple[str, ...]:
         names.append(wire[at + 1 : stop])
         at = stop
     return tuple(names)
+
+
+def _psks(flags: Flags, role: Role) -> tuple[ExternalPsk, ...]:
+    return tuple(
+        ExternalPsk.imported_with_context(
+            one.psk_importer_identity,
+            one.psk_importer_key,
+            context=one.psk_importer_context,
+            role=role,
+            hash_name="sha384" if one.psk_importer_sha384 else "sha256",
+        )
+        for one in flags.credentials
+        if one.kind == "psk"
+    )
 
 
 def _credentials(flags: Flags, used: list[int]) -> tuple[Credential, ...]:

@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import contextlib
 import socket
+from dataclasses import dataclass
 from typing import Final
 
 from pellucid import events
 from pellucid.connection import Connection
-from pellucid.errors import TLSError, TruncatedStream
-from pellucid.handshake.actions import Negotiated
-from tests.conformance.configure import NumberedSigner, Setup
-from tests.conformance.expectations import Mismatch, Witness, check_end, check_handshake
+from pellucid.errors import TruncatedStream
+from pellucid.handshake.actions import EarlyDataOutcome, Negotiated
+from tests.conformance.configure import Memory, NumberedSigner, Setup
+from tests.conformance.expectations import Mismatch, Witness, check_end, check_handshake, expect
 from tests.conformance.flags import Flags
 
 TIMEOUT_SECONDS: Final = 20
 _READ: Final = 2**16
+_DECOMPRESSION_FAILURE: Final = 30  # the error alert that the runner has the shim send
 
 
 class Channel:
@@ -23,13 +25,16 @@ class Channel:
 
     def __init__(self, sock: socket.socket, connection: Connection, setup: Setup, *, one_byte: bool) -> None:
         self.connection = connection
+        self.tickets: list[events.TicketReceived] = []
         self._socket = sock
         self._setup = setup
         self._one_byte = one_byte
         self._received = b""
         self._plaintext = bytearray()
         self._held = b""
-        self.tickets: list[events.TicketReceived] = []
+        self.wrote_in_part = False
+
+    # ---- out -----------------------------------------------------------------------------------------------------
 
     def flush(self) -> None:
         """Send what waits. A runner that is gone already is found out when reading."""
@@ -39,31 +44,18 @@ class Channel:
             with contextlib.suppress(BrokenPipeError, ConnectionResetError):
                 self._socket.sendall(data)
 
-    def handshake(self) -> Negotiated:
-        while True:
-            event = self._event()
-            if isinstance(event, events.HandshakeComplete):
-                self.flush()
-                return event.negotiated
-            self._note(event)
-
-    def read(self, size: int) -> bytes:
-        """Return at most *size* bytes of application data; b"" after close_notify, TruncatedStream without."""
-        while not self._plaintext:
-            event = self._event()
-            if isinstance(event, events.ApplicationData):
-                self._plaintext += event.data
-            elif isinstance(event, events.CloseNotify):
-                return b""
-            else:
-                self._note(event)
-        taken = bytes(self._plaintext[:size])
-        del self._plaintext[:size]
-        return taken
-
-    def write_in_part(self, data: bytes) -> None:
-        """Send one byte of the record that *data* makes, and nothing more before `write_the_rest`."""
+    def write(self, data: bytes) -> None:
         self.connection.send_data(data)
+        self.flush()
+
+    def write_in_part(self, data: bytes, *, early: bool = False) -> None:
+        """Send one byte of the record that *data* makes, and nothing more before `write_the_rest`."""
+        self.flush()
+        self.wrote_in_part = True
+        if early:
+            self.connection.send_early_data(data)
+        else:
+            self.connection.send_data(data)
         record = self.connection.data_to_send()
         self._socket.sendall(record[:1])
         self._held = record[1:]
@@ -74,9 +66,30 @@ class Channel:
             self._socket.sendall(self._held)
             self._held = b""
 
-    def write(self, data: bytes) -> None:
-        self.connection.send_data(data)
-        self.flush()
+    # ---- in ------------------------------------------------------------------------------------------------------
+
+    def handshake(self) -> events.HandshakeComplete | events.EarlyDataAccepted:
+        """Shake hands, or at a server as far as early data is taken: then the rest happens while it is read."""
+        while True:
+            event = self._event()
+            if isinstance(event, events.HandshakeComplete | events.EarlyDataAccepted):
+                self.flush()
+                return event
+            self._note(event)
+
+    def read(self, size: int) -> bytes:
+        """Return at most *size* bytes of application data; b"" after close_notify, TruncatedStream without."""
+        while not self._plaintext:
+            event = self._event()
+            if isinstance(event, events.ApplicationData | events.EarlyData):
+                self._plaintext += event.data
+            elif isinstance(event, events.CloseNotify):
+                return b""
+            else:
+                self._note(event)
+        taken = bytes(self._plaintext[:size])
+        del self._plaintext[:size]
+        return taken
 
     def _event(self) -> events.Event:
         while True:
@@ -93,6 +106,8 @@ class Channel:
                 if not self._received:
                     self.connection.receive_data(b"")
                     continue
+            if not self.connection.handshake_complete:
+                self.write_the_rest()  # our next flight cannot go before the early data that was begun
             size = 1 if self._one_byte else len(self._received)
             data, self._received = self._received[:size], self._received[size:]
             self.connection.receive_data(data)
@@ -101,6 +116,8 @@ class Channel:
         match event:
             case events.TicketReceived():
                 self.tickets.append(event)
+            case events.HandshakeComplete():
+                self.flush()  # the tickets of a server that took early data
             case events.CredentialNeeded():
                 self.connection.resume(None)
             case events.SignatureNeeded(need):
@@ -111,7 +128,149 @@ class Channel:
                 self.connection.resume(self._setup.judge.answer(need.request))
 
 
-def connect(flags: Flags) -> socket.socket:
+@dataclass
+class Exchange:
+    """One connection as *flags* say. After early data was rejected, *flags* are those of the retry."""
+
+    channel: Channel
+    flags: Flags
+    retry: Flags
+    setup: Setup
+    memory: Memory
+    witness: Witness
+    resumed: bool
+
+    def run(self) -> None:
+        """Raises TLSError, Mismatch, OSError."""
+        sent_early = self._early_words()
+        event = self.channel.handshake()
+        negotiated = event.negotiated
+        if self.resumed and self.flags.expect_reject_early_data and not self.flags.server:
+            expect("early data rejected", negotiated.early_data is not EarlyDataOutcome.ACCEPTED, True)
+            self.flags, sent_early = self.retry, 0
+        if not self.flags.implicit_handshake:
+            self._check(negotiated, in_early_data=isinstance(event, events.EarlyDataAccepted))
+        self._first_words(sent_early)
+        if self.flags.send_alert:
+            self.channel.connection.fail(_DECOMPRESSION_FAILURE)
+            return
+        truncated = False
+        if not self.flags.shim_shuts_down:
+            try:
+                self._echo()
+            except TruncatedStream:
+                truncated = True
+        check_end(self.flags, self.channel.tickets)
+        self._close(truncated=truncated)
+
+    def _check(self, negotiated: Negotiated, *, in_early_data: bool) -> None:
+        check_handshake(
+            self.flags,
+            self.setup,
+            self.memory,
+            self.witness,
+            negotiated,
+            resumed=self.resumed,
+            in_early_data=in_early_data,
+        )
+
+    def _early_words(self) -> int:
+        """Say what the client says first as early data, as far as that may be sent. Returns how many bytes were."""
+        flags, connection = self.flags, self.channel.connection
+        connection.start()
+        left = connection.early_data_left
+        if flags.expect_no_offer_early_data:
+            expect("early data offered", left, 0)
+        if not left or flags.server:
+            return 0
+        if flags.export_keying_material:
+            self._export()
+        if flags.read_with_unfinished_write:
+            self.channel.write_in_part(flags.shim_initial_write.encode(), early=True)
+            return 0
+        sent = 0
+        for word in self._words():
+            part = word[: connection.early_data_left]
+            connection.send_early_data(part)
+            self.channel.flush()
+            sent += len(part)
+        return sent
+
+    def _words(self) -> list[bytes]:
+        flags = self.flags
+        words = flags.repeat_shim_initial_write if flags.shim_writes_first else 0
+        return [flags.shim_initial_write.encode()] * words
+
+    def _export(self) -> None:
+        label, context = self.flags.export_label.encode(), self.flags.export_context.encode()
+        size = self.flags.export_keying_material
+        self.channel.write(self.channel.connection.export_keying_material(label, context, size))
+
+    def _first_words(self, sent_early: int) -> None:
+        flags, channel = self.flags, self.channel
+        if flags.export_keying_material:
+            self._export()
+        if flags.export_traffic_secrets:
+            read, write = self.witness.traffic_secrets(server=flags.server)
+            channel.write(len(read).to_bytes(2, "little") + read + write)
+        if flags.read_with_unfinished_write:
+            if not channel.wrote_in_part:
+                channel.write_in_part(flags.shim_initial_write.encode())
+            return
+        for word in self._words():
+            if rest := word[sent_early:]:
+                channel.write(rest)
+            sent_early -= len(word) - len(rest)
+
+    def _echo(self) -> None:
+        flags, channel = self.flags, self.channel
+        while True:
+            if flags.key_update_before_read:
+                channel.connection.send_key_update()
+                channel.flush()
+            data = channel.read(flags.read_size)
+            if not data:
+                return
+            channel.write_the_rest()
+            if flags.key_update:
+                channel.connection.send_key_update()
+            channel.write(bytes(byte ^ 0xFF for byte in data))
+
+    def _close(self, *, truncated: bool) -> None:
+        check = self.flags.check_close_notify
+        if truncated:
+            if check:
+                raise Mismatch("Unexpected SSL_shutdown result: -1 != 1")
+            return
+        self.channel.connection.close()
+        self.channel.flush()
+        if self.flags.shim_shuts_down and check:
+            try:
+                while self.channel.read(_READ):
+                    pass
+            except TruncatedStream:
+                raise Mismatch("Unexpected SSL_shutdown result: -1 != 1") from None
+
+
+def run_connection(flags: Flags, retry: Flags, setup: Setup, memory: Memory, *, resumed: bool) -> None:
+    """Hold one connection. Raises TLSError, Mismatch, OSError."""
+    if resumed and flags.expect_reject_early_data:
+        setup.judge.flags = retry  # after the rejection it is as if only now the handshake began
+    witness = Witness()
+    if flags.server:
+        connection = Connection.server(setup.config, trace=witness)
+    else:
+        connection = Connection.client(setup.config, setup.server_name, trace=witness)
+    with _connect(flags) as sock:
+        channel = Channel(sock, connection, setup, one_byte=flags.asynchronous)
+        try:
+            Exchange(channel, flags, retry, setup, memory, witness, resumed).run()
+        finally:
+            channel.flush()
+            _drain(sock)
+
+
+def _connect(flags: Flags) -> socket.socket:
     """Return a socket connected to the runner, which has been told who we are."""
     family, address = (socket.AF_INET6, "::1") if flags.ipv6 else (socket.AF_INET, "127.0.0.1")
     sock = socket.socket(family, socket.SOCK_STREAM)
@@ -120,81 +279,6 @@ def connect(flags: Flags) -> socket.socket:
     sock.connect((address, flags.port))
     sock.sendall(flags.shim_id.to_bytes(8, "little"))
     return sock
-
-
-def run_connection(flags: Flags, setup: Setup, *, resumed: bool) -> None:
-    """Hold one connection as *flags* say. Raises TLSError, Mismatch, OSError."""
-    witness = Witness()
-    if flags.server:
-        connection = Connection.server(setup.config, trace=witness)
-    else:
-        connection = Connection.client(setup.config, setup.server_name, trace=witness)
-    with connect(flags) as sock:
-        channel = Channel(sock, connection, setup, one_byte=flags.asynchronous)
-        try:
-            _exchange(channel, flags, setup, witness, resumed=resumed)
-        finally:
-            channel.flush()
-            _drain(sock)
-
-
-def _exchange(channel: Channel, flags: Flags, setup: Setup, witness: Witness, *, resumed: bool) -> None:
-    connection = channel.connection
-    negotiated = channel.handshake()
-    if not flags.implicit_handshake:
-        check_handshake(flags, setup, witness, negotiated, resumed=resumed)
-    _first_words(channel, flags, witness)
-    if flags.send_alert:
-        connection.fail(30)  # decompression_failure: the runner's choice
-        return
-    truncated: TLSError | None = None
-    if not flags.shim_shuts_down:
-        try:
-            _echo(channel, flags)
-        except TruncatedStream as error:
-            truncated = error
-    check_end(flags, channel.tickets)
-    if truncated is not None:
-        if flags.check_close_notify:
-            raise Mismatch("Unexpected SSL_shutdown result: -1 != 1")
-        return
-    connection.close()
-    channel.flush()
-    if flags.shim_shuts_down and flags.check_close_notify:
-        try:
-            while channel.read(_READ):
-                pass
-        except TruncatedStream:
-            raise Mismatch("Unexpected SSL_shutdown result: -1 != 1") from None
-
-
-def _first_words(channel: Channel, flags: Flags, witness: Witness) -> None:
-    connection = channel.connection
-    if flags.export_keying_material:
-        label, context = flags.export_label.encode(), flags.export_context.encode()
-        channel.write(connection.export_keying_material(label, context, flags.export_keying_material))
-    if flags.export_traffic_secrets:
-        read, write = witness.traffic_secrets(server=flags.server)
-        channel.write(len(read).to_bytes(2, "little") + read + write)
-    if flags.read_with_unfinished_write:
-        channel.write_in_part(flags.shim_initial_write.encode())
-    elif flags.shim_writes_first:
-        for _ in range(flags.repeat_shim_initial_write):
-            channel.write(flags.shim_initial_write.encode())
-
-
-def _echo(channel: Channel, flags: Flags) -> None:
-    while True:
-        if flags.key_update_before_read:
-            channel.connection.send_key_update()
-            channel.flush()
-        data = channel.read(flags.read_size)
-        if not data:
-            return
-        channel.write_the_rest()
-        if flags.key_update:
-            channel.connection.send_key_update()
-        channel.write(bytes(byte ^ 0xFF for byte in data))
 
 
 def _drain(sock: socket.socket) -> None:

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Final
 
 from pellucid.crypto import credentials as own
 from pellucid.events import TicketReceived
-from pellucid.handshake.actions import Negotiated
+from pellucid.handshake.actions import EarlyDataOutcome, Negotiated
 from pellucid.messages import extensions as x
 from pellucid.messages.handshake import CertificateRequest, ClientHello
 from pellucid.registry import ExtensionType
+from pellucid.sessions.psk import ImportedIdentity
 from pellucid.trace import Direction, MessageTraced, SecretDerived, TraceEvent
-from tests.conformance.configure import DEFAULT_CREDENTIAL, Setup
+from tests.conformance.configure import DEFAULT_CREDENTIAL, Memory, Setup
 from tests.conformance.flags import Flags
 
 
@@ -68,8 +70,36 @@ class Witness:
         return next((e.extension_data[2:] for e in extensions if e.extension_type == kind), b"")
 
 
-def check_handshake(flags: Flags, setup: Setup, witness: Witness, negotiated: Negotiated, *, resumed: bool) -> None:
-    """Raise Mismatch unless the handshake came out as *flags* say."""
+EARLY_DATA_REASONS: Final = {
+    EarlyDataOutcome.ACCEPTED: "accepted",
+    EarlyDataOutcome.DISABLED: "disabled",
+    EarlyDataOutcome.NO_SESSION: "no_session_offered",
+    EarlyDataOutcome.NOT_ALLOWED: "unsupported_for_session",
+    EarlyDataOutcome.NOT_OFFERED: "peer_declined",
+    EarlyDataOutcome.RETRIED: "hello_retry_request",
+    EarlyDataOutcome.NOT_RESUMED: "session_not_resumed",
+    EarlyDataOutcome.DECLINED: "peer_declined",
+    EarlyDataOutcome.OTHER_PROTOCOL: "alpn_mismatch",
+    EarlyDataOutcome.OTHER_SUITE: "unsupported_for_session",
+    EarlyDataOutcome.TICKET_AGE: "ticket_age_skew",
+}
+"""what the runner calls them"""
+
+
+def check_handshake(
+    flags: Flags,
+    setup: Setup,
+    memory: Memory,
+    witness: Witness,
+    negotiated: Negotiated,
+    *,
+    resumed: bool,
+    in_early_data: bool,
+) -> None:
+    """Raise Mismatch unless the handshake came out as *flags* say. in_early_data: it is still under way."""
+    expect("the session resumed", negotiated.resumed, resumed and not flags.expect_session_miss)
+    if not in_early_data:
+        _check_early_data(flags, memory, witness, negotiated, resumed=resumed)
     expect("ALPN", negotiated.alpn or "", flags.select_alpn if flags.server else flags.expect_alpn)
     if flags.expect_server_name:
         expect("server name", negotiated.server_name, flags.expect_server_name)
@@ -91,22 +121,55 @@ def check_handshake(flags: Flags, setup: Setup, witness: Witness, negotiated: Ne
         names = [] if flags.expect_client_ca_list == "<EMPTY>" else flags.expect_client_ca_list.split(",")
         expect("the server's CAs", [name.hex() for name in witness.authorities()], names)
     if flags.expect_selected_credential is not None:
-        used = setup.used_credentials[-1] if setup.used_credentials else DEFAULT_CREDENTIAL
-        expect("the credential used", used, flags.expect_selected_credential)
-    _check_peer(flags, negotiated)
+        expect("the credential used", _used_credential(flags, setup, negotiated), flags.expect_selected_credential)
+    _check_peer(flags, setup, negotiated)
 
 
-def _check_peer(flags: Flags, negotiated: Negotiated) -> None:
+def _check_early_data(flags: Flags, memory: Memory, witness: Witness, negotiated: Negotiated, *, resumed: bool) -> None:
+    if flags.expect_accept_early_data or flags.expect_reject_early_data:
+        accepted = negotiated.early_data is EarlyDataOutcome.ACCEPTED
+        expect("early data accepted", accepted, flags.expect_accept_early_data)
+    if flags.expect_early_data_reason:
+        reason = EARLY_DATA_REASONS.get(negotiated.early_data)
+        if negotiated.early_data is EarlyDataOutcome.NOT_OFFERED and not flags.enable_early_data:
+            reason = "disabled"  # both are true
+        expect("what became of early data", reason, flags.expect_early_data_reason)
+    if flags.expect_ticket_age_skew and resumed:
+        expect("ticket age skew", _ticket_age_skew(memory, witness), flags.expect_ticket_age_skew)
+
+
+def _ticket_age_skew(memory: Memory, witness: Witness) -> int | None:
+    """Return by how many seconds the client's age of the ticket is ahead of ours."""
+    session, hello = memory.server_sessions.last, witness.client_hello
+    if session is None or hello is None:
+        return None
+    offered = x.decode_extensions(x.M.CH, hello.extensions).get(x.OFFERED_PSKS)
+    if offered is None:
+        return None
+    claimed = (offered.identities[0].obfuscated_ticket_age - session.age_add) % 2**32 / 1000
+    return round(claimed - (memory.clock.now() - session.issued_at))
+
+
+def _used_credential(flags: Flags, setup: Setup, negotiated: Negotiated) -> int:
+    """Return the number of the PSK used, or else of the credential that signed."""
+    if negotiated.psk_identity is None:
+        return setup.used_credentials[-1] if setup.used_credentials else DEFAULT_CREDENTIAL
+    imported = ImportedIdentity.decode(negotiated.psk_identity)
+    names = [credential.psk_importer_identity for credential in flags.credentials]
+    return names.index(imported.external_identity)
+
+
+def _check_peer(flags: Flags, setup: Setup, negotiated: Negotiated) -> None:
     peer = negotiated.peer
-    if flags.expect_no_peer_cert:
+    if flags.expect_no_peer_cert or negotiated.psk_identity is not None:
         expect("the peer's certificate", peer, None)
     elif (not flags.server or flags.require_any_client_certificate) and peer is None:
         raise Mismatch("there is no peer certificate")
     if flags.expect_peer_cert_file:
         with open(flags.expect_peer_cert_file, "rb") as file:
             expect("the peer's chain", None if peer is None else peer.chain, own.certificates_from_pem(file.read()))
-    if flags.expect_verify_result and peer is not None:
-        expect("the verifier's failure", peer.report.failure is not None, flags.verify_fail)
+    if flags.expect_verify_result and not negotiated.resumed:
+        expect("the verifier's failure", setup.judge.failed, flags.verify_fail)
 
 
 def check_end(flags: Flags, tickets: Sequence[TicketReceived]) -> None:

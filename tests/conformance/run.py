@@ -114,7 +114,8 @@ def _failures(output: str) -> Iterator[str]:
 def _shim(directory: Path, *, cold: bool) -> Iterator[Path]:
     """Yield the program that the runner starts for each test."""
     root, script = HERE.parent.parent, directory / "shim"
-    os.environ["PYTHONPATH"] = os.pathsep.join((str(root / "src"), str(root)))
+    path = [*os.environ.get("PYTHONPATH", "").split(os.pathsep), str(root / "src"), str(root)]
+    os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, path))
     if cold:
         script.write_text(f'#!/bin/sh\nexec {sys.executable} -m tests.conformance.shim "$@"\n')
         script.chmod(0o755)

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from typing import Final
 
 from pellucid.errors import TLSError
-from tests.conformance.configure import Clock, setup
+from tests.conformance.configure import Memory, setup
 from tests.conformance.errors import name_of
 from tests.conformance.exchange import run_connection
 from tests.conformance.expectations import Mismatch
@@ -42,11 +42,13 @@ def main(arguments: Sequence[str]) -> int:
 
 
 def _run(phases: Phases) -> None:
-    clock = Clock()
+    memory = Memory()
     for number in range(phases.initial.resume_count + 1):
         flags = phases.resume if number else phases.initial
-        run_connection(flags, setup(flags, clock), resumed=number > 0)
-        clock.advance(flags.resumption_delay)
+        if number and not flags.server and memory.client_sessions.session is None:
+            raise Mismatch("there is no session to offer")
+        run_connection(flags, phases.retry, setup(flags, memory), memory, resumed=number > 0)
+        memory.clock.advance(flags.resumption_delay)
 
 
 if __name__ == "__main__":
