@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: setup demo test lint bench interop ledger clean
+.PHONY: setup demo test lint bench interop conformance ledger clean
 
 setup: $(STAMP)
 
@@ -34,6 +34,10 @@ interop: $(STAMP)
 
 ledger: $(STAMP)
 	$(BIN)/python -m tests.support.musts $(ARGS)
+
+# BOGO_RUNNER: the binary of BoringSSL's TLS test runner; it is not part of this repository.
+conformance: $(STAMP)
+	$(BIN)/python -m tests.conformance.run --runner "$(BOGO_RUNNER)" $(ARGS)
 
 clean:
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage

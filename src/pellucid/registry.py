@@ -85,13 +85,15 @@ class CipherSuite:
 
 
 class NamedGroup:
-    """RFC 9846 §4.3.7; hybrids: draft-ietf-tls-ecdhe-mlkem."""
+    """RFC 9846 §4.3.7; hybrids: draft-ietf-tls-ecdhe-mlkem; ML-KEM alone: draft-ietf-tls-mlkem."""
 
     SECP256R1: Final = 0x0017
     SECP384R1: Final = 0x0018
     SECP521R1: Final = 0x0019
     X25519: Final = 0x001D
     X448: Final = 0x001E
+    MLKEM768: Final = 0x0201
+    MLKEM1024: Final = 0x0202
     SECP256R1MLKEM768: Final = 0x11EB
     X25519MLKEM768: Final = 0x11EC
     SECP384R1MLKEM1024: Final = 0x11ED
@@ -208,8 +210,8 @@ _GROUPS: Final = _names(NamedGroup) | {
     0x0103: "ffdhe6144",
     0x0104: "ffdhe8192",
     0x0200: "MLKEM512",
-    0x0201: "MLKEM768",
-    0x0202: "MLKEM1024",
+    NamedGroup.MLKEM768: "MLKEM768",
+    NamedGroup.MLKEM1024: "MLKEM1024",
 }
 
 

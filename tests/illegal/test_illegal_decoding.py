@@ -17,6 +17,7 @@ from pellucid.messages.extensions import TABLE, M, decode_extensions
 from pellucid.messages.handshake import (
     BODIES,
     HEADER_LENGTH,
+    EncryptedExtensions,
     Extension,
     KeyUpdate,
     NewSessionTicket,
@@ -332,6 +333,12 @@ def test_b4_every_block_refuses_a_duplicate() -> None:
         for code in (0x1234, E.STATUS_REQUEST if where is M.CT else 0x0A0A):
             with pytest.raises(DecodeError, match="two"):
                 decode_extensions(where, [Extension(code, b""), Extension(code, b"")], requested=ALL_TYPES)
+
+
+def test_b4_a_duplicate_that_nobody_asked_for_is_a_duplicate() -> None:
+    """B4: the form of a block is looked at before what stands in it."""
+    unasked = [Extension(0x1234, b"")] * 2
+    refused(*mutated("client", H.ENCRYPTED_EXTENSIONS, lambda _: EncryptedExtensions(tuple(unasked)).encode()), DE)
 
 
 @pytest.mark.rfc("9846 §4.3.11", "pre_shared_key must be the last extension of ClientHello")

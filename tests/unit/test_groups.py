@@ -8,6 +8,7 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
+from pellucid.crypto.groups import KEMS_ALONE
 from pellucid.crypto.pyca import PYCA
 from pellucid.errors import IllegalParameter
 from pellucid.registry import NamedGroup as G
@@ -94,7 +95,26 @@ def test_hybrid_ciphertext_that_was_changed_gives_another_secret(code: int) -> N
     assert mine.finish(answer) == secret
 
 
-@pytest.mark.parametrize("group", PYCA.groups, ids=lambda group: group.name)
+@pytest.mark.parametrize("group", KEMS_ALONE, ids=lambda group: group.name)
+def test_kem_alone_agrees_and_refuses_wrong_shares(group: Any) -> None:
+    mine = group.generate()
+    answer, secret = group.respond(mine.public)
+    assert (len(mine.public), len(answer), len(secret)) == (group.client_length, group.server_length, 32)
+    assert mine.finish(answer) == secret
+    assert mine.finish(answer[:-1] + bytes((answer[-1] ^ 1,))) != secret  # ML-KEM rejects implicitly
+    for share in (b"", answer[:-1], answer + b"\0"):
+        with pytest.raises(IllegalParameter):
+            mine.finish(share)
+    for share in (b"", mine.public[:-1], mine.public + b"\0", b"\xff" * 3 + mine.public[3:]):
+        with pytest.raises(IllegalParameter):
+            group.respond(share)
+
+
+def test_kem_alone_is_not_offered_by_default() -> None:
+    assert not {group.code for group in KEMS_ALONE} & {group.code for group in PYCA.groups}
+
+
+@pytest.mark.parametrize("group", (*PYCA.groups, *KEMS_ALONE), ids=lambda group: group.name)
 @pytest.mark.rfc("9846 §4.3.8", "key shares are independently generated")
 def test_every_share_is_fresh(group: Any) -> None:
     assert len({group.generate().public for _ in range(4)}) == 4

@@ -172,6 +172,57 @@ def _hybrid(
     )
 
 
+# ---- ML-KEM alone: draft-ietf-tls-mlkem -----------------------------------------------------------------------------
+
+
+class _KemExchange:
+    """A client's encapsulation key, and the private half of it."""
+
+    __slots__ = ("_ciphertext_length", "_kem", "name", "public")
+
+    def __init__(self, name: str, kem: _KEM, ciphertext_length: int) -> None:
+        self.name = name
+        self._kem = kem.generate()
+        self._ciphertext_length = ciphertext_length
+        self.public = self._kem.public_key().public_bytes_raw()
+
+    def finish(self, peer: bytes) -> bytes:
+        _check_length(self.name, peer, self._ciphertext_length)
+        try:
+            return self._kem.decapsulate(peer)
+        except ValueError:
+            raise _refuse(self.name, "not a ciphertext of its KEM") from None
+
+
+def _kem_alone(code: int, name: str, bits: int, kem: tuple[_KEM, _KEMPublic, int, int]) -> Group:
+    kem_private, kem_public, key_length, ciphertext_length = kem
+
+    def generate() -> KeyExchange:
+        return _KemExchange(name, kem_private, ciphertext_length)
+
+    def respond(peer: bytes) -> tuple[bytes, bytes]:
+        _check_length(name, peer, key_length)
+        try:
+            shared, ciphertext = kem_public.from_public_bytes(peer).encapsulate()
+        except ValueError:
+            # FIPS 203 §7.2: an encapsulation key that is not reduced modulo q.
+            raise _refuse(name, "not a valid encapsulation key of its KEM") from None
+        return ciphertext, shared
+
+    return Group(
+        code=code,
+        name=name,
+        client_length=key_length,
+        server_length=ciphertext_length,
+        bits=bits,
+        post_quantum=True,
+        generate=generate,
+        respond=respond,
+    )
+
+
+# ---- the groups ------------------------------------------------------------------------------------------------------
+
 _MLKEM768: Final = (mlkem.MLKEM768PrivateKey, mlkem.MLKEM768PublicKey, 1184, 1088)
 _MLKEM1024: Final = (mlkem.MLKEM1024PrivateKey, mlkem.MLKEM1024PublicKey, 1568, 1568)
 
@@ -198,3 +249,9 @@ GROUPS: Final = (
     SECP256R1MLKEM768,
     SECP384R1MLKEM1024,
 )
+
+MLKEM768: Final = _kem_alone(NamedGroup.MLKEM768, "MLKEM768", 192, _MLKEM768)
+MLKEM1024: Final = _kem_alone(NamedGroup.MLKEM1024, "MLKEM1024", 256, _MLKEM1024)
+KEMS_ALONE: Final = (MLKEM768, MLKEM1024)
+"""No classical secret stands behind these, so the default provider does not hold them. Whoever has to use them replaces
+its groups: `dataclasses.replace(PYCA, groups=(*PYCA.groups, MLKEM1024))`."""

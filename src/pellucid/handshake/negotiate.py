@@ -269,7 +269,8 @@ def check_server_version(hello: ServerHello, *, retried: bool = False) -> None:
     if version != TLS_1_3:
         raise IllegalParameter(f"the server chose {version_name(version)}, offered is TLS 1.3", rfc="9846 §4.3.1")
     if hello.legacy_version != TLS_1_2:
-        raise ProtocolVersion(f"legacy_version is 0x{hello.legacy_version:04x}, not 0x0303", rfc="9846 §4.2.3")
+        section = "9846 §4.2.4" if retried else "9846 §4.2.3"
+        raise ProtocolVersion(f"legacy_version is 0x{hello.legacy_version:04x}, not 0x0303", rfc=section)
 
 
 def check_server_hello_fields(hello: ServerHello, session_id: bytes, suites: Sequence[int]) -> None:

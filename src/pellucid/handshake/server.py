@@ -164,7 +164,7 @@ def _after_retry(context: ServerContext, retry: Retry, offer: ClientOffer, suite
         return group, reason
     if tuple(offer.shares) != (retry.group,):
         raise IllegalParameter(
-            f"the second ClientHello has other shares than one for {group_name(retry.group)}", rfc="9846 §4.2.2"
+            f"the second ClientHello has other shares than one for {group_name(retry.group)}", rfc="9846 §4.3.8"
         )
     group_asked = context.config.group_table.get(retry.group)
     if group_asked is None:

@@ -299,9 +299,10 @@ def decode_extensions(
     is_response = message in RESPONSES
     values: dict[int, object] = {}
     last = -1
+    extensions = tuple(extensions)
+    if len({code for code, _ in extensions}) < len(extensions):
+        raise _repeated(message, extensions)
     for code, data in extensions:
-        if code in values:
-            raise DecodeError(f"{message.value} has two {extension_name(code)} extensions", rfc="9846 §4.3")
         if is_response and code not in requested and not (message is M.HRR and code == E.COOKIE):
             raise UnsupportedExtension(
                 f"{message.value} has a {extension_name(code)} extension that was not asked for", rfc="9846 §4.3"
@@ -318,6 +319,16 @@ def decode_extensions(
     if message is M.CH and E.PRE_SHARED_KEY in values and last != E.PRE_SHARED_KEY:
         raise IllegalParameter("pre_shared_key is not the last extension", rfc="9846 §4.3.11")
     return Extensions(tuple(values), values)
+
+
+def _repeated(message: M, extensions: tuple[Extension, ...]) -> DecodeError:
+    seen: set[int] = set()
+    twice = -1
+    for twice, _ in extensions:
+        if twice in seen:
+            break
+        seen.add(twice)
+    return DecodeError(f"{message.value} has two {extension_name(twice)} extensions", rfc="9846 §4.3")
 
 
 def _decode_body(body: Body[T], data: bytes, message: M) -> T:
