@@ -15,7 +15,13 @@ from pellucid.crypto.certificates import X509Certificate
 from pellucid.crypto.provider import CryptoProvider, Group, Pending, Signer, Suite, Verifier
 from pellucid.crypto.pyca import PYCA
 from pellucid.errors import UsageError
-from pellucid.limits import COOKIE_LIFETIME_SECONDS, MAX_CERTIFICATES, MAX_PLAINTEXT
+from pellucid.limits import (
+    COOKIE_LIFETIME_SECONDS,
+    MAX_CERTIFICATES,
+    MAX_INNER_PLAINTEXT,
+    MAX_PLAINTEXT,
+    MIN_RECORD_SIZE_LIMIT,
+)
 from pellucid.registry import CipherSuite as CS
 from pellucid.registry import NamedGroup as G
 from pellucid.registry import group_name, scheme_name, suite_name
@@ -152,6 +158,9 @@ class _Config:
 
     suites, groups, signature_schemes: code points, preferred first.
     alpn:    protocol names, preferred first, e.g. ("h2", "http/1.1").
+    record_size_limit: 64..2^14+1, bytes of plaintext with content type and padding that a protected record to us may
+              have (RFC 8449). A client with None does not offer it; a server with None answers a client's offer with
+              2^14+1, so that the client's limit is obeyed.
     padding: None, `pad_to_multiple(n)` or any PaddingPolicy.
     trace:   called for each connection that is given no observer of its own; may return None.
     trace_records: whether RecordTraced is emitted too.
@@ -164,6 +173,7 @@ class _Config:
     credentials: tuple[Credential, ...] = ()
     verifier: PeerVerifier | None = None
     middlebox_compatibility: bool = True
+    record_size_limit: int | None = None
     padding: PaddingPolicy | None = None
     provider: CryptoProvider = field(default=PYCA, repr=False)
     trace: Callable[[], Observer | None] | None = field(default=None, repr=False)
@@ -181,6 +191,9 @@ class _Config:
         schemes = _pick("signature scheme", self.provider.verifiers, self.signature_schemes, scheme_name)
         set_field(self, "verifier_table", schemes)
         set_field(self, "alpn_names", _alpn(self.alpn))
+        limit = self.record_size_limit
+        if limit is not None and not MIN_RECORD_SIZE_LIMIT <= limit <= MAX_INNER_PLAINTEXT:
+            raise UsageError(f"record_size_limit is {MIN_RECORD_SIZE_LIMIT} to {MAX_INNER_PLAINTEXT}, not {limit}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -40,6 +40,7 @@ from pellucid.handshake.actions import (
     Action,
     Complete,
     InstallKeys,
+    LimitRecords,
     Negotiated,
     PeerKeyUpdated,
     SendChangeCipherSpec,
@@ -52,9 +53,7 @@ from pellucid.handshake.core import Context, Handshake
 from pellucid.handshake.offer import first_offer
 from pellucid.handshake.states import CLIENT_ARROWS, SERVER_ARROWS, ClientState, ServerState
 from pellucid.limits import (
-    BULK_STEP,
     MAX_EPOCH,
-    MAX_PLAINTEXT,
     MAX_SEQUENCE,
     SMALL_RECORD,
 )
@@ -254,7 +253,7 @@ class Connection:
                 if not (left := writer.records_left()):
                     self._send_key_update(request_peer=False)
                     left = writer.records_left()
-                step = min(BULK_STEP, left * MAX_PLAINTEXT)
+                step = min(writer.step, left * writer.fragment)
                 writer.application_data(view[at : at + step])
                 at += step
 
@@ -513,6 +512,9 @@ class Connection:
                 self._writer.change_cipher_spec(at_once=self.role is Role.SERVER)
             elif isinstance(action, Complete):
                 self._completed(action)
+            elif isinstance(action, LimitRecords):
+                self._writer.restrict(action.sending)
+                self._reader.restrict(action.receiving)
             elif isinstance(action, PeerKeyUpdated):
                 self._peer_key_updated(action.generation, requested=action.requested)
             else:

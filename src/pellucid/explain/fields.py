@@ -78,6 +78,7 @@ def _client_hello(hello: ClientHello) -> Rows:
         yield "key shares", _shares(known.get(x.KEY_SHARES))
         yield "signatures", _listed(scheme_name, known.get(x.SIGNATURE_ALGORITHMS))
         yield "protocols", _protocols(known.get(x.ALPN))
+        yield "record size limit", _bytes(known.get(x.RECORD_SIZE_LIMIT))
         yield "cookie", _size(known.get(x.COOKIE))
         yield "psk", "a ticket of an earlier connection" if known.get(x.OFFERED_PSKS) else ""
     yield "random", shortened(hello.random, whole=0)
@@ -116,6 +117,7 @@ def _encrypted_extensions(message: EncryptedExtensions) -> Rows:
     yield "protocol", "" if protocol is None else _text(protocol)
     yield "server name", "acknowledged" if x.SERVER_NAME_ACK.extension_type in known else ""
     yield "groups", _listed(group_name, known.get(x.SUPPORTED_GROUPS))
+    yield "record size limit", _bytes(known.get(x.RECORD_SIZE_LIMIT))
     if not known.present:
         yield "extensions", "none"
 
@@ -213,6 +215,10 @@ def _text(data: bytes) -> str:
 
 def _size(data: bytes | None) -> str:
     return "" if data is None else f"{len(data)} bytes"
+
+
+def _bytes(count: int | None) -> str:
+    return "" if count is None else f"{count} bytes"
 
 
 def parsed(der: bytes) -> X509Certificate | None:

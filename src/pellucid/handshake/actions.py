@@ -38,6 +38,16 @@ class InstallKeys(NamedTuple):
     name: str
 
 
+class LimitRecords(NamedTuple):
+    """record_size_limit is negotiated (RFC 8449): the peer's limit on what we send, and ours on what it sends.
+
+    Bytes of TLSInnerPlaintext, 64..2^14+1.
+    """
+
+    sending: int
+    receiving: int
+
+
 class TicketIssued(NamedTuple):
     """The server sent a NewSessionTicket (§4.7.1)."""
 
@@ -109,7 +119,7 @@ class Complete:
     exporter_secret: bytes = field(repr=False)
 
 
-Action = SendMessage | SendChangeCipherSpec | InstallKeys | TicketIssued | PeerKeyUpdated | Complete
+Action = SendMessage | SendChangeCipherSpec | InstallKeys | LimitRecords | TicketIssued | PeerKeyUpdated | Complete
 
 
 def ends_peer_flight(action: Action) -> bool:

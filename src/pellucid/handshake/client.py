@@ -41,6 +41,7 @@ from pellucid.handshake.authenticate import (
 from pellucid.handshake.connected import Connected, on_key_update, on_new_session_ticket, secret_name
 from pellucid.handshake.core import Context, Handler
 from pellucid.handshake.offer import Offer, retried_offer
+from pellucid.handshake.record_size import client_limits
 from pellucid.handshake.secrets import (
     ApplicationSecrets,
     HandshakeSecrets,
@@ -223,7 +224,8 @@ def on_encrypted_extensions(context: ClientContext, phase: Keyed, message: Encry
         chosen = "none" if alpn is None else alpn.decode("utf-8", "backslashreplace")
         reason = "the server does not answer ALPN" if alpn is None else "the server's choice of those offered"
         context.chose("alpn", chosen, reason, tuple(name.decode() for name in offer.alpn))
-    return Step(WaitCertificate(keyed=phase, alpn=alpn), C.WAIT_CERT_CR, [])
+    limits = client_limits(context, decoded)
+    return Step(WaitCertificate(keyed=phase, alpn=alpn), C.WAIT_CERT_CR, [] if limits is None else [limits])
 
 
 def on_certificate_request(

@@ -106,6 +106,8 @@ def _extensions(
         built.append(x.SERVER_NAME.extension(reference))
     if config.alpn_names:
         built.append(x.ALPN.extension(config.alpn_names))
+    if config.record_size_limit is not None:
+        built.append(x.RECORD_SIZE_LIMIT.extension(config.record_size_limit))
     return built
 
 

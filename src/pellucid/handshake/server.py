@@ -15,6 +15,7 @@ from pellucid.handshake.actions import (
     Authenticated,
     Complete,
     InstallKeys,
+    LimitRecords,
     NeedCredential,
     Negotiated,
     Pause,
@@ -37,6 +38,7 @@ from pellucid.handshake.connected import Connected, on_key_update, secret_name
 from pellucid.handshake.cookie import Retry
 from pellucid.handshake.core import Context, Handler
 from pellucid.handshake.negotiate import ClientOffer
+from pellucid.handshake.record_size import server_limits
 from pellucid.handshake.secrets import (
     ApplicationSecrets,
     HandshakeSecrets,
@@ -334,7 +336,10 @@ def _answer(context: ServerContext, selected: Selected, credential: Credential, 
     actions.append(InstallKeys(Direction.SENT, secrets.server, "server_handshake_traffic_secret"))
     actions.append(InstallKeys(Direction.RECEIVED, secrets.client, "client_handshake_traffic_secret"))
 
-    flight = [_encrypted_extensions(context, selected, credential)]
+    limits = server_limits(context, offer.extensions)
+    if limits is not None:
+        actions.append(limits)
+    flight = [_encrypted_extensions(context, selected, credential, limits)]
     requested: frozenset[int] = frozenset()
     asks = context.config.client_authentication is not ClientAuthentication.NONE
     if asks:
@@ -368,13 +373,17 @@ def _answer(context: ServerContext, selected: Selected, credential: Credential, 
     return sign_certificate_verify(context, credential, scheme, signed)
 
 
-def _encrypted_extensions(context: ServerContext, selected: Selected, credential: Credential) -> bytes:
+def _encrypted_extensions(
+    context: ServerContext, selected: Selected, credential: Credential, limits: LimitRecords | None
+) -> bytes:
     extensions = []
     offer = selected.offer
     if offer.server_name is not None and negotiate.covers(credential.names, offer.server_name):
         extensions.append(x.SERVER_NAME_ACK.extension(True))
     if selected.alpn is not None:
         extensions.append(x.ALPN_SELECTED.extension(selected.alpn))
+    if limits is not None:
+        extensions.append(x.RECORD_SIZE_LIMIT.extension(limits.receiving))
     if selected.group.code != context.config.groups[0]:
         # There is one we like better: the client may share it next time (§4.3.7).
         extensions.append(x.SUPPORTED_GROUPS.extension(context.config.groups))

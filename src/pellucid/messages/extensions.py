@@ -11,7 +11,7 @@ from collections.abc import Callable, Container, Iterable
 from typing import Any, Final, Generic, NamedTuple, TypeVar
 
 from pellucid.errors import DecodeError, IllegalParameter, PeerError, UnsupportedExtension
-from pellucid.limits import MAX_CERTIFICATE_AUTHORITIES, MAX_COOKIE
+from pellucid.limits import MAX_CERTIFICATE_AUTHORITIES, MAX_COOKIE, MIN_RECORD_SIZE_LIMIT
 from pellucid.messages.handshake import Extension
 from pellucid.registry import ExtensionType as E
 from pellucid.registry import extension_name
@@ -146,6 +146,12 @@ def _load_authorities(names: tuple[bytes, ...]) -> tuple[bytes, ...]:
     return names
 
 
+def _load_record_size_limit(limit: int) -> int:
+    if limit < MIN_RECORD_SIZE_LIMIT:
+        raise IllegalParameter(f"record_size_limit is {limit}, at least {MIN_RECORD_SIZE_LIMIT}", rfc="8449 §4")
+    return limit
+
+
 def _identity(value: T) -> T:
     return value
 
@@ -192,6 +198,9 @@ OFFERED_PSKS: Final = Body(E.PRE_SHARED_KEY, "CH", OfferedPsks.codec, "9846 §4.
 SELECTED_IDENTITY: Final = Body(E.PRE_SHARED_KEY, "SH", u16, "9846 §4.3.11")
 CERTIFICATE_AUTHORITIES: Final = Body(E.CERTIFICATE_AUTHORITIES, "CH CR", _authorities, "9846 §4.3.4")
 POST_HANDSHAKE_AUTH: Final = Body(E.POST_HANDSHAKE_AUTH, "CH", empty, "9846 §4.3.6")
+RECORD_SIZE_LIMIT: Final = Body(
+    E.RECORD_SIZE_LIMIT, "CH EE", mapped(u16, _load_record_size_limit, _identity, "RecordSizeLimit"), "8449 §4"
+)
 
 # Known by their place only: we neither offer them nor act on them, and do not look inside.
 _PLACED: Final = tuple(
@@ -204,7 +213,6 @@ _PLACED: Final = tuple(
         (E.CLIENT_CERTIFICATE_TYPE, "CH EE", "7250"),
         (E.SERVER_CERTIFICATE_TYPE, "CH EE", "7250"),
         (E.COMPRESS_CERTIFICATE, "CH CR", "8879"),
-        (E.RECORD_SIZE_LIMIT, "CH EE", "8449"),
         (E.DELEGATED_CREDENTIAL, "CH CR CT", "9345"),
         (E.SUPPORTED_EKT_CIPHERS, "CH EE", "8870"),
         (E.OID_FILTERS, "CR", "9846 §4.3.5"),
@@ -241,6 +249,7 @@ BODIES: Final[tuple[Body[Any], ...]] = (  # Any: the bodies' types differ; Exten
     SELECTED_IDENTITY,
     CERTIFICATE_AUTHORITIES,
     POST_HANDSHAKE_AUTH,
+    RECORD_SIZE_LIMIT,
     *_PLACED,
 )
 
