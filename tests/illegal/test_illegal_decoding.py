@@ -173,6 +173,7 @@ for _body, _value in (
     (x.SELECTED_IDENTITY, 0),
     (x.CERTIFICATE_AUTHORITIES, (b"0\x00",)),
     (x.POST_HANDSHAKE_AUTH, True),
+    (x.OID_FILTERS, (x.OIDFilter(b"\x06\x01\x2a", b""),)),
     (x.RECORD_SIZE_LIMIT, 100),
 ):
     for _message in _body.messages:

@@ -77,6 +77,8 @@ def _client_hello(hello: ClientHello) -> Rows:
         yield "groups", _listed(group_name, known.get(x.SUPPORTED_GROUPS))
         yield "key shares", _shares(known.get(x.KEY_SHARES))
         yield "signatures", _listed(scheme_name, known.get(x.SIGNATURE_ALGORITHMS))
+        yield "in certificates", _listed(scheme_name, known.get(x.SIGNATURE_ALGORITHMS_CERT))
+        yield "authorities", _named(known.get(x.CERTIFICATE_AUTHORITIES))
         yield "protocols", _protocols(known.get(x.ALPN))
         yield "record size limit", _bytes(known.get(x.RECORD_SIZE_LIMIT))
         yield "cookie", _size(known.get(x.COOKIE))
@@ -128,8 +130,9 @@ def _certificate_request(message: CertificateRequest) -> Rows:
         yield from _undecoded(message.extensions)
         return
     yield "signatures", _listed(scheme_name, known.get(x.SIGNATURE_ALGORITHMS))
-    authorities = known.get(x.CERTIFICATE_AUTHORITIES)
-    yield "authorities", f"{len(authorities)} named" if authorities else "any"
+    yield "in certificates", _listed(scheme_name, known.get(x.SIGNATURE_ALGORITHMS_CERT))
+    yield "authorities", _named(known.get(x.CERTIFICATE_AUTHORITIES)) or "any"
+    yield "extensions wanted", _named(known.get(x.OID_FILTERS))
 
 
 def _certificate(message: Certificate) -> Rows:
@@ -215,6 +218,10 @@ def _text(data: bytes) -> str:
 
 def _size(data: bytes | None) -> str:
     return "" if data is None else f"{len(data)} bytes"
+
+
+def _named(things: tuple[object, ...] | None) -> str:
+    return f"{len(things)} named" if things else ""
 
 
 def _bytes(count: int | None) -> str:

@@ -106,6 +106,10 @@ def _extensions(
         built.append(x.SERVER_NAME.extension(reference))
     if config.alpn_names:
         built.append(x.ALPN.extension(config.alpn_names))
+    if config.signature_algorithms_cert is not None:
+        built.append(x.SIGNATURE_ALGORITHMS_CERT.extension(config.signature_algorithms_cert))
+    if config.certificate_authorities:
+        built.append(x.CERTIFICATE_AUTHORITIES.extension(config.certificate_authorities))
     if config.record_size_limit is not None:
         built.append(x.RECORD_SIZE_LIMIT.extension(config.record_size_limit))
     return built

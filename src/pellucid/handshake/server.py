@@ -6,7 +6,7 @@ from dataclasses import field
 from typing import Final
 
 from pellucid.config import ClientAuthentication, ClientHelloInfo, Credential, ServerConfig
-from pellucid.crypto.provider import PENDING, Group, Suite
+from pellucid.crypto.provider import Group, Suite
 from pellucid.errors import CertificateRequired, IllegalParameter, InternalError
 from pellucid.handshake import cookie as cookies
 from pellucid.handshake import negotiate
@@ -16,9 +16,7 @@ from pellucid.handshake.actions import (
     Complete,
     InstallKeys,
     LimitRecords,
-    NeedCredential,
     Negotiated,
-    Pause,
     Result,
     SendChangeCipherSpec,
     SendMessage,
@@ -37,6 +35,7 @@ from pellucid.handshake.authenticate import (
 from pellucid.handshake.connected import Connected, on_key_update, secret_name
 from pellucid.handshake.cookie import Retry
 from pellucid.handshake.core import Context, Handler
+from pellucid.handshake.credentials import server_credential
 from pellucid.handshake.negotiate import ClientOffer
 from pellucid.handshake.record_size import server_limits
 from pellucid.handshake.secrets import (
@@ -63,7 +62,7 @@ from pellucid.messages.handshake import (
     ServerHello,
     handshake_message,
 )
-from pellucid.registry import TLS_1_2, TLS_1_3, ExtensionType, group_name, scheme_name, suite_name
+from pellucid.registry import TLS_1_2, TLS_1_3, ExtensionType, group_name, suite_name
 from pellucid.registry import HandshakeType as H
 from pellucid.trace import Direction, Epoch, Role
 from pellucid.value import internal_value
@@ -279,41 +278,19 @@ def _server_hello(random: bytes, session_id: bytes, suite: int, extensions: tupl
 
 
 def _choose_credential(context: ServerContext, selected: Selected) -> Result:
-    config, offer = context.config, selected.offer
-
-    def chosen(credential: Credential | None) -> Result:
-        reason = "the resolver's answer"
-        if credential is None:
-            credential, reason = negotiate.choose_credential(config, offer)
-        elif not isinstance(credential, Credential):
-            raise InternalError("the answer to NeedCredential is a Credential or None")
-        scheme = negotiate.signature_scheme(config.verifier_table, credential, offer.signature_schemes)
-        if scheme is None:
-            raise negotiate.no_scheme(offer.signature_schemes)
-        if context.trace is not None:
-            context.chose("credential", ", ".join(credential.names) or credential.leaf.key_algorithm, reason)
-            context.chose(
-                "signature_scheme",
-                scheme_name(scheme),
-                "the first that its key can make and the client accepts",
-                tuple(map(scheme_name, credential.signer.schemes)),
-                tuple(map(scheme_name, offer.signature_schemes)),
-            )
-        return _answer(context, selected, credential, scheme)
-
-    if config.credential_resolver is None:
-        return chosen(None)
-    request = ClientHelloInfo(
+    offer = selected.offer
+    asked = ClientHelloInfo(
         server_name=offer.server_name,
         alpn=offer.alpn,
         cipher_suites=offer.hello.cipher_suites,
         groups=offer.groups,
         signature_schemes=offer.signature_schemes,
+        certificate_signature_schemes=offer.extensions.get(x.SIGNATURE_ALGORITHMS_CERT),
+        authorities=offer.extensions.get(x.CERTIFICATE_AUTHORITIES) or (),
     )
-    answer = config.credential_resolver(request)
-    if answer is PENDING:
-        return Pause(NeedCredential(request), chosen)
-    return chosen(answer)
+    return server_credential(
+        context, asked, lambda choice: _answer(context, selected, choice.credential, choice.scheme)
+    )
 
 
 # ---- ServerHello … Finished ------------------------------------------------------------------------------------------
@@ -392,9 +369,15 @@ def _encrypted_extensions(
 
 def _certificate_request(config: ServerConfig) -> CertificateRequest:
     extensions = [x.SIGNATURE_ALGORITHMS.extension(config.signature_schemes)]
-    authorities = () if config.peer_verifier is None else tuple(config.peer_verifier.authorities)
-    # A long list of CAs helps nobody and may be refused: leave it out then (§4.3.4 does not demand it).
-    if authorities and sum(map(len, authorities)) <= MAX_CERTIFICATE_AUTHORITIES // 2:
+    if config.signature_algorithms_cert is not None:
+        extensions.append(x.SIGNATURE_ALGORITHMS_CERT.extension(config.signature_algorithms_cert))
+    authorities = config.certificate_authorities
+    if authorities is None and config.peer_verifier is not None:
+        authorities = tuple(config.peer_verifier.authorities)
+        # A long list of CAs helps nobody and may be refused: leave it out then (§4.3.4 does not demand it).
+        if sum(map(len, authorities)) > MAX_CERTIFICATE_AUTHORITIES // 2:
+            authorities = ()
+    if authorities:
         extensions.append(x.CERTIFICATE_AUTHORITIES.extension(authorities))
     return CertificateRequest(b"", tuple(extensions))
 

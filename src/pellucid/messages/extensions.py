@@ -107,6 +107,14 @@ class OfferedPsks(WireStruct):
     binders: tuple[bytes, ...] = wire(vector(opaque(32, 255), 33, 2**16 - 1))
 
 
+@wire_struct
+class OIDFilter(WireStruct):
+    """RFC 9846 §4.3.5. certificate_extension_oid, certificate_extension_values: DER."""
+
+    certificate_extension_oid: bytes = wire(opaque(1, 2**8 - 1))
+    certificate_extension_values: bytes = wire(opaque(0, 2**16 - 1))
+
+
 _HOST_NAME_BYTES: Final = frozenset(b"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_.")
 
 
@@ -198,6 +206,7 @@ OFFERED_PSKS: Final = Body(E.PRE_SHARED_KEY, "CH", OfferedPsks.codec, "9846 §4.
 SELECTED_IDENTITY: Final = Body(E.PRE_SHARED_KEY, "SH", u16, "9846 §4.3.11")
 CERTIFICATE_AUTHORITIES: Final = Body(E.CERTIFICATE_AUTHORITIES, "CH CR", _authorities, "9846 §4.3.4")
 POST_HANDSHAKE_AUTH: Final = Body(E.POST_HANDSHAKE_AUTH, "CH", empty, "9846 §4.3.6")
+OID_FILTERS: Final = Body(E.OID_FILTERS, "CR", vector(OIDFilter.codec, 0, 2**16 - 1), "9846 §4.3.5")
 RECORD_SIZE_LIMIT: Final = Body(
     E.RECORD_SIZE_LIMIT, "CH EE", mapped(u16, _load_record_size_limit, _identity, "RecordSizeLimit"), "8449 §4"
 )
@@ -215,7 +224,6 @@ _PLACED: Final = tuple(
         (E.COMPRESS_CERTIFICATE, "CH CR", "8879"),
         (E.DELEGATED_CREDENTIAL, "CH CR CT", "9345"),
         (E.SUPPORTED_EKT_CIPHERS, "CH EE", "8870"),
-        (E.OID_FILTERS, "CR", "9846 §4.3.5"),
         (E.TRANSPARENCY_INFO, "CH CR CT", "9162"),
         (E.EXTERNAL_ID_HASH, "CH EE", "8844"),
         (E.EXTERNAL_SESSION_ID, "CH EE", "8844"),
@@ -249,6 +257,7 @@ BODIES: Final[tuple[Body[Any], ...]] = (  # Any: the bodies' types differ; Exten
     SELECTED_IDENTITY,
     CERTIFICATE_AUTHORITIES,
     POST_HANDSHAKE_AUTH,
+    OID_FILTERS,
     RECORD_SIZE_LIMIT,
     *_PLACED,
 )
