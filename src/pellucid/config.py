@@ -78,6 +78,8 @@ class Credential:
     """DER names of the issuers in the chain, for certificate_authorities"""
     chain_schemes: tuple[frozenset[int], ...] = field(init=False, repr=False, compare=False)
     """the schemes that each certificate but a self-signed one may be said to be signed with (RFC 9846 §4.5.1.2)"""
+    sha1_schemes: frozenset[int] = field(init=False, repr=False, compare=False)
+    """those of them that use SHA-1"""
     may_sign: bool = field(init=False, repr=False, compare=False)
     """whether the leaf's key usage, if it has one, allows digitalSignature"""
 
@@ -90,7 +92,9 @@ class Credential:
         object.__setattr__(self, "leaf", leaf)
         object.__setattr__(self, "names", own.certificate_names(leaf))
         object.__setattr__(self, "issuers", own.issuer_names(self.chain))
-        object.__setattr__(self, "chain_schemes", own.chain_schemes(self.chain))
+        schemes = own.chain_schemes(self.chain)
+        object.__setattr__(self, "chain_schemes", schemes)
+        object.__setattr__(self, "sha1_schemes", own.SHA_1.intersection(frozenset().union(*schemes)))
         object.__setattr__(self, "may_sign", own.allows_signatures(leaf))
         if self.signature_schemes is not None:
             _check_codes("signature_schemes", self.signature_schemes)

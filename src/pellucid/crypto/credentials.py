@@ -40,6 +40,7 @@ _SIGNATURES: Final = {
     "2.16.840.1.101.3.4.3.19": frozenset({S.MLDSA87}),
 }
 """A certificate's signature algorithm → the schemes that a peer would accept it under."""
+SHA_1: Final = frozenset({S.RSA_PKCS1_SHA1, S.ECDSA_SHA1})
 _PSS_SIGNATURES: Final = {
     "sha256": frozenset({S.RSA_PSS_RSAE_SHA256, S.RSA_PSS_PSS_SHA256}),
     "sha384": frozenset({S.RSA_PSS_RSAE_SHA384, S.RSA_PSS_PSS_SHA384}),

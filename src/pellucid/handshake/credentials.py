@@ -6,7 +6,7 @@ RFC 9846 §4.5.1.2. Both sides use the same rules; resolvers, pauses and the tra
 from __future__ import annotations
 
 from collections.abc import Callable, Container
-from typing import Any, Final, NamedTuple
+from typing import Any, NamedTuple
 
 from pellucid.config import CertificateRequestInfo, ClientConfig, ClientHelloInfo, Credential, ServerConfig
 from pellucid.crypto.provider import PENDING, Pending
@@ -17,10 +17,7 @@ from pellucid.handshake.negotiate import covers, names
 from pellucid.handshake.oid_filters import read_filters, satisfies
 from pellucid.messages import extensions as x
 from pellucid.messages.handshake import CertificateRequest
-from pellucid.registry import SignatureScheme as S
 from pellucid.registry import scheme_name
-
-_SHA_1: Final = frozenset({S.RSA_PKCS1_SHA1, S.ECDSA_SHA1})
 
 Asked = ClientHelloInfo | CertificateRequestInfo
 """What the peer said of the certificates that it can use."""
@@ -98,13 +95,14 @@ def _by_name(credentials: tuple[Credential, ...], asked: Asked, *, strict: bool)
 
 def _examine(credential: Credential, asked: Asked, able: Container[int]) -> int | _Refusal:
     """Return the first scheme of the credential that the peer accepts, or why it cannot be used."""
-    scheme = next((code for code in credential.schemes if code in able and code in asked.signature_schemes), None)
-    if scheme is None:
+    for scheme in credential.schemes:
+        if scheme in asked.signature_schemes and scheme in able:
+            break
+    else:
         return _no_scheme(asked)
     if not credential.may_sign:
         return _Refusal(1, "the certificate's key usage does not allow signatures", "9846 §4.5.1.2")
-    accepted = _certificate_schemes(asked)
-    if any(schemes <= _SHA_1 and schemes.isdisjoint(accepted) for schemes in credential.chain_schemes if schemes):
+    if not credential.sha1_schemes.issubset(_certificate_schemes(asked)):
         return _Refusal(2, "the chain is signed with SHA-1, which the peer does not accept", "9846 §4.5.1.2")
     if isinstance(asked, CertificateRequestInfo) and not satisfies(credential, asked.oid_filters):
         return _Refusal(3, "no certificate has the extensions that the server asks for", "9846 §4.3.5")
@@ -120,12 +118,11 @@ def _no_scheme(asked: Asked) -> _Refusal:
 
 
 def _rank(credential: Credential, asked: Asked) -> tuple[bool, bool, bool]:
-    accepted = _certificate_schemes(asked)
-    return (
-        not any(schemes.isdisjoint(accepted) for schemes in credential.chain_schemes),
-        not any(schemes & _SHA_1 for schemes in credential.chain_schemes),
-        not credential.issuers.isdisjoint(asked.authorities),
-    )
+    accepted, fits = _certificate_schemes(asked), True
+    for schemes in credential.chain_schemes:
+        if schemes.isdisjoint(accepted):
+            fits = False
+    return fits, not credential.sha1_schemes, not credential.issuers.isdisjoint(asked.authorities)
 
 
 def _certificate_schemes(asked: Asked) -> tuple[int, ...]:
