@@ -18,15 +18,19 @@ from pellucid.crypto.pyca import PYCA
 from pellucid.errors import UsageError
 from pellucid.limits import (
     COOKIE_LIFETIME_SECONDS,
+    MAX_CERTIFICATE_AUTHORITIES,
     MAX_CERTIFICATES,
     MAX_EARLY_DATA,
+    MAX_INNER_PLAINTEXT,
     MAX_PLAINTEXT,
     MAX_TICKET_LIFETIME_SECONDS,
     MAX_TICKETS_PER_HANDSHAKE,
+    MIN_RECORD_SIZE_LIMIT,
     TICKET_LIFETIME_SECONDS,
     TICKETS_ON_RESUMPTION,
     TICKETS_PER_HANDSHAKE,
 )
+from pellucid.messages.extensions import OIDFilter
 from pellucid.registry import CipherSuite as CS
 from pellucid.registry import NamedGroup as G
 from pellucid.registry import PskKeyExchangeMode, group_name, scheme_name, suite_name
@@ -71,14 +75,25 @@ class Credential:
     chain:  DER, end-entity first; 1..10 certificates.
     signer: signs CertificateVerify; a private key in memory, or anything with `schemes` and `sign`.
     names:  what the leaf is for (its subjectAltName): how a server picks one by SNI.
+    signature_schemes: which of the signer's schemes are used, preferred first; those that it does not have are passed
+            over. None: all, in the signer's order.
+    must_match_issuer: whether it is shown only to peers that name one of its issuers in certificate_authorities.
     """
 
     chain: tuple[bytes, ...] = field(repr=False)
     signer: Signer = field(repr=False)
+    signature_schemes: tuple[int, ...] | None = field(default=None, repr=False)
+    must_match_issuer: bool = field(default=False, repr=False)
     leaf: X509Certificate = field(init=False, repr=False, compare=False)
     names: tuple[str, ...] = field(init=False)
     issuers: frozenset[bytes] = field(init=False, repr=False, compare=False)
     """DER names of the issuers in the chain, for certificate_authorities"""
+    chain_schemes: tuple[frozenset[int], ...] = field(init=False, repr=False, compare=False)
+    """the schemes that each certificate but a self-signed one may be said to be signed with (RFC 9846 §4.5.1.2)"""
+    sha1_schemes: frozenset[int] = field(init=False, repr=False, compare=False)
+    """those of them that use SHA-1"""
+    may_sign: bool = field(init=False, repr=False, compare=False)
+    """whether the leaf's key usage, if it has one, allows digitalSignature"""
 
     def __post_init__(self) -> None:
         if not self.chain:
@@ -89,6 +104,23 @@ class Credential:
         object.__setattr__(self, "leaf", leaf)
         object.__setattr__(self, "names", own.certificate_names(leaf))
         object.__setattr__(self, "issuers", own.issuer_names(self.chain))
+        schemes = own.chain_schemes(self.chain)
+        object.__setattr__(self, "chain_schemes", schemes)
+        object.__setattr__(self, "sha1_schemes", own.SHA_1.intersection(frozenset().union(*schemes)))
+        object.__setattr__(self, "may_sign", own.allows_signatures(leaf))
+        if self.signature_schemes is not None:
+            _check_codes("signature_schemes", self.signature_schemes)
+
+    @property
+    def schemes(self) -> tuple[int, ...]:
+        """What it can sign with, preferred first."""
+        if self.signature_schemes is None:
+            return self.signer.schemes
+        return tuple(code for code in self.signature_schemes if code in self.signer.schemes)
+
+    def extension(self, oid: str) -> bytes | None:
+        """Return the value, in DER, of the leaf's extension with this OID in dotted form; None if it has none."""
+        return own.extension_value(self.leaf, oid)
 
     @classmethod
     def from_pem(
@@ -125,21 +157,33 @@ class ClientAuthentication(enum.Enum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ClientHelloInfo:
-    """What a server's credential resolver may go by; everything in it is the client's claim."""
+    """What a server's credential resolver may go by; everything in it is the client's claim.
+
+    certificate_signature_schemes: signature_algorithms_cert; None if absent: then *signature_schemes* holds for
+                                   certificates too (RFC 9846 §4.3.3).
+    authorities:                   DER names in certificate_authorities, () if the client named none.
+    """
 
     server_name: str | None
     alpn: tuple[bytes, ...]
     cipher_suites: tuple[int, ...]
     groups: tuple[int, ...]
     signature_schemes: tuple[int, ...]
+    certificate_signature_schemes: tuple[int, ...] | None = None
+    authorities: tuple[bytes, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CertificateRequestInfo:
-    """What a client's credential resolver may go by. authorities: DER names, () if the server named none."""
+    """What a client's credential resolver may go by; the fields are those of `ClientHelloInfo`.
+
+    oid_filters: extensions that the certificate must have (RFC 9846 §4.3.5), as far as they are understood.
+    """
 
     signature_schemes: tuple[int, ...]
     authorities: tuple[bytes, ...]
+    certificate_signature_schemes: tuple[int, ...] | None = None
+    oid_filters: tuple[OIDFilter, ...] = ()
 
 
 N = TypeVar("N", Suite, Group, Verifier)
@@ -155,6 +199,18 @@ def _pick(kind: str, available: tuple[N, ...], wanted: tuple[int, ...], name: Ca
     return {code: by_code[code] for code in wanted}
 
 
+def _check_codes(name: str, codes: tuple[int, ...]) -> None:
+    if not codes or len(set(codes)) != len(codes) or not all(0 <= code < 2**16 for code in codes):
+        raise UsageError(f"{name} is empty, or names something twice or out of 0..65535")
+
+
+def _check_authorities(names: tuple[bytes, ...]) -> None:
+    if not all(1 <= len(name) < 2**16 for name in names):
+        raise UsageError("a name in certificate_authorities is empty or too long")
+    if (size := sum(map(len, names))) > MAX_CERTIFICATE_AUTHORITIES:
+        raise UsageError(f"certificate_authorities of {size} bytes; peers take {MAX_CERTIFICATE_AUTHORITIES}")
+
+
 def _alpn(names: tuple[str, ...]) -> tuple[bytes, ...]:
     encoded = tuple(name.encode("utf-8") for name in names)
     if not all(1 <= len(name) <= 255 for name in encoded):
@@ -166,8 +222,15 @@ def _alpn(names: tuple[str, ...]) -> tuple[bytes, ...]:
 class _Config:
     """What both ends have in common.
 
-    suites, groups, signature_schemes: code points, preferred first.
+    suites, groups: code points, preferred first.
+    signature_schemes: what the peer may sign with, preferred first; what signs for us is for `Credential` to say.
+    signature_algorithms_cert: what its certificates may be signed with, if that is something else (RFC 9846 §4.3.3).
+    certificate_authorities: names in DER of whom the peer's certificate should be from (§4.3.4). None: a client names
+             nobody, a server those of its verifier. `TrustStore.authorities` has a store's.
     alpn:    protocol names, preferred first, e.g. ("h2", "http/1.1").
+    record_size_limit: 64..2^14+1, bytes of plaintext with content type and padding that a protected record to us may
+              have (RFC 8449). A client with None does not offer it; a server with None answers a client's offer with
+              2^14+1, so that the client's limit is obeyed.
     padding: None, `pad_to_multiple(n)` or any PaddingPolicy.
     psk_modes:     key exchange modes for PSKs, preferred first. Alone, PSK_KE has no forward secrecy (§4.3.9).
     external_psks: keys agreed on elsewhere (RFC 9258); each says which end this is.
@@ -180,10 +243,13 @@ class _Config:
     suites: tuple[int, ...] = DEFAULT_SUITES
     groups: tuple[int, ...] = DEFAULT_GROUPS
     signature_schemes: tuple[int, ...] = DEFAULT_SCHEMES
+    signature_algorithms_cert: tuple[int, ...] | None = None
+    certificate_authorities: tuple[bytes, ...] | None = field(default=None, repr=False)
     alpn: tuple[str, ...] = ()
     credentials: tuple[Credential, ...] = ()
     verifier: PeerVerifier | None = None
     revocation: RevocationPolicy = DEFAULT_REVOCATION
+    record_size_limit: int | None = None
     padding: PaddingPolicy | None = None
     psk_modes: tuple[int, ...] = (PskKeyExchangeMode.PSK_DHE_KE,)
     external_psks: tuple[ExternalPsk, ...] = ()
@@ -195,6 +261,8 @@ class _Config:
     suite_table: dict[int, Suite] = field(init=False, repr=False, compare=False)
     group_table: dict[int, Group] = field(init=False, repr=False, compare=False)
     verifier_table: dict[int, Verifier] = field(init=False, repr=False, compare=False)
+    signing_table: dict[int, Verifier] = field(init=False, repr=False, compare=False)
+    """what may sign handshakes, whether it is accepted from the peer or not"""
     alpn_names: tuple[bytes, ...] = field(init=False, repr=False, compare=False)
     suites_by_hash: dict[str, Suite] = field(init=False, repr=False, compare=False)
     """the first suite with each hash, hashlib's name: what PSKs of that hash are computed with"""
@@ -207,7 +275,16 @@ class _Config:
         set_field(self, "group_table", _pick("group", self.provider.groups, self.groups, group_name))
         schemes = _pick("signature scheme", self.provider.verifiers, self.signature_schemes, scheme_name)
         set_field(self, "verifier_table", schemes)
+        signing = {verifier.code: verifier for verifier in self.provider.verifiers if verifier.handshake}
+        set_field(self, "signing_table", signing)
+        if self.signature_algorithms_cert is not None:
+            _check_codes("signature_algorithms_cert", self.signature_algorithms_cert)
+        if self.certificate_authorities is not None:
+            _check_authorities(self.certificate_authorities)
         set_field(self, "alpn_names", _alpn(self.alpn))
+        limit = self.record_size_limit
+        if limit is not None and not MIN_RECORD_SIZE_LIMIT <= limit <= MAX_INNER_PLAINTEXT:
+            raise UsageError(f"record_size_limit is {MIN_RECORD_SIZE_LIMIT} to {MAX_INNER_PLAINTEXT}, not {limit}")
         if self.verifier is not None and self.revocation != DEFAULT_REVOCATION:
             raise UsageError(
                 "a verifier was given: it asks about revocation itself, and a policy beside it asks nothing"
@@ -260,6 +337,8 @@ class ClientConfig(_Config):
     key_shares:  groups to send shares for at once; None: X25519MLKEM768 and x25519 as far as they are in *groups*.
     credentials: client certificates to choose from when the server asks.
     credential_resolver: chooses one by itself; may answer PENDING, or None for "no certificate".
+    insist_on_credential: whether to give up, saying why, where the server asks for a certificate and none of those
+                 there are can be used; otherwise none is sent, and the server decides (RFC 9846 §4.5.1.2).
     send_server_name:    SNI (RFC 6066 §3). Never sent for an address.
     middlebox_compatibility: look like TLS 1.2 (RFC 9846 §E.4). A server does so for every client that does.
     sessions:    where tickets are kept for the next connection; shared by copies of this value. None: no resumption.
@@ -271,6 +350,7 @@ class ClientConfig(_Config):
     trust: TrustStore | None = None
     key_shares: tuple[int, ...] | None = None
     credential_resolver: Callable[[CertificateRequestInfo], Credential | Pending | None] | None = None
+    insist_on_credential: bool = False
     send_server_name: bool = True
     middlebox_compatibility: bool = True
     grease: bool = True

@@ -33,6 +33,7 @@ from pellucid.handshake.actions import (
     Complete,
     EndEarlySending,
     InstallKeys,
+    LimitRecords,
     OfferEarlyData,
     PeerKeyUpdated,
     SendChangeCipherSpec,
@@ -46,7 +47,7 @@ from pellucid.handshake.core import Context, Handshake
 from pellucid.handshake.offer import first_offer
 from pellucid.handshake.server_flight import WaitClientHello
 from pellucid.handshake.states import CLIENT_ARROWS, SERVER_ARROWS, ClientState, ServerState
-from pellucid.limits import BULK_STEP, MAX_EPOCH, MAX_PLAINTEXT, MAX_SEQUENCE, SMALL_RECORD
+from pellucid.limits import MAX_EPOCH, MAX_PLAINTEXT, MAX_SEQUENCE, SMALL_RECORD
 from pellucid.record.reader import Record
 from pellucid.record.reassembly import take_message
 from pellucid.registry import AlertDescription, ContentType, content_type_name
@@ -193,7 +194,7 @@ class Connection(Carrier):
                 if not (left := writer.records_left()):
                     self._send_key_update(request_peer=False)
                     left = writer.records_left()
-                step = min(BULK_STEP, left * MAX_PLAINTEXT)
+                step = min(writer.step, left * writer.fragment)
                 writer.application_data(view[at : at + step])
                 at += step
 
@@ -246,7 +247,9 @@ class Connection(Carrier):
             self._send_key_update(request_peer=False)
         self._sent_close = True
         self._sending = False
-        if not self.handshake_complete and not self._answers_early:
+        # A server that took early data may have answered it, and be done.
+        gives_up = not self.handshake_complete and (self.role is Role.CLIENT or self._early_suite is None)
+        if gives_up:
             # §6.1: user_canceled must be followed by close_notify.
             self._writer.alert(WARNING, AlertDescription.USER_CANCELED)
             self._tell_alert(Direction.SENT, AlertDescription.USER_CANCELED, "")
@@ -254,7 +257,7 @@ class Connection(Carrier):
         if self._trace is not None:
             self._tell_alert(Direction.SENT, AlertDescription.CLOSE_NOTIFY, "")
             self._trace(ClosedTraced(direction=Direction.SENT, how="close_notify"))
-        if not self.handshake_complete and not self._answers_early:
+        if gives_up:
             self._latch(UsageError("the connection was closed before its handshake was complete"), None)
 
     def fail(self, description: int) -> None:
@@ -429,6 +432,9 @@ class Connection(Carrier):
                 self._writer.change_cipher_spec(at_once=action.at_once)
             elif isinstance(action, Complete):
                 self._completed(action)
+            elif isinstance(action, LimitRecords):
+                self._writer.restrict(action.sending)
+                self._reader.restrict(action.receiving)
             elif isinstance(action, PeerKeyUpdated):
                 self._peer_key_updated(action.generation, requested=action.requested)
             elif isinstance(action, TicketIssued):

@@ -13,6 +13,7 @@ from pellucid.registry import HandshakeType
 MAX_PLAINTEXT: Final = 2**14
 MAX_INNER_PLAINTEXT: Final = 2**14 + 1
 MAX_CIPHERTEXT: Final = 2**14 + 256
+MIN_RECORD_SIZE_LIMIT: Final = 64  # RFC 8449 §4
 RECORD_HEADER: Final = 5
 
 # Bulk data is worked through in steps of 7 records: its buffers stay under 128 KiB, from where on C libraries map fresh

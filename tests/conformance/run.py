@@ -1,6 +1,6 @@
 """Run BoringSSL's test runner over the tests in scope: `make conformance BOGO_RUNNER=…`.
 
-    --runner FILE     the runner's binary, `go test -c ./ssl/test/runner` in BoringSSL's tree
+    --runner FILE     the runner's binary, which is not part of this repository
     --test PATTERN    only these tests, in the runner's globs; may be given more than once
     --group NAME      only the tests of this group; may be given more than once
     --workers N       tests at a time

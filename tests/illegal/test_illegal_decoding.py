@@ -176,6 +176,8 @@ for _body, _value in (
     (x.POST_HANDSHAKE_AUTH, True),
     (x.TICKET_REQUEST, x.ClientTicketRequest(2, 1)),
     (x.EXPECTED_TICKETS, 2),
+    (x.OID_FILTERS, (x.OIDFilter(b"\x06\x01\x2a", b""),)),
+    (x.RECORD_SIZE_LIMIT, 100),
 ):
     for _message in _body.messages:
         BODY_SAMPLES[_body.extension_type, _message] = _body.codec.encode(_value)  # type: ignore[arg-type]

@@ -895,7 +895,9 @@ def test_f5_a_client_without_trust_or_name_is_not_made() -> None:
 
 
 def _credential_of(made: Issued) -> Credential:
-    return Credential.from_pem(made.chain_pem, made.key_pem)
+    credential = Credential.from_pem(made.chain_pem, made.key_pem)
+    object.__setattr__(credential, "may_sign", True)  # an evil peer shows it whatever its key usage says
+    return credential
 
 
 FAULTS: dict[str, Callable[[], Issued]] = {

@@ -36,6 +36,7 @@ _NAMED: Final[dict[str, Callable[[], st.SearchStrategy[Any]]]] = {
     "ServerNameList": lambda: host_names.filter(lambda name: not name.rpartition(".")[2].isdigit()),
     "ProtocolNameList": lambda: st.binary(min_size=1, max_size=30),
     "DistinguishedName": lambda: st.binary(min_size=1, max_size=40),
+    "RecordSizeLimit": lambda: st.integers(64, 2**16 - 1),
     "opaque[rest]": lambda: st.binary(max_size=64),
     "empty": lambda: st.just(True),
 }

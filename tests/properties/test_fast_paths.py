@@ -10,7 +10,14 @@ from hypothesis import strategies as st
 
 from pellucid.crypto.pyca import PYCA
 from pellucid.errors import PeerError
-from pellucid.limits import BULK_STEP, MAX_EMPTY_RECORDS, MAX_PLAINTEXT, SMALL_RECORD
+from pellucid.limits import (
+    BULK_STEP,
+    MAX_EMPTY_RECORDS,
+    MAX_INNER_PLAINTEXT,
+    MAX_PLAINTEXT,
+    MIN_RECORD_SIZE_LIMIT,
+    SMALL_RECORD,
+)
 from pellucid.record.reader import RecordReader
 from pellucid.record.writer import RecordWriter
 from pellucid.registry import ContentType
@@ -25,6 +32,7 @@ EDGES = [1, 2, SMALL_RECORD - 22, SMALL_RECORD - 1, SMALL_RECORD, SMALL_RECORD +
 EDGES += [MAX_PLAINTEXT + 1, 2 * MAX_PLAINTEXT, BULK_STEP - 1, BULK_STEP, BULK_STEP + 1]
 
 sizes = st.one_of(st.integers(1, 300), st.sampled_from(EDGES), st.integers(1, 60_000))
+limits = st.one_of(st.just(MAX_INNER_PLAINTEXT), st.integers(MIN_RECORD_SIZE_LIMIT, MAX_INNER_PLAINTEXT))
 data_kinds = st.sampled_from([bytes, bytearray, memoryview])
 
 
@@ -48,16 +56,19 @@ def no_padding(content_type: int, length: int) -> int:
 @given(
     todo=st.lists(
         st.tuples(st.sampled_from(["data", "data", "small", "alert", "update"]), sizes, data_kinds), max_size=6
-    )
+    ),
+    limit=limits,
 )
 @settings(max_examples=30, deadline=None)
 @pytest.mark.rfc("9846 §5.1", "data is fragmented into records of at most 2^14 bytes")
-def test_writer_fast_equals_plain(suite: Any, todo: list[tuple[str, int, Any]]) -> None:
+@pytest.mark.rfc("8449 §4", "no protected record is larger than the peer's limit")
+def test_writer_fast_equals_plain(suite: Any, todo: list[tuple[str, int, Any]], limit: int) -> None:
     """A padding policy that never pads keeps a writer on the plain way."""
     fast, plain = RecordWriter(None, None, b"\x03\x03"), RecordWriter(no_padding, None, b"\x03\x03")
     secret = secret_of(suite)
     for writer in (fast, plain):
         writer.install(secret)
+        writer.restrict(limit)
     for kind, size, make in todo:
         data = make(content_of(size))
         if kind == "data":
@@ -76,7 +87,9 @@ def test_writer_fast_equals_plain(suite: Any, todo: list[tuple[str, int, Any]]) 
             for writer in (fast, plain):
                 writer.install(secret)
         assert fast.records_left() == plain.records_left()
-    assert fast.take() == plain.take()
+    written = fast.take()
+    assert written == plain.take()
+    assert all(len(piece) <= 5 + limit + suite.tag_length for piece in as_sent(written))
 
 
 # ---- reading ---------------------------------------------------------------------------------------------------------
@@ -127,10 +140,11 @@ def stream_of(secret: TrafficSecret, todo: list[tuple[str, int, int]]) -> bytes:
     return stream
 
 
-def read(secret: TrafficSecret, stream: bytes, *, fast: bool) -> tuple[Any, ...]:
+def read(secret: TrafficSecret, stream: bytes, *, fast: bool, limit: int = MAX_INNER_PLAINTEXT) -> tuple[Any, ...]:
     """All that a reader gives of *stream*, adjacent data joined, then its error and its counters."""
     reader = RecordReader(PYCA.tag_error, None)
     reader.install(secret)
+    reader.restrict(limit)
     found: list[tuple[int, bytes, bool]] = []
     offset, error = 0, None
 
@@ -167,16 +181,23 @@ def read(secret: TrafficSecret, stream: bytes, *, fast: bool) -> tuple[Any, ...]
 
 
 @pytest.mark.parametrize("suite", SUITES, ids=SUITE_IDS)
-@given(todo=st.lists(records, max_size=8), cut=st.integers(0, 30))
-@example(todo=[("empties", MAX_EMPTY_RECORDS, 0), ("data", 0, 0)], cut=0)
-@example(todo=[("empties", MAX_EMPTY_RECORDS, 0), ("data", 5, 0), ("empties", MAX_EMPTY_RECORDS, 0)], cut=0)
-@example(todo=[("data", MAX_PLAINTEXT, 0)] * 9 + [("data", 10, 20)], cut=0)
+@given(todo=st.lists(records, max_size=8), cut=st.integers(0, 30), limit=limits)
+@example(todo=[("empties", MAX_EMPTY_RECORDS, 0), ("data", 0, 0)], cut=0, limit=MAX_INNER_PLAINTEXT)
+@example(
+    todo=[("empties", MAX_EMPTY_RECORDS, 0), ("data", 5, 0), ("empties", MAX_EMPTY_RECORDS, 0)],
+    cut=0,
+    limit=MAX_INNER_PLAINTEXT,
+)
+@example(todo=[("data", MAX_PLAINTEXT, 0)] * 9 + [("data", 10, 20)], cut=0, limit=MAX_INNER_PLAINTEXT)
+@example(todo=[("data", 99, 0)] * 9 + [("data", 100, 0)], cut=0, limit=100)
 @settings(max_examples=60, deadline=None)
 @pytest.mark.rfc("9846 §5.4", "a record of zeros only is unexpected_message; padding is stripped")
-def test_reader_fast_equals_plain(suite: Any, todo: list[tuple[str, int, int]], cut: int) -> None:
+@pytest.mark.rfc("8449 §4", "a record larger than the limit that was advertised is record_overflow")
+def test_reader_fast_equals_plain(suite: Any, todo: list[tuple[str, int, int]], cut: int, limit: int) -> None:
     stream = stream_of(secret_of(suite), todo)
     stream = stream[: len(stream) - cut] if cut < len(stream) else stream
-    assert read(secret_of(suite), stream, fast=True) == read(secret_of(suite), stream, fast=False)
+    slow = read(secret_of(suite), stream, fast=False, limit=limit)
+    assert read(secret_of(suite), stream, fast=True, limit=limit) == slow
 
 
 @given(size=sizes, before=sizes)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 from collections.abc import Sequence
+from typing import Final
 
 from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
@@ -15,11 +16,36 @@ from cryptography.hazmat.primitives.serialization import (
     load_pem_private_key,
     pkcs12,
 )
+from cryptography.x509.oid import SignatureAlgorithmOID
 
-from pellucid.crypto.certificates import X509Certificate, parse_certificate
+from pellucid.crypto.certificates import PARSE_ERRORS, X509Certificate, parse_certificate
 from pellucid.crypto.signatures import PrivateKey, PrivateKeySigner, signing_schemes
 from pellucid.errors import PeerError, UsageError
 from pellucid.limits import MAX_RSA_BITS, MIN_RSA_BITS
+from pellucid.registry import SignatureScheme as S
+
+_SIGNATURES: Final = {
+    "1.2.840.113549.1.1.5": frozenset({S.RSA_PKCS1_SHA1}),
+    "1.2.840.113549.1.1.11": frozenset({S.RSA_PKCS1_SHA256}),
+    "1.2.840.113549.1.1.12": frozenset({S.RSA_PKCS1_SHA384}),
+    "1.2.840.113549.1.1.13": frozenset({S.RSA_PKCS1_SHA512}),
+    "1.2.840.10045.4.1": frozenset({S.ECDSA_SHA1}),
+    "1.2.840.10045.4.3.2": frozenset({S.ECDSA_SECP256R1_SHA256}),
+    "1.2.840.10045.4.3.3": frozenset({S.ECDSA_SECP384R1_SHA384}),
+    "1.2.840.10045.4.3.4": frozenset({S.ECDSA_SECP521R1_SHA512}),
+    "1.3.101.112": frozenset({S.ED25519}),
+    "1.3.101.113": frozenset({S.ED448}),
+    "2.16.840.1.101.3.4.3.17": frozenset({S.MLDSA44}),
+    "2.16.840.1.101.3.4.3.18": frozenset({S.MLDSA65}),
+    "2.16.840.1.101.3.4.3.19": frozenset({S.MLDSA87}),
+}
+"""A certificate's signature algorithm → the schemes that a peer would accept it under."""
+SHA_1: Final = frozenset({S.RSA_PKCS1_SHA1, S.ECDSA_SHA1})
+_PSS_SIGNATURES: Final = {
+    "sha256": frozenset({S.RSA_PSS_RSAE_SHA256, S.RSA_PSS_PSS_SHA256}),
+    "sha384": frozenset({S.RSA_PSS_RSAE_SHA384, S.RSA_PSS_PSS_SHA384}),
+    "sha512": frozenset({S.RSA_PSS_RSAE_SHA512, S.RSA_PSS_PSS_SHA512}),
+}
 
 
 def certificates_from_pem(pem: bytes) -> tuple[bytes, ...]:
@@ -94,6 +120,40 @@ def signer_for(leaf: X509Certificate, key: PrivateKey) -> PrivateKeySigner:
 def issuer_names(chain: Sequence[bytes]) -> frozenset[bytes]:
     """Return the DER names of who issued the chain's certificates."""
     return frozenset(parse_own_certificate(der).x509.issuer.public_bytes() for der in chain)
+
+
+def chain_schemes(chain: Sequence[bytes]) -> tuple[frozenset[int], ...]:
+    """Return for each certificate that is not self-signed the schemes that stand for its signature (RFC 9846 §4.3.3).
+
+    ECDSA's stand for a hash: the curve is that of a key that need not be at hand. Empty for one that has no scheme.
+    """
+    certificates = [parse_own_certificate(der).x509 for der in chain]
+    return tuple(_signed_with(one) for one in certificates if one.subject != one.issuer)
+
+
+def _signed_with(certificate: x509.Certificate) -> frozenset[int]:
+    oid = certificate.signature_algorithm_oid
+    if oid == SignatureAlgorithmOID.RSASSA_PSS:
+        algorithm = certificate.signature_hash_algorithm
+        return _PSS_SIGNATURES.get("" if algorithm is None else algorithm.name, frozenset())
+    return _SIGNATURES.get(oid.dotted_string, frozenset())
+
+
+def allows_signatures(leaf: X509Certificate) -> bool:
+    """Return whether the certificate's key usage, if it has one, has digitalSignature (RFC 9846 §4.5.1.2)."""
+    try:
+        usage = leaf.x509.extensions.get_extension_for_class(x509.KeyUsage).value
+    except (x509.ExtensionNotFound, *PARSE_ERRORS):
+        return True
+    return usage.digital_signature
+
+
+def extension_value(leaf: X509Certificate, oid: str) -> bytes | None:
+    """Return the DER value of the certificate's extension with the dotted *oid*; None if it has none."""
+    try:
+        return leaf.x509.extensions.get_extension_for_oid(x509.ObjectIdentifier(oid)).value.public_bytes()
+    except (x509.ExtensionNotFound, *PARSE_ERRORS):
+        return None
 
 
 def certificate_names(leaf: X509Certificate) -> tuple[str, ...]:

@@ -77,7 +77,10 @@ def _client_hello(hello: ClientHello) -> Rows:
         yield "groups", _listed(group_name, known.get(x.SUPPORTED_GROUPS))
         yield "key shares", _shares(known.get(x.KEY_SHARES))
         yield "signatures", _listed(scheme_name, known.get(x.SIGNATURE_ALGORITHMS))
+        yield "in certificates", _listed(scheme_name, known.get(x.SIGNATURE_ALGORITHMS_CERT))
+        yield "authorities", _named(known.get(x.CERTIFICATE_AUTHORITIES))
         yield "protocols", _protocols(known.get(x.ALPN))
+        yield "record size limit", _bytes(known.get(x.RECORD_SIZE_LIMIT))
         yield "cookie", _size(known.get(x.COOKIE))
         yield "psk", "a ticket of an earlier connection" if known.get(x.OFFERED_PSKS) else ""
     yield "random", shortened(hello.random, whole=0)
@@ -116,6 +119,7 @@ def _encrypted_extensions(message: EncryptedExtensions) -> Rows:
     yield "protocol", "" if protocol is None else _text(protocol)
     yield "server name", "acknowledged" if x.SERVER_NAME_ACK.extension_type in known else ""
     yield "groups", _listed(group_name, known.get(x.SUPPORTED_GROUPS))
+    yield "record size limit", _bytes(known.get(x.RECORD_SIZE_LIMIT))
     if not known.present:
         yield "extensions", "none"
 
@@ -126,8 +130,9 @@ def _certificate_request(message: CertificateRequest) -> Rows:
         yield from _undecoded(message.extensions)
         return
     yield "signatures", _listed(scheme_name, known.get(x.SIGNATURE_ALGORITHMS))
-    authorities = known.get(x.CERTIFICATE_AUTHORITIES)
-    yield "authorities", f"{len(authorities)} named" if authorities else "any"
+    yield "in certificates", _listed(scheme_name, known.get(x.SIGNATURE_ALGORITHMS_CERT))
+    yield "authorities", _named(known.get(x.CERTIFICATE_AUTHORITIES)) or "any"
+    yield "extensions wanted", _named(known.get(x.OID_FILTERS))
 
 
 def _certificate(message: Certificate) -> Rows:
@@ -213,6 +218,14 @@ def _text(data: bytes) -> str:
 
 def _size(data: bytes | None) -> str:
     return "" if data is None else f"{len(data)} bytes"
+
+
+def _named(things: tuple[object, ...] | None) -> str:
+    return f"{len(things)} named" if things else ""
+
+
+def _bytes(count: int | None) -> str:
+    return "" if count is None else f"{count} bytes"
 
 
 def parsed(der: bytes) -> X509Certificate | None:

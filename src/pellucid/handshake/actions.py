@@ -77,6 +77,16 @@ class AnswerEarly(NamedTuple):
     suite: Suite
 
 
+class LimitRecords(NamedTuple):
+    """record_size_limit is negotiated (RFC 8449): the peer's limit on what we send, and ours on what it sends.
+
+    Bytes of TLSInnerPlaintext, 64..2^14+1.
+    """
+
+    sending: int
+    receiving: int
+
+
 class TicketIssued(NamedTuple):
     """The server sent a NewSessionTicket (§4.7.1). session: what to keep of it, None for nothing."""
 
@@ -192,6 +202,7 @@ Action = (
     SendMessage
     | SendChangeCipherSpec
     | InstallKeys
+    | LimitRecords
     | OfferEarlyData
     | EndEarlySending
     | AcceptEarlyData

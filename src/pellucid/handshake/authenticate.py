@@ -249,7 +249,7 @@ def sign_certificate_verify(
         if not isinstance(signature, bytes):
             raise InternalError("a signature is bytes")
         if scheme in _CHECK_OUR_OWN or not isinstance(signer, PrivateKeySigner):
-            verifier = context.config.verifier_table[scheme]
+            verifier = context.config.signing_table[scheme]
             if not verifier.verify(credential.leaf, signature, content):
                 raise InternalError("our own signer gave a signature that its certificate does not verify")
         if context.trace is not None:

@@ -5,15 +5,12 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Final
 
-from pellucid.config import CertificateRequestInfo, ClientConfig, Credential
-from pellucid.crypto.provider import PENDING
+from pellucid.config import CertificateRequestInfo, Credential
 from pellucid.errors import (
     DecodeError,
     IllegalParameter,
     InternalError,
-    MissingExtension,
 )
-from pellucid.handshake import negotiate
 from pellucid.handshake.actions import (
     Action,
     Authenticated,
@@ -22,9 +19,7 @@ from pellucid.handshake.actions import (
     EndEarlySending,
     FinishedChecked,
     InstallKeys,
-    NeedCredential,
     Negotiated,
-    Pause,
     PskChecked,
     Result,
     SendMessage,
@@ -42,6 +37,8 @@ from pellucid.handshake.authenticate import (
 from pellucid.handshake.client_hello import ClientContext, Keyed, on_hello_retry_request, on_server_hello
 from pellucid.handshake.connected import Connected, on_key_update, on_new_session_ticket, secret_name
 from pellucid.handshake.core import Handler
+from pellucid.handshake.credentials import Choice, client_credential, read_certificate_request
+from pellucid.handshake.record_size import client_limits
 from pellucid.handshake.secrets import (
     ApplicationSecrets,
     application_secrets,
@@ -103,6 +100,9 @@ def on_encrypted_extensions(context: ClientContext, phase: Keyed, message: Encry
         reason = "the server does not answer ALPN" if alpn is None else "the server's choice of those offered"
         context.chose("alpn", chosen, reason, tuple(name.decode() for name in offer.alpn))
     early_data, actions = _early_data_answered(context, phase, alpn, answered=x.EARLY_DATA.extension_type in decoded)
+    limits = client_limits(context, decoded)
+    if limits is not None:
+        actions.insert(0, limits)
     wait = WaitCertificate(keyed=phase, alpn=alpn, early_data=early_data)
     psk = phase.psk
     if psk is None:
@@ -148,13 +148,8 @@ def on_certificate_request(
     """Note what the server accepts from a client (RFC 9846 §4.4.2). Answered after the server's Finished."""
     if message.certificate_request_context:
         raise IllegalParameter("certificate_request_context is not empty in the handshake", rfc="9846 §4.4.2")
-    decoded = x.decode_extensions(x.M.CR, message.extensions)
-    schemes = decoded.get(x.SIGNATURE_ALGORITHMS)
-    if schemes is None:
-        raise MissingExtension("CertificateRequest has no signature_algorithms", rfc="9846 §4.4.2")
+    request = read_certificate_request(message)
     context.transcript.add(raw)
-    authorities = decoded.get(x.CERTIFICATE_AUTHORITIES) or ()
-    request = CertificateRequestInfo(signature_schemes=schemes, authorities=authorities)
     return Step(replace(phase, request=request), C.WAIT_CERT, [])
 
 
@@ -220,22 +215,13 @@ def _with_client_certificate(
     secrets: ApplicationSecrets,
     request: CertificateRequestInfo,
 ) -> Result:
-    def chosen(credential: Credential | None) -> Result:
-        scheme = None
-        if credential is not None:
-            if not isinstance(credential, Credential):
-                raise InternalError("the answer to NeedCredential is a Credential or None")
-            scheme = negotiate.signature_scheme(context.config.verifier_table, credential, request.signature_schemes)
-        if credential is None or scheme is None:
-            credential = None
-        if context.trace is not None:
-            why = "asked for by the server" if credential is not None else "none fits what the server accepts"
-            context.chose("client_certificate", "sent" if credential is not None else "none", why)
-        raw = certificate_message(credential)
+    def chosen(choice: Choice | None) -> Result:
+        raw = certificate_message(None if choice is None else choice.credential)
         context.transcript.add(raw)
         actions: list[Action] = [SendMessage(Epoch.HANDSHAKE, raw)]
-        if credential is None or scheme is None:
+        if choice is None:
             return _second_flight(context, phase, proof, secrets, None, None, actions)
+        credential, scheme, _ = choice
 
         def signed(signature: bytes) -> Step:
             context.transcript.add(signature)
@@ -244,27 +230,7 @@ def _with_client_certificate(
 
         return sign_certificate_verify(context, credential, scheme, signed)
 
-    resolver = context.config.credential_resolver
-    if resolver is None:
-        return chosen(choose_client_credential(context.config, request))
-    answer = resolver(request)
-    if answer is PENDING:
-        return Pause(NeedCredential(request), chosen)
-    return chosen(answer)
-
-
-def choose_client_credential(config: ClientConfig, request: CertificateRequestInfo) -> Credential | None:
-    """Return the first credential that the server can check, one of its CAs' before others (RFC 9846 §4.5.1.2)."""
-    usable = [
-        credential
-        for credential in config.credentials
-        if negotiate.signature_scheme(config.verifier_table, credential, request.signature_schemes) is not None
-    ]
-    if request.authorities:
-        for credential in usable:
-            if credential.issuers & frozenset(request.authorities):
-                return credential
-    return usable[0] if usable else None
+    return client_credential(context, request, chosen)
 
 
 def _second_flight(

@@ -9,7 +9,7 @@ from collections.abc import Container, Sequence
 from dataclasses import replace
 from typing import Final
 
-from pellucid.config import Credential, ServerConfig
+from pellucid.config import ServerConfig
 from pellucid.crypto.provider import Group, Suite
 from pellucid.errors import (
     HandshakeFailure,
@@ -17,7 +17,6 @@ from pellucid.errors import (
     MissingExtension,
     NoApplicationProtocol,
     ProtocolVersion,
-    UnrecognizedName,
 )
 from pellucid.messages import extensions as x
 from pellucid.messages.extensions import Extensions, KeyShareEntry
@@ -171,49 +170,12 @@ def choose_alpn(config: ServerConfig, offer: ClientOffer) -> bytes | None:
     raise NoApplicationProtocol(f"no application protocol in common: the client offers {offered}", rfc="7301 §3.2")
 
 
-def choose_credential(config: ServerConfig, offer: ClientOffer) -> tuple[Credential, str]:
-    """Return the credential for the name asked for that the client can check (RFC 9846 §4.5.1.2).
-
-    UnrecognizedName if there is none for the name and the configuration is strict. HandshakeFailure if the client
-    accepts no signature that any of them can make, or there is none at all: a resolver was to name one, and did not.
-    """
-    name = offer.server_name
-    candidates = config.credentials
-    if not candidates:
-        raise HandshakeFailure("there is no credential for this client", rfc="9846 §4.2.1")
-    reason = "the client named no server"
-    if name is not None:
-        matching = tuple(credential for credential in candidates if covers(credential.names, name))
-        if matching:
-            candidates, reason = matching, f"it is for {name}"
-        elif config.strict_server_name:
-            raise UnrecognizedName(f"no credential is for {name[:64]!r}", rfc="6066 §3")
-        else:
-            reason = f"none is for {name[:64]!r}: the default"
-    for credential in candidates:
-        if signature_scheme(config.verifier_table, credential, offer.signature_schemes) is not None:
-            return credential, reason
-    raise no_scheme(offer.signature_schemes)
-
-
-def no_scheme(offered: Sequence[int]) -> HandshakeFailure:
-    return HandshakeFailure(f"no signature scheme in common: the client accepts {names(offered)}", rfc="9846 §4.3.3")
-
-
 def covers(certificate_names: tuple[str, ...], server_name: str) -> bool:
     """Return whether names of a certificate cover *server_name*; a wildcard covers one label (RFC 9525 §6.3)."""
     if server_name in certificate_names:
         return True
     _, dot, parent = server_name.partition(".")
     return bool(dot) and f"*.{parent}" in certificate_names
-
-
-def signature_scheme(enabled: Container[int], credential: Credential, accepted: Container[int]) -> int | None:
-    """Return the first scheme of the credential's signer that we have enabled and the peer accepts, or None."""
-    for code in credential.signer.schemes:
-        if code in enabled and code in accepted:
-            return code
-    return None
 
 
 _FREE_TO_CHANGE: Final = frozenset(

@@ -163,6 +163,12 @@ def _extensions(
         built.append(x.ALPN.extension(config.alpn_names))
     if config.ticket_request is not None:
         built.append(x.TICKET_REQUEST.extension(ClientTicketRequest(*config.ticket_request)))
+    if config.signature_algorithms_cert is not None:
+        built.append(x.SIGNATURE_ALGORITHMS_CERT.extension(config.signature_algorithms_cert))
+    if config.certificate_authorities:
+        built.append(x.CERTIFICATE_AUTHORITIES.extension(config.certificate_authorities))
+    if config.record_size_limit is not None:
+        built.append(x.RECORD_SIZE_LIMIT.extension(config.record_size_limit))
     return built
 
 

@@ -5,8 +5,7 @@ from __future__ import annotations
 from dataclasses import field, replace
 
 from pellucid.config import ClientAuthentication, ClientHelloInfo, Credential, ServerConfig
-from pellucid.crypto.provider import PENDING, Group, Suite
-from pellucid.errors import InternalError
+from pellucid.crypto.provider import Group, Suite
 from pellucid.handshake import cookie as cookies
 from pellucid.handshake import negotiate
 from pellucid.handshake.actions import (
@@ -16,9 +15,8 @@ from pellucid.handshake.actions import (
     Authenticated,
     EarlyDataOutcome,
     InstallKeys,
-    NeedCredential,
+    LimitRecords,
     Negotiated,
-    Pause,
     PskChecked,
     Result,
     SendChangeCipherSpec,
@@ -36,7 +34,10 @@ from pellucid.handshake.authenticate import (
 from pellucid.handshake.connected import secret_name
 from pellucid.handshake.cookie import Retry
 from pellucid.handshake.core import Context
+from pellucid.handshake.credentials import Choice as CredentialChoice
+from pellucid.handshake.credentials import server_credential
 from pellucid.handshake.negotiate import ClientOffer
+from pellucid.handshake.record_size import server_limits
 from pellucid.handshake.secrets import (
     ApplicationSecrets,
     HandshakeSecrets,
@@ -59,7 +60,7 @@ from pellucid.messages.handshake import (
     ServerHello,
     handshake_message,
 )
-from pellucid.registry import TLS_1_2, TLS_1_3, ExtensionType, scheme_name
+from pellucid.registry import TLS_1_2, TLS_1_3, ExtensionType
 from pellucid.schedule import EarlySecret
 from pellucid.trace import Direction, Epoch, Role
 from pellucid.value import internal_value
@@ -207,41 +208,22 @@ def _server_hello(random: bytes, session_id: bytes, suite: int, extensions: tupl
 
 def choose_credential(context: ServerContext, selected: Selected) -> Result:
     """Answer with a certificate (RFC 9846 §4.5.1.2)."""
-    config, offer = context.config, selected.offer
-
-    def chosen(credential: Credential | None) -> Result:
-        reason = "the resolver's answer"
-        if credential is None:
-            credential, reason = negotiate.choose_credential(config, offer)
-        elif not isinstance(credential, Credential):
-            raise InternalError("the answer to NeedCredential is a Credential or None")
-        scheme = negotiate.signature_scheme(config.verifier_table, credential, offer.signature_schemes)
-        if scheme is None:
-            raise negotiate.no_scheme(offer.signature_schemes)
-        if context.trace is not None:
-            context.chose("credential", ", ".join(credential.names) or credential.leaf.key_algorithm, reason)
-            context.chose(
-                "signature_scheme",
-                scheme_name(scheme),
-                "the first that its key can make and the client accepts",
-                tuple(map(scheme_name, credential.signer.schemes)),
-                tuple(map(scheme_name, offer.signature_schemes)),
-            )
-        return _answer_with_certificate(context, selected, ShownCredential(credential=credential, scheme=scheme))
-
-    if config.credential_resolver is None:
-        return chosen(None)
-    request = ClientHelloInfo(
+    offer = selected.offer
+    asked = ClientHelloInfo(
         server_name=offer.server_name,
         alpn=offer.alpn,
         cipher_suites=offer.hello.cipher_suites,
         groups=offer.groups,
         signature_schemes=offer.signature_schemes,
+        certificate_signature_schemes=offer.extensions.get(x.SIGNATURE_ALGORITHMS_CERT),
+        authorities=offer.extensions.get(x.CERTIFICATE_AUTHORITIES) or (),
     )
-    answer = config.credential_resolver(request)
-    if answer is PENDING:
-        return Pause(NeedCredential(request), chosen)
-    return chosen(answer)
+
+    def chosen(choice: CredentialChoice) -> Result:
+        shown = ShownCredential(credential=choice.credential, scheme=choice.scheme)
+        return _answer_with_certificate(context, selected, shown)
+
+    return server_credential(context, asked, chosen)
 
 
 # ---- ServerHello … Finished ------------------------------------------------------------------------------------------
@@ -254,7 +236,7 @@ def _answer_with_certificate(context: ServerContext, selected: Selected, shown: 
     begun.actions.append(InstallKeys(Direction.RECEIVED, begun.secrets.client, "client_handshake_traffic_secret"))
     if skipping:
         begun.actions.append(SkipEarlyData(MAX_SKIPPED_EARLY_DATA))
-    flight = [_encrypted_extensions(context, selected, shown)]
+    flight = [_encrypted_extensions(context, selected, shown, begun.limits)]
     requested: frozenset[int] = frozenset()
     asks = context.config.client_authentication is not ClientAuthentication.NONE
     if asks:
@@ -312,7 +294,7 @@ def _psk_flight(context: ServerContext, selected: Selected, shown: ShownPsk, ear
         begun.actions.append(InstallKeys(Direction.RECEIVED, begun.secrets.client, "client_handshake_traffic_secret"))
         if offered and not selected.retried:
             begun.actions.append(SkipEarlyData(MAX_SKIPPED_EARLY_DATA))
-    message = _encrypted_extensions(context, selected, shown, early_data=accepted)
+    message = _encrypted_extensions(context, selected, shown, begun.limits, early_data=accepted)
     context.transcript.add(message)
     application = _finish_flight(context, begun, [message])
     answered = Answered(
@@ -339,6 +321,7 @@ class _Begun:
 
     server_random: bytes
     secrets: HandshakeSecrets
+    limits: LimitRecords | None
     actions: list[Action]
 
 
@@ -363,7 +346,10 @@ def _begin(context: ServerContext, selected: Selected, early: EarlySecret, psk: 
     if offer.hello.legacy_session_id and not selected.retried:
         actions.append(SendChangeCipherSpec(at_once=True))
     actions.append(InstallKeys(Direction.SENT, secrets.server, "server_handshake_traffic_secret"))
-    return _Begun(server_random=server_random, secrets=secrets, actions=actions)
+    limits = server_limits(context, offer.extensions)
+    if limits is not None:  # EncryptedExtensions, which says so, is under the limit itself (RFC 8449 §4)
+        actions.append(limits)
+    return _Begun(server_random=server_random, secrets=secrets, limits=limits, actions=actions)
 
 
 def _finish_flight(context: ServerContext, begun: _Begun, flight: list[bytes]) -> ApplicationSecrets:
@@ -409,7 +395,12 @@ def negotiated_by(answered: Answered, client: Authenticated | Unauthenticated | 
 
 
 def _encrypted_extensions(
-    context: ServerContext, selected: Selected, shown: ShownCredential | ShownPsk, *, early_data: bool = False
+    context: ServerContext,
+    selected: Selected,
+    shown: ShownCredential | ShownPsk,
+    limits: LimitRecords | None,
+    *,
+    early_data: bool = False,
 ) -> bytes:
     extensions = []
     offer = selected.offer
@@ -420,6 +411,8 @@ def _encrypted_extensions(
         extensions.append(x.SERVER_NAME_ACK.extension(True))
     if selected.alpn is not None:
         extensions.append(x.ALPN_SELECTED.extension(selected.alpn))
+    if limits is not None:
+        extensions.append(x.RECORD_SIZE_LIMIT.extension(limits.receiving))
     if early_data:
         extensions.append(x.EARLY_DATA.extension(True))
     request = offer.extensions.get(x.TICKET_REQUEST)
@@ -433,8 +426,14 @@ def _encrypted_extensions(
 
 def _certificate_request(config: ServerConfig) -> CertificateRequest:
     extensions = [x.SIGNATURE_ALGORITHMS.extension(config.signature_schemes)]
-    authorities = () if config.peer_verifier is None else tuple(config.peer_verifier.authorities)
-    # A long list of CAs helps nobody and may be refused: leave it out then (§4.3.4 does not demand it).
-    if authorities and sum(map(len, authorities)) <= MAX_CERTIFICATE_AUTHORITIES // 2:
+    if config.signature_algorithms_cert is not None:
+        extensions.append(x.SIGNATURE_ALGORITHMS_CERT.extension(config.signature_algorithms_cert))
+    authorities = config.certificate_authorities
+    if authorities is None and config.peer_verifier is not None:
+        authorities = tuple(config.peer_verifier.authorities)
+        # A long list of CAs helps nobody and may be refused: leave it out then (§4.3.4 does not demand it).
+        if sum(map(len, authorities)) > MAX_CERTIFICATE_AUTHORITIES // 2:
+            authorities = ()
+    if authorities:
         extensions.append(x.CERTIFICATE_AUTHORITIES.extension(authorities))
     return CertificateRequest(b"", tuple(extensions))

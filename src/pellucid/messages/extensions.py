@@ -11,7 +11,7 @@ from collections.abc import Callable, Container, Iterable
 from typing import Any, Final, Generic, NamedTuple, TypeVar
 
 from pellucid.errors import DecodeError, IllegalParameter, PeerError, UnsupportedExtension
-from pellucid.limits import MAX_CERTIFICATE_AUTHORITIES, MAX_COOKIE
+from pellucid.limits import MAX_CERTIFICATE_AUTHORITIES, MAX_COOKIE, MIN_RECORD_SIZE_LIMIT
 from pellucid.messages.handshake import Extension
 from pellucid.registry import ExtensionType as E
 from pellucid.registry import extension_name
@@ -115,6 +115,14 @@ class ClientTicketRequest(WireStruct):
     resumption_count: int = wire(u8)
 
 
+@wire_struct
+class OIDFilter(WireStruct):
+    """RFC 9846 §4.3.5. certificate_extension_oid, certificate_extension_values: DER."""
+
+    certificate_extension_oid: bytes = wire(opaque(1, 2**8 - 1))
+    certificate_extension_values: bytes = wire(opaque(0, 2**16 - 1))
+
+
 _HOST_NAME_BYTES: Final = frozenset(b"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_.")
 
 
@@ -152,6 +160,12 @@ def _load_authorities(names: tuple[bytes, ...]) -> tuple[bytes, ...]:
             f"certificate_authorities of {size} bytes, allowed are {MAX_CERTIFICATE_AUTHORITIES}", rfc="9846 §4.3.4"
         )
     return names
+
+
+def _load_record_size_limit(limit: int) -> int:
+    if limit < MIN_RECORD_SIZE_LIMIT:
+        raise IllegalParameter(f"record_size_limit is {limit}, at least {MIN_RECORD_SIZE_LIMIT}", rfc="8449 §4")
+    return limit
 
 
 def _identity(value: T) -> T:
@@ -202,6 +216,10 @@ CERTIFICATE_AUTHORITIES: Final = Body(E.CERTIFICATE_AUTHORITIES, "CH CR", _autho
 POST_HANDSHAKE_AUTH: Final = Body(E.POST_HANDSHAKE_AUTH, "CH", empty, "9846 §4.3.6")
 TICKET_REQUEST: Final = Body(E.TICKET_REQUEST, "CH", ClientTicketRequest.codec, "9149 §3")
 EXPECTED_TICKETS: Final = Body(E.TICKET_REQUEST, "EE", u8, "9149 §3")
+OID_FILTERS: Final = Body(E.OID_FILTERS, "CR", vector(OIDFilter.codec, 0, 2**16 - 1), "9846 §4.3.5")
+RECORD_SIZE_LIMIT: Final = Body(
+    E.RECORD_SIZE_LIMIT, "CH EE", mapped(u16, _load_record_size_limit, _identity, "RecordSizeLimit"), "8449 §4"
+)
 
 # Known by their place only: we neither offer them nor act on them, and do not look inside.
 _PLACED: Final = tuple(
@@ -214,10 +232,8 @@ _PLACED: Final = tuple(
         (E.CLIENT_CERTIFICATE_TYPE, "CH EE", "7250"),
         (E.SERVER_CERTIFICATE_TYPE, "CH EE", "7250"),
         (E.COMPRESS_CERTIFICATE, "CH CR", "8879"),
-        (E.RECORD_SIZE_LIMIT, "CH EE", "8449"),
         (E.DELEGATED_CREDENTIAL, "CH CR CT", "9345"),
         (E.SUPPORTED_EKT_CIPHERS, "CH EE", "8870"),
-        (E.OID_FILTERS, "CR", "9846 §4.3.5"),
         (E.TRANSPARENCY_INFO, "CH CR CT", "9162"),
         (E.EXTERNAL_ID_HASH, "CH EE", "8844"),
         (E.EXTERNAL_SESSION_ID, "CH EE", "8844"),
@@ -252,6 +268,8 @@ BODIES: Final[tuple[Body[Any], ...]] = (  # Any: the bodies' types differ; Exten
     POST_HANDSHAKE_AUTH,
     TICKET_REQUEST,
     EXPECTED_TICKETS,
+    OID_FILTERS,
+    RECORD_SIZE_LIMIT,
     *_PLACED,
 )
 

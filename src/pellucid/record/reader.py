@@ -23,6 +23,8 @@ from pellucid.trace import Direction, Epoch, Observer, RecordTraced
 _TYPES: Final = frozenset(
     {ContentType.CHANGE_CIPHER_SPEC, ContentType.ALERT, ContentType.HANDSHAKE, ContentType.APPLICATION_DATA}
 )
+_LIMITED: Final = frozenset({Epoch.HANDSHAKE, Epoch.APPLICATION})
+"""What record_size_limit is about: records under keys of the handshake that negotiated it (RFC 8449 §4)."""
 _SMALLEST: Final = RECORD_HEADER + 1 + 16  # with a tag of 16 bytes or less, a longer record has content or padding
 _STEP: Final = BULK_STEP + 1  # the last record's content type
 _BUFFERS: Final[list[bytearray]] = []
@@ -42,7 +44,18 @@ class Record(NamedTuple):
 class RecordReader:
     """Finds records in a buffer that its caller owns, and opens them."""
 
-    __slots__ = ("_empty", "_keys", "_skip", "_tag_error", "_trace", "opened_any")
+    __slots__ = (
+        "_empty",
+        "_keys",
+        "_largest",
+        "_limit",
+        "_most",
+        "_short",
+        "_skip",
+        "_tag_error",
+        "_trace",
+        "opened_any",
+    )
 
     def __init__(self, tag_error: type[Exception], trace: Observer | None) -> None:
         self._keys: Keys | None = None
@@ -50,6 +63,9 @@ class RecordReader:
         self._trace = trace
         self._empty = 0
         self._skip = 0
+        self._limit = self._most = MAX_INNER_PLAINTEXT  # negotiated; of TLSInnerPlaintext under the present keys
+        self._short = 0  # the longest record that the short ways look at
+        self._largest = 0
         self.opened_any = False
         """whether a protected record was ever opened: from then on nothing comes in plaintext"""
 
@@ -65,10 +81,29 @@ class RecordReader:
         """Open what follows with *secret*."""
         self._keys = Keys(secret)
         self._skip = 0
+        self._bound()
 
     def skip(self, limit: int) -> None:
         """Drop protected records that do not open, *limit* bytes at most, until one does (RFC 9846 §4.3.10)."""
         self._skip = limit
+
+    def restrict(self, limit: int) -> None:
+        """Refuse protected records with more than *limit* bytes inside: we said so, and the peer agreed (RFC 8449 §4).
+
+        Early data is not meant: its sender cannot have known. Raises RecordOverflow if the record that the peer agreed
+        in was too large itself.
+        """
+        self._limit = limit
+        if self._largest > limit:
+            raise _too_large(self._largest, limit)
+        self._bound()
+
+    def _bound(self) -> None:
+        keys = self._keys
+        limited = keys is not None and keys.secret.epoch in _LIMITED
+        self._most = self._limit if limited else MAX_INNER_PLAINTEXT
+        tag = 0 if keys is None else keys.tag_length
+        self._short = 0 if self._trace is not None else min(SMALL_RECORD, RECORD_HEADER + self._most + tag)
 
     def forget(self) -> None:
         """Let go of the keys: nothing more is opened."""
@@ -125,8 +160,9 @@ class RecordReader:
         keys.sequence += 1
         self.opened_any = True
         self._skip = 0  # the client's second flight begins: everything opens from here on
-        if len(inner) > MAX_INNER_PLAINTEXT:
-            raise RecordOverflow(f"a record with {len(inner)} bytes inside", rfc="9846 §5.4")
+        self._largest = max(self._largest, len(inner))
+        if len(inner) > self._most:
+            raise _too_large(len(inner), self._most)
         content_type, content = split_inner_plaintext(inner)
         padding = len(inner) - len(content) - 1
         self._tell(content_type, header + body, len(content), padding, keys.sequence - 1)
@@ -154,7 +190,7 @@ class RecordReader:
         available = len(data) - offset
         if available < RECORD_HEADER or data[offset] != ContentType.APPLICATION_DATA:
             return b"", offset, None
-        if available <= SMALL_RECORD:
+        if available <= self._short:
             return self._small(keys, data, offset)
         return self._bulk(keys, data, offset)
 
@@ -164,7 +200,7 @@ class RecordReader:
         Nothing is changed then, and `next_record` will say what it is. A round trip of small messages takes this path.
         """
         keys, size = self._keys, len(data)
-        if keys is None or size <= _SMALLEST or self._trace is not None:
+        if keys is None or not _SMALLEST < size <= self._short:
             return None
         if data[0] != ContentType.APPLICATION_DATA or data[3] << 8 | data[4] != size - RECORD_HEADER:
             return None
@@ -200,27 +236,27 @@ class RecordReader:
 
     def _bulk(self, keys: Keys, data: bytes | bytearray, offset: int) -> tuple[bytes, int, PeerError | None]:
         decrypt_into, iv, sequence, tag = keys.aead.decrypt_into, keys.iv, keys.sequence, keys.tag_length
-        end = len(data)
+        end, most = len(data), self._most
         try:
             plain = _BUFFERS.pop()
         except IndexError:
             plain = bytearray(_STEP)
         at = 0
         error: PeerError | None = None
-        full_header = HEADER_PREFIX + (MAX_INNER_PLAINTEXT + tag).to_bytes(2, "big")
+        full_header = HEADER_PREFIX + (most + tag).to_bytes(2, "big")
         with memoryview(data) as source, memoryview(plain) as target:
             while end - offset >= RECORD_HEADER:
                 start = offset + RECORD_HEADER
                 header = data[offset:start]
                 if header == full_header:
-                    size = MAX_INNER_PLAINTEXT
+                    size = most
                 elif header[0] == ContentType.APPLICATION_DATA:
                     size = (header[3] << 8 | header[4]) - tag
                 else:
                     break
                 stop = start + size + tag
                 # A record too long, too short or cut, and one that does not fit here any more: not for this path.
-                if stop > end or not 1 < size <= MAX_INNER_PLAINTEXT or at + size > _STEP:
+                if stop > end or not 1 < size <= most or at + size > _STEP:
                     break
                 try:
                     decrypt_into(
@@ -257,6 +293,11 @@ class RecordReader:
                     raw=raw,
                 )
             )
+
+
+def _too_large(size: int, most: int) -> RecordOverflow:
+    rfc = "9846 §5.4" if most == MAX_INNER_PLAINTEXT else "8449 §4"
+    return RecordOverflow(f"a record with {size} bytes inside, allowed are {most}", rfc=rfc)
 
 
 def bad_record_mac(sequence: int) -> BadRecordMac:

@@ -7,7 +7,7 @@ from typing import Final
 from pellucid.config import PaddingPolicy
 from pellucid.crypto.provider import Buffer
 from pellucid.errors import InternalError, UsageError
-from pellucid.limits import MAX_PLAINTEXT, MAX_SEQUENCE
+from pellucid.limits import BULK_STEP, MAX_PLAINTEXT, MAX_SEQUENCE, SMALL_RECORD
 from pellucid.record.protect import HEADER_PREFIX, Keys
 from pellucid.registry import ContentType
 from pellucid.schedule import TrafficSecret
@@ -26,9 +26,12 @@ class RecordWriter:
         "_out",
         "_padding",
         "_plain",
+        "_short",
         "_trace",
         "_version",
+        "fragment",
         "limit",
+        "step",
     )
 
     def __init__(self, padding: PaddingPolicy | None, trace: Observer | None, first_version: bytes) -> None:
@@ -40,6 +43,11 @@ class RecordWriter:
         self._plain = padding is None and trace is None
         self._version = first_version
         self._change_cipher_spec = False
+        self._short = SMALL_RECORD if self._plain else 0  # the most that the short way takes
+        self.fragment = MAX_PLAINTEXT
+        """bytes of content that one protected record may have, padding included"""
+        self.step = BULK_STEP
+        """bytes of application data, a multiple of *fragment*, to give to `application_data` at once"""
         self.limit = MAX_SEQUENCE
         """records of application data that one key may protect; the connection sets its suite's"""
 
@@ -55,6 +63,12 @@ class RecordWriter:
         """Protect what follows with *secret*; what was written before goes out under the old key."""
         self.flush()
         self._keys = Keys(secret)
+
+    def restrict(self, limit: int) -> None:
+        """Write no protected record with more than *limit* bytes inside: the peer's record_size_limit (RFC 8449 §4)."""
+        self.fragment = min(MAX_PLAINTEXT, limit - 1)  # one byte is the content type
+        self.step = BULK_STEP - BULK_STEP % self.fragment
+        self._short = min(self._short, self.fragment)
 
     def forget(self) -> None:
         """Let go of the keys: nothing more is written; what waits to be taken stays."""
@@ -77,8 +91,9 @@ class RecordWriter:
         if self._handshake:
             content = bytes(self._handshake)
             self._handshake.clear()
-            for start in range(0, len(content), MAX_PLAINTEXT):
-                self._record(ContentType.HANDSHAKE, content[start : start + MAX_PLAINTEXT])
+            step = MAX_PLAINTEXT if self._keys is None else self.fragment
+            for start in range(0, len(content), step):
+                self._record(ContentType.HANDSHAKE, content[start : start + step])
 
     def alert(self, level: int, description: int) -> None:
         """Write an alert under the present keys (RFC 9846 §6)."""
@@ -94,8 +109,8 @@ class RecordWriter:
             self._bulk(keys, data)
             return
         with memoryview(data) as view:
-            for start in range(0, len(data), MAX_PLAINTEXT):
-                self._record(ContentType.APPLICATION_DATA, bytes(view[start : start + MAX_PLAINTEXT]))
+            for start in range(0, len(data), self.fragment):
+                self._record(ContentType.APPLICATION_DATA, bytes(view[start : start + self.fragment]))
 
     def small_application_data(self, data: Buffer) -> bool:
         """Protect *data* as one short unpadded record, without a detour; return False if that cannot be done.
@@ -103,7 +118,7 @@ class RecordWriter:
         A round trip of small messages takes this path; two allocations beat any bookkeeping here.
         """
         keys, size = self._keys, len(data)
-        if keys is None or not self._plain or size == 0 or keys.sequence >= self.limit:
+        if keys is None or not 0 < size <= self._short or keys.sequence >= self.limit:
             return False
         if not isinstance(data, bytes):
             data = bytes(data)
@@ -146,6 +161,7 @@ class RecordWriter:
         padding = 0 if self._padding is None else self._padding(content_type, len(content))
         if not 0 <= padding <= MAX_PLAINTEXT - len(content):
             raise UsageError(f"the padding policy asks for {padding} bytes after {len(content)}")
+        padding = min(padding, self.fragment - len(content))  # the peer's limit is not the policy's concern
         inner = content + bytes((content_type,)) + bytes(padding)
         header = HEADER_PREFIX + (len(inner) + keys.tag_length).to_bytes(2, "big")
         sequence = self._spend(keys, 1)
@@ -166,17 +182,17 @@ class RecordWriter:
 
         One scratch buffer whose last byte is the content type; headers and ciphertexts are joined once, in `take`.
         """
-        total = len(data)
-        full, last = divmod(total, MAX_PLAINTEXT)
+        total, fragment = len(data), self.fragment
+        full, last = divmod(total, fragment)
         sequence = self._spend(keys, full + (last > 0))
         tag, encrypt, iv, append = keys.tag_length, keys.aead.encrypt, keys.iv, self._out.append
-        scratch = bytearray(MAX_PLAINTEXT + 1)
-        scratch[MAX_PLAINTEXT] = ContentType.APPLICATION_DATA
-        header = HEADER_PREFIX + (MAX_PLAINTEXT + 1 + tag).to_bytes(2, "big")
+        scratch = bytearray(fragment + 1)
+        scratch[fragment] = ContentType.APPLICATION_DATA
+        header = HEADER_PREFIX + (fragment + 1 + tag).to_bytes(2, "big")
         with memoryview(data) as source, memoryview(scratch) as inner:
-            content = inner[:MAX_PLAINTEXT]
-            for start in range(0, full * MAX_PLAINTEXT, MAX_PLAINTEXT):
-                content[:] = source[start : start + MAX_PLAINTEXT]
+            content = inner[:fragment]
+            for start in range(0, full * fragment, fragment):
+                content[:] = source[start : start + fragment]
                 append(header)
                 append(encrypt((iv ^ sequence).to_bytes(12, "big"), inner, header))
                 sequence += 1
