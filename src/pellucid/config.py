@@ -12,6 +12,7 @@ from typing import Final, TypeVar
 
 from pellucid.crypto import credentials as own
 from pellucid.crypto.certificates import X509Certificate
+from pellucid.crypto.compression import ZLIB, CertificateCompression
 from pellucid.crypto.provider import CryptoProvider, Group, Pending, Signer, Suite, Verifier
 from pellucid.crypto.pyca import PYCA
 from pellucid.errors import UsageError
@@ -139,6 +140,13 @@ def _pick(kind: str, available: tuple[N, ...], wanted: tuple[int, ...], name: Ca
     return {code: by_code[code] for code in wanted}
 
 
+def _compressions(algorithms: tuple[CertificateCompression, ...]) -> dict[int, CertificateCompression]:
+    by_code = {algorithm.code: algorithm for algorithm in algorithms}
+    if len(by_code) != len(algorithms) or len(by_code) > 127 or not all(0 <= code < 2**16 for code in by_code):
+        raise UsageError("certificate compression takes up to 127 algorithms of different code points, 0..65535")
+    return by_code
+
+
 def _alpn(names: tuple[str, ...]) -> tuple[bytes, ...]:
     encoded = tuple(name.encode("utf-8") for name in names)
     if not all(1 <= len(name) <= 255 for name in encoded):
@@ -152,6 +160,8 @@ class _Config:
 
     suites, groups, signature_schemes: code points, preferred first.
     alpn:    protocol names, preferred first, e.g. ("h2", "http/1.1").
+    certificate_compression: algorithms of RFC 8879, preferred first; () for none. Ours are compressed with the first
+             that the peer accepts, if that makes them smaller; what the peer may use: `ClientConfig`, `ServerConfig`.
     padding: None, `pad_to_multiple(n)` or any PaddingPolicy.
     trace:   called for each connection that is given no observer of its own; may return None.
     trace_records: whether RecordTraced is emitted too.
@@ -161,6 +171,7 @@ class _Config:
     groups: tuple[int, ...] = DEFAULT_GROUPS
     signature_schemes: tuple[int, ...] = DEFAULT_SCHEMES
     alpn: tuple[str, ...] = ()
+    certificate_compression: tuple[CertificateCompression, ...] = (ZLIB,)
     credentials: tuple[Credential, ...] = ()
     verifier: PeerVerifier | None = None
     middlebox_compatibility: bool = True
@@ -173,6 +184,9 @@ class _Config:
     group_table: dict[int, Group] = field(init=False, repr=False, compare=False)
     verifier_table: dict[int, Verifier] = field(init=False, repr=False, compare=False)
     alpn_names: tuple[bytes, ...] = field(init=False, repr=False, compare=False)
+    compression_table: dict[int, CertificateCompression] = field(init=False, repr=False, compare=False)
+    decompression_table: dict[int, CertificateCompression] = field(init=False, repr=False, compare=False)
+    """what the peer is told that it may use"""
 
     def __post_init__(self) -> None:
         set_field = object.__setattr__
@@ -181,6 +195,8 @@ class _Config:
         schemes = _pick("signature scheme", self.provider.verifiers, self.signature_schemes, scheme_name)
         set_field(self, "verifier_table", schemes)
         set_field(self, "alpn_names", _alpn(self.alpn))
+        set_field(self, "compression_table", _compressions(self.certificate_compression))
+        set_field(self, "decompression_table", self.compression_table)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -189,6 +205,7 @@ class ClientConfig(_Config):
 
     trust:       whom to believe; None: the system's roots, which `pellucid.connect` loads (the core opens no file).
     verifier:    instead of the WebPKI verifier over *trust*. There is no flag that turns verification off.
+    certificate_compression: is offered to the server too.
     key_shares:  groups to send shares for at once; None: X25519MLKEM768 and x25519 as far as they are in *groups*.
     credentials: client certificates to choose from when the server asks.
     credential_resolver: chooses one by itself; may answer PENDING, or None for "no certificate".
@@ -229,6 +246,8 @@ class ServerConfig(_Config):
     credential_resolver: chooses one by itself; may answer PENDING; None falls back to *credentials*.
     strict_server_name:  refuse a client whose SNI no credential is for (unrecognized_name).
     client_authentication, client_trust: whether to ask for a certificate, and whom to believe.
+    client_certificate_compression: what clients may compress their certificates with. Off by default: to decompress
+                         is work that is done for somebody who has not yet shown who it is.
     cookie_key:          32 secret bytes, shared by servers that answer each other's retries: HelloRetryRequests carry
                          an authenticated cookie, and a fresh Connection can go on where another sent one.
     always_retry:        demand the cookie from every client (reachability, §4.3.2). Needs cookie_key.
@@ -238,6 +257,7 @@ class ServerConfig(_Config):
     client_trust: TrustStore | None = None
     credential_resolver: Callable[[ClientHelloInfo], Credential | Pending | None] | None = None
     strict_server_name: bool = False
+    client_certificate_compression: tuple[CertificateCompression, ...] = ()
     cookie_key: bytes | None = field(default=None, repr=False)
     cookie_lifetime_seconds: float = COOKIE_LIFETIME_SECONDS
     always_retry: bool = False
@@ -258,3 +278,4 @@ class ServerConfig(_Config):
         if self.always_retry and self.cookie_key is None:
             raise UsageError("always_retry needs cookie_key")
         object.__setattr__(self, "peer_verifier", verifier)
+        object.__setattr__(self, "decompression_table", _compressions(self.client_certificate_compression))

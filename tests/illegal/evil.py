@@ -59,7 +59,8 @@ def _default_client() -> ClientConfig:
 
 @functools.cache
 def _default_server() -> ServerConfig:
-    return ServerConfig(credentials=(credential(),))
+    # Its Certificate travels as it is, for tests to edit.
+    return ServerConfig(credentials=(credential(),), certificate_compression=())
 
 
 @functools.cache

@@ -173,6 +173,7 @@ for _body, _value in (
     (x.SELECTED_IDENTITY, 0),
     (x.CERTIFICATE_AUTHORITIES, (b"0\x00",)),
     (x.POST_HANDSHAKE_AUTH, True),
+    (x.COMPRESS_CERTIFICATE, (1,)),
 ):
     for _message in _body.messages:
         BODY_SAMPLES[_body.extension_type, _message] = _body.codec.encode(_value)  # type: ignore[arg-type]
@@ -455,6 +456,7 @@ CARRIERS = {
 REQUESTED = {
     *(E.SUPPORTED_VERSIONS, E.SUPPORTED_GROUPS, E.SIGNATURE_ALGORITHMS, E.KEY_SHARE, E.SERVER_NAME),
     E.APPLICATION_LAYER_PROTOCOL_NEGOTIATION,
+    E.COMPRESS_CERTIFICATE,
 }
 
 

@@ -69,6 +69,8 @@ def _of_kind(kind: str) -> st.SearchStrategy[Any]:
         raise AssertionError(f"no strategy for {kind}: the notation has grown")
     item, minimum, maximum = bounded[1], _number(bounded[2]), _number(bounded[3])
     room = min(maximum, minimum + _ROOM)
+    if item == "CertificateCompressionAlgorithm":
+        return st.lists(st.integers(0, 0xFFFF), min_size=1, max_size=maximum // 2, unique=True).map(tuple)
     if item == "opaque":
         return st.binary(min_size=minimum, max_size=room)
     if found := re.fullmatch(r"uint(\d+)", item):

@@ -33,6 +33,7 @@ from pellucid.explain.keylog import KeyLogWriter
 from pellucid.explain.ladder import WORK, LadderPrinter
 from pellucid.explain.recorder import tee
 from pellucid.explain.text import Line, Span, escaped, line
+from pellucid.integrations.certificate_compression import installed
 from pellucid.integrations.stopping import StoppingContext
 from pellucid.limits import HANDSHAKE_TIMEOUT_SECONDS
 from pellucid.net.load import load_trust
@@ -376,6 +377,7 @@ def _server_config(credential: Credential, options: dict[str, Any], watch: _Watc
     return ServerConfig(
         credentials=(credential,),
         alpn=_ALPN,
+        certificate_compression=installed(),
         client_authentication=wanted,
         client_trust=trust,
         trace=watch.observer,

@@ -14,6 +14,7 @@ from pellucid.messages.handshake import (
     CertificateRequest,
     CertificateVerify,
     ClientHello,
+    CompressedCertificate,
     EncryptedExtensions,
     EndOfEarlyData,
     Extension,
@@ -24,6 +25,7 @@ from pellucid.messages.handshake import (
 )
 from pellucid.registry import HandshakeType as H
 from pellucid.registry import (
+    compression_name,
     extension_name,
     group_name,
     is_grease,
@@ -31,7 +33,7 @@ from pellucid.registry import (
     suite_name,
     version_name,
 )
-from pellucid.trace import MessageTraced
+from pellucid.trace import CertificateDecompressed, MessageTraced
 
 __all__ = ["Field", "certificate_name", "message_fields", "parsed"]
 
@@ -43,11 +45,13 @@ class Field(NamedTuple):
     value: str
 
 
-def message_fields(event: MessageTraced, *, limit: int | None = None) -> tuple[Field, ...]:
+def message_fields(event: MessageTraced | CertificateDecompressed, *, limit: int | None = None) -> tuple[Field, ...]:
     """Return the rows of a message, the most telling first; never raises, however odd the message is.
 
     limit: of a longer list only so many are named, the others counted; None: all are named.
     """
+    if isinstance(event, CertificateDecompressed):
+        return tuple(Field(name, _told(value, limit)) for name, value in _ROWS[H.CERTIFICATE](event.body) if value)
     rows = _ROWS.get(event.message_type)
     if rows is None:
         return (Field("body", f"{len(event.raw) - 4} bytes"),)
@@ -78,6 +82,7 @@ def _client_hello(hello: ClientHello) -> Rows:
         yield "key shares", _shares(known.get(x.KEY_SHARES))
         yield "signatures", _listed(scheme_name, known.get(x.SIGNATURE_ALGORITHMS))
         yield "protocols", _protocols(known.get(x.ALPN))
+        yield "compression", _listed(compression_name, known.get(x.COMPRESS_CERTIFICATE))
         yield "cookie", _size(known.get(x.COOKIE))
         yield "psk", "a ticket of an earlier connection" if known.get(x.OFFERED_PSKS) else ""
     yield "random", shortened(hello.random, whole=0)
@@ -128,6 +133,7 @@ def _certificate_request(message: CertificateRequest) -> Rows:
     yield "signatures", _listed(scheme_name, known.get(x.SIGNATURE_ALGORITHMS))
     authorities = known.get(x.CERTIFICATE_AUTHORITIES)
     yield "authorities", f"{len(authorities)} named" if authorities else "any"
+    yield "compression", _listed(compression_name, known.get(x.COMPRESS_CERTIFICATE))
 
 
 def _certificate(message: Certificate) -> Rows:
@@ -135,6 +141,11 @@ def _certificate(message: Certificate) -> Rows:
         yield "certificates", "none"
     for index, entry in enumerate(message.certificate_list):
         yield ("leaf" if index == 0 else f"issuer {index}"), certificate_name(entry.cert_data)
+
+
+def _compressed_certificate(message: CompressedCertificate) -> Rows:
+    yield "algorithm", compression_name(message.algorithm)
+    yield "size", f"{len(message.compressed_certificate_message)} bytes for {message.uncompressed_length}"
 
 
 def _certificate_verify(message: CertificateVerify) -> Rows:
@@ -166,6 +177,7 @@ _ROWS: Final[dict[int, Callable[[Any], Rows]]] = {  # Any: each takes the body o
     H.ENCRYPTED_EXTENSIONS: _encrypted_extensions,
     H.CERTIFICATE_REQUEST: _certificate_request,
     H.CERTIFICATE: _certificate,
+    H.COMPRESSED_CERTIFICATE: _compressed_certificate,
     H.CERTIFICATE_VERIFY: _certificate_verify,
     H.FINISHED: _finished,
     H.NEW_SESSION_TICKET: _new_session_ticket,

@@ -5,7 +5,6 @@ RFC 9846 §4.5. Both sides use the same functions; whose message it is, is an ar
 
 from __future__ import annotations
 
-import functools
 import hmac
 from collections.abc import Callable, Container
 from dataclasses import dataclass, field
@@ -34,7 +33,7 @@ from pellucid.handshake.actions import (
 from pellucid.handshake.core import Context
 from pellucid.limits import MAX_CERTIFICATE_LIST, MAX_CERTIFICATES
 from pellucid.messages.extensions import M, decode_extensions
-from pellucid.messages.handshake import Certificate, CertificateEntry, CertificateVerify, Finished, handshake_message
+from pellucid.messages.handshake import Certificate, CertificateVerify, Finished, handshake_message
 from pellucid.registry import SignatureScheme as S
 from pellucid.registry import scheme_name
 from pellucid.schedule import TrafficSecret
@@ -221,16 +220,6 @@ _CHECK_OUR_OWN: Final = frozenset(
         S.RSA_PSS_PSS_SHA512,
     }
 )
-
-
-def certificate_message(credential: Credential | None) -> bytes:
-    """Return our Certificate, header included; with an empty list for None (RFC 9846 §4.5.1)."""
-    return _encoded_chain(() if credential is None else credential.chain)
-
-
-@functools.lru_cache(maxsize=64)
-def _encoded_chain(chain: tuple[bytes, ...]) -> bytes:
-    return handshake_message(Certificate(b"", tuple(CertificateEntry(der, ()) for der in chain)))
 
 
 def sign_certificate_verify(

@@ -31,13 +31,13 @@ from pellucid.handshake.actions import (
 )
 from pellucid.handshake.authenticate import (
     PresentedCertificates,
-    certificate_message,
     check_certificate_verify,
     check_finished,
     finished_message,
     read_certificate,
     sign_certificate_verify,
 )
+from pellucid.handshake.certificates import certificate_message, decompressed, tell_uncompressed
 from pellucid.handshake.connected import Connected, on_key_update, on_new_session_ticket, secret_name
 from pellucid.handshake.core import Context, Handler
 from pellucid.handshake.offer import Offer, retried_offer
@@ -55,6 +55,7 @@ from pellucid.messages.handshake import (
     Certificate,
     CertificateRequest,
     CertificateVerify,
+    CompressedCertificate,
     EncryptedExtensions,
     Finished,
     ServerHello,
@@ -95,6 +96,8 @@ class WaitCertificate:
     keyed: Keyed
     alpn: bytes | None
     request: CertificateRequestInfo | None = None
+    asked: x.Extensions = x.NO_EXTENSIONS
+    """what came with the request"""
 
 
 @internal_value
@@ -239,7 +242,7 @@ def on_certificate_request(
     context.transcript.add(raw)
     authorities = decoded.get(x.CERTIFICATE_AUTHORITIES) or ()
     request = CertificateRequestInfo(signature_schemes=schemes, authorities=authorities)
-    return Step(replace(phase, request=request), C.WAIT_CERT, [])
+    return Step(replace(phase, request=request, asked=decoded), C.WAIT_CERT, [])
 
 
 # ---- the server's Certificate, CertificateVerify, Finished -----------------------------------------------------------
@@ -247,11 +250,20 @@ def on_certificate_request(
 
 def on_certificate(context: ClientContext, phase: WaitCertificate, message: Certificate, raw: bytes) -> Step:
     """Count and parse the server's certificates (RFC 9846 §4.5.1). They are judged once its signature is in."""
+    if context.trace is not None and raw[0] == H.CERTIFICATE:
+        tell_uncompressed(context)
     presented = read_certificate(context, message, phase.keyed.offer.requested)
     if presented is None:
         raise DecodeError("the server's certificate_list is empty", rfc="9846 §4.5.1.3")
     context.transcript.add(raw)
     return Step(WaitCertificateVerify(wait=phase, presented=presented), C.WAIT_CV, [])
+
+
+def on_compressed_certificate(
+    context: ClientContext, phase: WaitCertificate, message: CompressedCertificate, raw: bytes
+) -> Step:
+    """The same, compressed. The transcript has it as it was sent (RFC 8879 §4)."""
+    return on_certificate(context, phase, decompressed(context, message), raw)
 
 
 def on_certificate_verify(
@@ -302,7 +314,7 @@ def _with_client_certificate(
         if context.trace is not None:
             why = "asked for by the server" if credential is not None else "none fits what the server accepts"
             context.chose("client_certificate", "sent" if credential is not None else "none", why)
-        raw = certificate_message(credential)
+        raw = certificate_message(context, credential, phase.wait.asked)
         context.transcript.add(raw)
         actions: list[Action] = [SendMessage(Epoch.HANDSHAKE, raw)]
         if credential is None or scheme is None:
@@ -379,7 +391,9 @@ HANDLERS: Final[dict[tuple[State, int], Handler]] = {
     (C.WAIT_EE, H.ENCRYPTED_EXTENSIONS): on_encrypted_extensions,
     (C.WAIT_CERT_CR, H.CERTIFICATE_REQUEST): on_certificate_request,
     (C.WAIT_CERT_CR, H.CERTIFICATE): on_certificate,
+    (C.WAIT_CERT_CR, H.COMPRESSED_CERTIFICATE): on_compressed_certificate,
     (C.WAIT_CERT, H.CERTIFICATE): on_certificate,
+    (C.WAIT_CERT, H.COMPRESSED_CERTIFICATE): on_compressed_certificate,
     (C.WAIT_CV, H.CERTIFICATE_VERIFY): on_certificate_verify,
     (C.WAIT_FINISHED, H.FINISHED): on_finished,
     (C.CONNECTED, H.NEW_SESSION_TICKET): on_new_session_ticket,

@@ -106,6 +106,8 @@ def _extensions(
         built.append(x.SERVER_NAME.extension(reference))
     if config.alpn_names:
         built.append(x.ALPN.extension(config.alpn_names))
+    if config.decompression_table:
+        built.append(x.COMPRESS_CERTIFICATE.extension(tuple(config.decompression_table)))
     return built
 
 

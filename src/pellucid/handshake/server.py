@@ -26,13 +26,13 @@ from pellucid.handshake.actions import (
 )
 from pellucid.handshake.authenticate import (
     PresentedCertificates,
-    certificate_message,
     check_certificate_verify,
     check_finished,
     finished_message,
     read_certificate,
     sign_certificate_verify,
 )
+from pellucid.handshake.certificates import certificate_message, decompressed, tell_uncompressed
 from pellucid.handshake.connected import Connected, on_key_update, secret_name
 from pellucid.handshake.cookie import Retry
 from pellucid.handshake.core import Context, Handler
@@ -55,6 +55,7 @@ from pellucid.messages.handshake import (
     CertificateRequest,
     CertificateVerify,
     ClientHello,
+    CompressedCertificate,
     EncryptedExtensions,
     Extension,
     Finished,
@@ -341,7 +342,7 @@ def _answer(context: ServerContext, selected: Selected, credential: Credential, 
         request = _certificate_request(context.config)
         requested = negotiate.suits_request(request.extensions)
         flight.append(handshake_message(request))
-    flight.append(certificate_message(credential))
+    flight.append(certificate_message(context, credential, offer.extensions))
     for message in flight:
         transcript.add(message)
 
@@ -387,6 +388,8 @@ def _certificate_request(config: ServerConfig) -> CertificateRequest:
     # A long list of CAs helps nobody and may be refused: leave it out then (§4.3.4 does not demand it).
     if authorities and sum(map(len, authorities)) <= MAX_CERTIFICATE_AUTHORITIES // 2:
         extensions.append(x.CERTIFICATE_AUTHORITIES.extension(authorities))
+    if config.decompression_table:
+        extensions.append(x.COMPRESS_CERTIFICATE.extension(tuple(config.decompression_table)))
     return CertificateRequest(b"", tuple(extensions))
 
 
@@ -395,6 +398,8 @@ def _certificate_request(config: ServerConfig) -> CertificateRequest:
 
 def on_certificate(context: ServerContext, phase: Answered, message: Certificate, raw: bytes) -> Step:
     """Take the client's certificates, or that it has none (RFC 9846 §4.5.1.3)."""
+    if context.trace is not None and raw[0] == H.CERTIFICATE:
+        tell_uncompressed(context)
     presented = read_certificate(context, message, phase.requested)
     context.transcript.add(raw)
     if presented is not None:
@@ -404,6 +409,13 @@ def on_certificate(context: ServerContext, phase: Answered, message: Certificate
     if context.trace is not None:
         context.chose("client_certificate", "none", "the client sent none, and it is optional")
     return Step(WaitFinished(answered=phase, client=Unauthenticated()), S.WAIT_FINISHED, [])
+
+
+def on_compressed_certificate(
+    context: ServerContext, phase: Answered, message: CompressedCertificate, raw: bytes
+) -> Step:
+    """The same, compressed. The transcript has it as it was sent (RFC 8879 §4)."""
+    return on_certificate(context, phase, decompressed(context, message), raw)
 
 
 def on_certificate_verify(
@@ -453,6 +465,7 @@ def on_finished(context: ServerContext, phase: WaitFinished, message: Finished, 
 HANDLERS: Final[dict[tuple[State, int], Handler]] = {
     (S.START, H.CLIENT_HELLO): on_client_hello,
     (S.WAIT_CERT, H.CERTIFICATE): on_certificate,
+    (S.WAIT_CERT, H.COMPRESSED_CERTIFICATE): on_compressed_certificate,
     (S.WAIT_CV, H.CERTIFICATE_VERIFY): on_certificate_verify,
     (S.WAIT_FINISHED, H.FINISHED): on_finished,
     (S.CONNECTED, H.KEY_UPDATE): on_key_update,

@@ -146,6 +146,12 @@ def _load_authorities(names: tuple[bytes, ...]) -> tuple[bytes, ...]:
     return names
 
 
+def _load_algorithms(codes: tuple[int, ...]) -> tuple[int, ...]:
+    if len(set(codes)) != len(codes):
+        raise DecodeError("an algorithm is listed twice", rfc="8879 §3")
+    return codes
+
+
 def _identity(value: T) -> T:
     return value
 
@@ -192,6 +198,12 @@ OFFERED_PSKS: Final = Body(E.PRE_SHARED_KEY, "CH", OfferedPsks.codec, "9846 §4.
 SELECTED_IDENTITY: Final = Body(E.PRE_SHARED_KEY, "SH", u16, "9846 §4.3.11")
 CERTIFICATE_AUTHORITIES: Final = Body(E.CERTIFICATE_AUTHORITIES, "CH CR", _authorities, "9846 §4.3.4")
 POST_HANDSHAKE_AUTH: Final = Body(E.POST_HANDSHAKE_AUTH, "CH", empty, "9846 §4.3.6")
+COMPRESS_CERTIFICATE: Final = Body(
+    E.COMPRESS_CERTIFICATE,
+    "CH CR",
+    mapped(uint_vector(2, 2, 2**8 - 2), _load_algorithms, _identity, "CertificateCompressionAlgorithm<2..254>"),
+    "8879 §3",
+)
 
 # Known by their place only: we neither offer them nor act on them, and do not look inside.
 _PLACED: Final = tuple(
@@ -203,7 +215,6 @@ _PLACED: Final = tuple(
         (E.SIGNED_CERTIFICATE_TIMESTAMP, "CH CR CT", "6962"),
         (E.CLIENT_CERTIFICATE_TYPE, "CH EE", "7250"),
         (E.SERVER_CERTIFICATE_TYPE, "CH EE", "7250"),
-        (E.COMPRESS_CERTIFICATE, "CH CR", "8879"),
         (E.RECORD_SIZE_LIMIT, "CH EE", "8449"),
         (E.DELEGATED_CREDENTIAL, "CH CR CT", "9345"),
         (E.SUPPORTED_EKT_CIPHERS, "CH EE", "8870"),
@@ -241,6 +252,7 @@ BODIES: Final[tuple[Body[Any], ...]] = (  # Any: the bodies' types differ; Exten
     SELECTED_IDENTITY,
     CERTIFICATE_AUTHORITIES,
     POST_HANDSHAKE_AUTH,
+    COMPRESS_CERTIFICATE,
     *_PLACED,
 )
 
@@ -271,6 +283,9 @@ class Extensions:
 
     def __contains__(self, extension_type: int) -> bool:
         return extension_type in self._values
+
+
+NO_EXTENSIONS: Final = Extensions((), {})
 
 
 def decode_extensions(
