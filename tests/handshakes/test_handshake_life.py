@@ -420,6 +420,10 @@ class _Fixed:
         return self._private.exchange(x25519.X25519PublicKey.from_public_bytes(peer))
 
 
+# One moment for all that is made with it: cookies hold whole seconds, and a test may cross one.
+_STARTED = PYCA.now()
+
+
 def fixed_provider(seed: bytes) -> CryptoProvider:
     """Entropy, keys and time that come again with the same *seed*."""
     numbers = itertools.count(seed[0] * 1000)
@@ -437,8 +441,7 @@ def fixed_provider(seed: bytes) -> CryptoProvider:
 
     group: Group = next(group for group in PYCA.groups if group.code == G.X25519)
     fixed = dataclasses.replace(group, generate=generate, respond=respond)
-    moment = PYCA.now()
-    return dataclasses.replace(PYCA, groups=(fixed,), random=random, now=lambda: moment)
+    return dataclasses.replace(PYCA, groups=(fixed,), random=random, now=lambda: _STARTED)
 
 
 def _recorded(observer: Any, *, records: bool, suite: int) -> list[bytes]:
