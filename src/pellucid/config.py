@@ -56,10 +56,15 @@ class Credential:
     chain:  DER, end-entity first; 1..10 certificates.
     signer: signs CertificateVerify; a private key in memory, or anything with `schemes` and `sign`.
     names:  what the leaf is for (its subjectAltName): how a server picks one by SNI.
+    ocsp_response: DER of the leaf's OCSPResponse, sent with it to peers that ask (RFC 9846 §4.5.1.1); or a function
+            that gives the present one, or None, at every handshake, and does not block: `net.load.ocsp_file`.
+    scts:   SerializedSCTs for the leaf, sent to peers that ask (RFC 6962 §3.3).
     """
 
     chain: tuple[bytes, ...] = field(repr=False)
     signer: Signer = field(repr=False)
+    ocsp_response: bytes | Callable[[], bytes | None] | None = field(default=None, repr=False)
+    scts: tuple[bytes, ...] = field(default=(), repr=False)
     leaf: X509Certificate = field(init=False, repr=False, compare=False)
     names: tuple[str, ...] = field(init=False)
     issuers: frozenset[bytes] = field(init=False, repr=False, compare=False)
@@ -70,6 +75,7 @@ class Credential:
             raise UsageError("a credential needs at least one certificate")
         if len(self.chain) > MAX_CERTIFICATES:
             raise UsageError(f"a chain of {len(self.chain)} certificates; peers look at {MAX_CERTIFICATES}")
+        own.check_stapled(self.ocsp_response, self.scts)
         leaf = own.parse_own_certificate(self.chain[0])
         object.__setattr__(self, "leaf", leaf)
         object.__setattr__(self, "names", own.certificate_names(leaf))
@@ -206,6 +212,7 @@ class ClientConfig(_Config):
     trust:       whom to believe; None: the system's roots, which `pellucid.connect` loads (the core opens no file).
     verifier:    instead of the WebPKI verifier over *trust*. There is no flag that turns verification off.
     certificate_compression: is offered to the server too.
+    request_ocsp, request_scts: whether the server is asked to staple an OCSP response and SCTs to its leaf.
     key_shares:  groups to send shares for at once; None: X25519MLKEM768 and x25519 as far as they are in *groups*.
     credentials: client certificates to choose from when the server asks.
     credential_resolver: chooses one by itself; may answer PENDING, or None for "no certificate".
@@ -214,6 +221,8 @@ class ClientConfig(_Config):
     """
 
     trust: TrustStore | None = None
+    request_ocsp: bool = True
+    request_scts: bool = True
     key_shares: tuple[int, ...] | None = None
     credential_resolver: Callable[[CertificateRequestInfo], Credential | Pending | None] | None = None
     send_server_name: bool = True
@@ -246,6 +255,7 @@ class ServerConfig(_Config):
     credential_resolver: chooses one by itself; may answer PENDING; None falls back to *credentials*.
     strict_server_name:  refuse a client whose SNI no credential is for (unrecognized_name).
     client_authentication, client_trust: whether to ask for a certificate, and whom to believe.
+    request_ocsp, request_scts: whether clients are asked to staple an OCSP response and SCTs to their leaf.
     client_certificate_compression: what clients may compress their certificates with. Off by default: to decompress
                          is work that is done for somebody who has not yet shown who it is.
     cookie_key:          32 secret bytes, shared by servers that answer each other's retries: HelloRetryRequests carry
@@ -257,6 +267,8 @@ class ServerConfig(_Config):
     client_trust: TrustStore | None = None
     credential_resolver: Callable[[ClientHelloInfo], Credential | Pending | None] | None = None
     strict_server_name: bool = False
+    request_ocsp: bool = False
+    request_scts: bool = False
     client_certificate_compression: tuple[CertificateCompression, ...] = ()
     cookie_key: bytes | None = field(default=None, repr=False)
     cookie_lifetime_seconds: float = COOKIE_LIFETIME_SECONDS

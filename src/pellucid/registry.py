@@ -164,6 +164,12 @@ class ExtensionType:
     RENEGOTIATION_INFO: Final = 0xFF01
 
 
+class CertificateStatusType:
+    """RFC 6066 §8."""
+
+    OCSP: Final = 1
+
+
 class CertificateCompressionAlgorithm:
     """RFC 8879 §7.3."""
 

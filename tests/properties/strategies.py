@@ -35,6 +35,10 @@ _NAMED: Final[dict[str, Callable[[], st.SearchStrategy[Any]]]] = {
     "KeyShareEntry": lambda: st.builds(x.KeyShareEntry, st.integers(0, 0xFFFF), st.binary(min_size=1, max_size=80)),
     "ServerNameList": lambda: host_names.filter(lambda name: not name.rpartition(".")[2].isdigit()),
     "ProtocolNameList": lambda: st.binary(min_size=1, max_size=30),
+    "CertificateStatusRequest": lambda: structures(x.OCSPStatusRequest).map(
+        lambda request: x.CertificateStatusRequest(1, request.encode())
+    ),
+    "OCSPResponse": lambda: st.binary(min_size=1, max_size=80),
     "DistinguishedName": lambda: st.binary(min_size=1, max_size=40),
     "opaque[rest]": lambda: st.binary(max_size=64),
     "empty": lambda: st.just(True),

@@ -83,6 +83,7 @@ def _client_hello(hello: ClientHello) -> Rows:
         yield "signatures", _listed(scheme_name, known.get(x.SIGNATURE_ALGORITHMS))
         yield "protocols", _protocols(known.get(x.ALPN))
         yield "compression", _listed(compression_name, known.get(x.COMPRESS_CERTIFICATE))
+        yield "asks for", _asked(known)
         yield "cookie", _size(known.get(x.COOKIE))
         yield "psk", "a ticket of an earlier connection" if known.get(x.OFFERED_PSKS) else ""
     yield "random", shortened(hello.random, whole=0)
@@ -134,6 +135,7 @@ def _certificate_request(message: CertificateRequest) -> Rows:
     authorities = known.get(x.CERTIFICATE_AUTHORITIES)
     yield "authorities", f"{len(authorities)} named" if authorities else "any"
     yield "compression", _listed(compression_name, known.get(x.COMPRESS_CERTIFICATE))
+    yield "asks for", _asked(known)
 
 
 def _certificate(message: Certificate) -> Rows:
@@ -141,6 +143,18 @@ def _certificate(message: Certificate) -> Rows:
         yield "certificates", "none"
     for index, entry in enumerate(message.certificate_list):
         yield ("leaf" if index == 0 else f"issuer {index}"), certificate_name(entry.cert_data)
+        if index == 0 and entry.extensions:
+            yield from _stapled(entry.extensions)
+
+
+def _stapled(extensions: tuple[Extension, ...]) -> Rows:
+    known = _decoded(x.M.CT, extensions)
+    if known is None:
+        yield from _undecoded(extensions)
+        return
+    yield "ocsp", _size(known.get(x.OCSP_RESPONSE))
+    scts = known.get(x.SCTS)
+    yield "scts", "" if scts is None else f"{len(scts)} in {sum(map(len, scts))} bytes"
 
 
 def _compressed_certificate(message: CompressedCertificate) -> Rows:
@@ -200,6 +214,12 @@ def _decoded(message: x.M, extensions: tuple[Extension, ...]) -> x.Extensions | 
 def _undecoded(extensions: tuple[Extension, ...]) -> Rows:
     names = ", ".join(extension_name(code) for code, _data in extensions)
     yield "extensions", f"not well-formed ({names})"
+
+
+def _asked(known: x.Extensions) -> tuple[str, ...]:
+    """Return what is to come with the peer's certificate."""
+    wanted = {x.STATUS_REQUEST.extension_type: "an OCSP response", x.SCT_REQUEST.extension_type: "SCTs"}
+    return tuple(name for code, name in wanted.items() if code in known)
 
 
 def _listed(name: Callable[[int], str], codes: Iterable[int] | None) -> tuple[str, ...]:

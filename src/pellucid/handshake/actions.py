@@ -71,6 +71,8 @@ class Authenticated:
 
     peer: VerifiedPeer
     signature: SignatureChecked
+    ocsp_response: bytes | None = field(default=None, repr=False)
+    scts: tuple[bytes, ...] = field(default=(), repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +86,7 @@ class Negotiated:
 
     signature_scheme: the server's CertificateVerify; client_signature_scheme: the client's, None without one.
     peer: the peer's verified certificates; None for a client without.
+    peer_ocsp_response, peer_scts: what the peer stapled to its leaf, as VerificationRequest has them.
     """
 
     cipher_suite: int
@@ -97,6 +100,8 @@ class Negotiated:
     server_random: bytes
     peer: VerifiedPeer | None
     local_certificates: tuple[bytes, ...] = field(repr=False)
+    peer_ocsp_response: bytes | None = field(default=None, repr=False)
+    peer_scts: tuple[bytes, ...] = field(default=(), repr=False)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -30,9 +30,10 @@ from pellucid.handshake.actions import (
     Result,
     SignatureChecked,
 )
+from pellucid.handshake.certificates import tell_stapled
 from pellucid.handshake.core import Context
 from pellucid.limits import MAX_CERTIFICATE_LIST, MAX_CERTIFICATES
-from pellucid.messages.extensions import M, decode_extensions
+from pellucid.messages.extensions import OCSP_RESPONSE, SCTS, M, decode_extensions
 from pellucid.messages.handshake import Certificate, CertificateVerify, Finished, handshake_message
 from pellucid.registry import SignatureScheme as S
 from pellucid.registry import scheme_name
@@ -69,6 +70,8 @@ class PresentedCertificates:
 
     leaf: X509Certificate
     intermediates: tuple[bytes, ...] = field(repr=False)
+    ocsp_response: bytes | None = field(default=None, repr=False)
+    scts: tuple[bytes, ...] = field(default=(), repr=False)
 
 
 def read_certificate(
@@ -90,11 +93,14 @@ def read_certificate(
         )
     if (size := sum(len(entry.cert_data) for entry in entries)) > MAX_CERTIFICATE_LIST:
         raise BadCertificate(f"{size} bytes of certificates, at most {MAX_CERTIFICATE_LIST}", rfc="9846 §4.5.1")
-    for entry in entries:
-        if entry.extensions:
-            decode_extensions(M.CT, entry.extensions, requested=requested)
+    # All are decoded; the leaf's count (§4.5.1: an extension applies to its entry).
+    of_leaf, *_ = [decode_extensions(M.CT, entry.extensions, requested=requested) for entry in entries]
     leaf = context.provider.parse_certificate(entries[0].cert_data)
-    return PresentedCertificates(leaf, tuple(entry.cert_data for entry in entries[1:]))
+    if context.trace is not None:
+        tell_stapled(context, of_leaf, requested)
+    return PresentedCertificates(
+        leaf, tuple(entry.cert_data for entry in entries[1:]), of_leaf.get(OCSP_RESPONSE), of_leaf.get(SCTS) or ()
+    )
 
 
 def check_certificate_verify(
@@ -124,13 +130,15 @@ def check_certificate_verify(
         purpose=Purpose.SERVER_AUTH if signer is Role.SERVER else Purpose.CLIENT_AUTH,
         server_name=server_name,
         now=context.provider.now(),
+        ocsp_response=presented.ocsp_response,
+        scts=presented.scts,
     )
 
     def judge(report: VerificationReport) -> Result:
         if not isinstance(report, VerificationReport):
             raise InternalError("the answer to NeedVerification is a VerificationReport")
         peer = _verdict(context, signer, presented.leaf, scheme, report, valid=valid)
-        return then(Authenticated(peer, SignatureChecked(scheme.code)))
+        return then(Authenticated(peer, SignatureChecked(scheme.code), presented.ocsp_response, presented.scts))
 
     report = verifier.verify(request)
     if report is PENDING:

@@ -1,16 +1,17 @@
-"""What a Certificate message travels as: ours made and compressed, theirs decompressed (RFC 9846 §4.5.1, RFC 8879).
+"""What travels with certificates: compression (RFC 8879), OCSP responses and SCTs (RFC 9846 §4.5.1.1); both ways.
 
-Whom it names and whether that is to be believed is authenticate's question.
+Whom a certificate names and whether that is to be believed is authenticate's question.
 """
 
 from __future__ import annotations
 
 import functools
+from collections.abc import Container
 from typing import Any
 
-from pellucid.config import Credential
+from pellucid.config import ClientConfig, Credential, ServerConfig
 from pellucid.crypto.compression import CertificateCompression
-from pellucid.errors import BadCertificate, IllegalParameter, UnexpectedMessage
+from pellucid.errors import BadCertificate, IllegalParameter, InternalError, UnexpectedMessage
 from pellucid.handshake.core import Context
 from pellucid.limits import MAX_HANDSHAKE_BODY
 from pellucid.messages import extensions as x
@@ -20,11 +21,39 @@ from pellucid.messages.handshake import (
     Certificate,
     CertificateEntry,
     CompressedCertificate,
+    Extension,
     handshake_message,
 )
+from pellucid.registry import CertificateStatusType, compression_name
 from pellucid.registry import HandshakeType as H
-from pellucid.registry import compression_name
-from pellucid.trace import CertificateDecompressed
+from pellucid.trace import CertificateDecompressed, Role
+
+# ---- what is asked for ---------------------------------------------------------------------------------------------
+
+
+def server_certificate_extensions(config: ClientConfig) -> list[Extension]:
+    """Return what a ClientHello says of how the server's certificate may come, and with what."""
+    built = []
+    if config.request_ocsp:
+        built.append(x.STATUS_REQUEST.extension(x.ANY_OCSP_RESPONSE))
+    if config.request_scts:
+        built.append(x.SCT_REQUEST.extension(True))
+    if config.decompression_table:
+        built.append(x.COMPRESS_CERTIFICATE.extension(tuple(config.decompression_table)))
+    return built
+
+
+def client_certificate_extensions(config: ServerConfig) -> list[Extension]:
+    """Return what a CertificateRequest says of how the client's certificate may come, and with what."""
+    built = []
+    if config.request_ocsp:
+        built.append(x.CLIENT_STATUS_REQUEST.extension(True))
+    if config.request_scts:
+        built.append(x.SCT_REQUEST.extension(True))
+    if config.decompression_table:
+        built.append(x.COMPRESS_CERTIFICATE.extension(tuple(config.decompression_table)))
+    return built
+
 
 # ---- our own -------------------------------------------------------------------------------------------------------
 
@@ -34,13 +63,60 @@ def certificate_message(context: Context[Any], credential: Credential | None, as
 
     asked: the extensions of the peer's ClientHello or CertificateRequest.
     """
-    raw = _encoded_chain(() if credential is None else credential.chain)
-    return raw if credential is None else _compressed(context, raw, asked)
+    if credential is None:
+        return _encoded_chain((), ())
+    return _compressed(context, _encoded_chain(credential.chain, _stapled(context, credential, asked)), asked)
 
 
 @functools.lru_cache(maxsize=64)
-def _encoded_chain(chain: tuple[bytes, ...]) -> bytes:
-    return handshake_message(Certificate(b"", tuple(CertificateEntry(der, ()) for der in chain)))
+def _encoded_chain(chain: tuple[bytes, ...], of_leaf: tuple[Extension, ...]) -> bytes:
+    entries = (CertificateEntry(der, () if index else of_leaf) for index, der in enumerate(chain))
+    return handshake_message(Certificate(b"", tuple(entries)))
+
+
+def _stapled(context: Context[Any], credential: Credential, asked: Extensions) -> tuple[Extension, ...]:
+    """Return the extensions of our leaf: what there is of what the peer asked for (RFC 9846 §4.5.1.1)."""
+    built = []
+    wants_ocsp = _asks_for_ocsp(context.role, asked)
+    response = _ocsp_response(credential) if wants_ocsp else None
+    if response is not None:
+        built.append(x.OCSP_RESPONSE.extension(response))
+    wants_scts = asked.get(x.SCT_REQUEST) is not None
+    if wants_scts and credential.scts:
+        built.append(x.SCTS.extension(credential.scts))
+    if context.trace is not None:
+        there = credential.ocsp_response is not None
+        size = None if response is None else f"{len(response)} bytes"
+        _tell_stapled(context, "ocsp_response", size, wanted=wants_ocsp, there=there)
+        count = str(len(credential.scts)) if wants_scts and credential.scts else None
+        _tell_stapled(context, "scts", count, wanted=wants_scts, there=bool(credential.scts))
+    return tuple(built)
+
+
+def _asks_for_ocsp(role: Role, asked: Extensions) -> bool:
+    if role is Role.CLIENT:
+        return asked.get(x.CLIENT_STATUS_REQUEST) is not None
+    request = asked.get(x.STATUS_REQUEST)
+    return request is not None and request.status_type == CertificateStatusType.OCSP
+
+
+def _ocsp_response(credential: Credential) -> bytes | None:
+    source = credential.ocsp_response
+    if source is None or isinstance(source, bytes):
+        return source
+    response: object = source()
+    if response is None or (isinstance(response, bytes) and 1 <= len(response) < 2**24):
+        return response
+    raise InternalError("a credential's ocsp_response gives 1 to 2^24-1 bytes, or None")
+
+
+def _tell_stapled(context: Context[Any], what: str, sent: str | None, *, wanted: bool, there: bool) -> None:
+    if sent is not None:
+        context.chose(what, sent, "the peer asked for it, and it goes with our leaf")
+    elif wanted:
+        context.chose(what, "none", "there is none at present" if there else "the credential has none")
+    elif there:
+        context.chose(what, "none", "the peer did not ask for it")
 
 
 def _compressed(context: Context[Any], raw: bytes, asked: Extensions) -> bytes:
@@ -74,6 +150,19 @@ def _compressed_message(algorithm: CertificateCompression, raw: bytes) -> bytes 
 
 
 # ---- the peer's ----------------------------------------------------------------------------------------------------
+
+
+def tell_stapled(context: Context[Any], of_leaf: Extensions, requested: Container[int]) -> None:
+    """Tell the observer what came with the peer's leaf of what was asked for. Call only while tracing."""
+    response, scts = of_leaf.get(x.OCSP_RESPONSE), of_leaf.get(x.SCTS)
+    for what, body, came in (
+        ("peer_ocsp_response", x.OCSP_RESPONSE, None if response is None else f"{len(response)} bytes"),
+        ("peer_scts", x.SCTS, None if scts is None else str(len(scts))),
+    ):
+        if came is not None:
+            context.chose(what, came, "asked for, and it came with the peer's leaf")
+        elif body.extension_type in requested:
+            context.chose(what, "none", "asked for, and the peer sent none")
 
 
 def decompressed(context: Context[Any], message: CompressedCertificate) -> Certificate:

@@ -374,6 +374,8 @@ def _second_flight(
         server_random=keyed.hello.random,
         peer=phase.server.peer,
         local_certificates=() if credential is None else credential.chain,
+        peer_ocsp_response=phase.server.ocsp_response,
+        peer_scts=phase.server.scts,
     )
     actions += [
         SendMessage(Epoch.HANDSHAKE, finished),

@@ -9,6 +9,7 @@ from dataclasses import field
 
 from pellucid.config import ClientConfig
 from pellucid.crypto.provider import KeyExchange
+from pellucid.handshake.certificates import server_certificate_extensions
 from pellucid.handshake.negotiate import NULL_COMPRESSION, suits_request
 from pellucid.messages import extensions as x
 from pellucid.messages.extensions import KeyShareEntry
@@ -106,8 +107,7 @@ def _extensions(
         built.append(x.SERVER_NAME.extension(reference))
     if config.alpn_names:
         built.append(x.ALPN.extension(config.alpn_names))
-    if config.decompression_table:
-        built.append(x.COMPRESS_CERTIFICATE.extension(tuple(config.decompression_table)))
+    built += server_certificate_extensions(config)
     return built
 
 

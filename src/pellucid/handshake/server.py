@@ -32,7 +32,12 @@ from pellucid.handshake.authenticate import (
     read_certificate,
     sign_certificate_verify,
 )
-from pellucid.handshake.certificates import certificate_message, decompressed, tell_uncompressed
+from pellucid.handshake.certificates import (
+    certificate_message,
+    client_certificate_extensions,
+    decompressed,
+    tell_uncompressed,
+)
 from pellucid.handshake.connected import Connected, on_key_update, secret_name
 from pellucid.handshake.cookie import Retry
 from pellucid.handshake.core import Context, Handler
@@ -388,8 +393,7 @@ def _certificate_request(config: ServerConfig) -> CertificateRequest:
     # A long list of CAs helps nobody and may be refused: leave it out then (§4.3.4 does not demand it).
     if authorities and sum(map(len, authorities)) <= MAX_CERTIFICATE_AUTHORITIES // 2:
         extensions.append(x.CERTIFICATE_AUTHORITIES.extension(authorities))
-    if config.decompression_table:
-        extensions.append(x.COMPRESS_CERTIFICATE.extension(tuple(config.decompression_table)))
+    extensions += client_certificate_extensions(config)
     return CertificateRequest(b"", tuple(extensions))
 
 
@@ -452,6 +456,8 @@ def on_finished(context: ServerContext, phase: WaitFinished, message: Finished, 
         server_random=answered.server_random,
         peer=None if authenticated is None else authenticated.peer,
         local_certificates=answered.credential.chain,
+        peer_ocsp_response=None if authenticated is None else authenticated.ocsp_response,
+        peer_scts=() if authenticated is None else authenticated.scts,
     )
     application = answered.application
     actions: list[Action] = [

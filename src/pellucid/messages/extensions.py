@@ -13,8 +13,8 @@ from typing import Any, Final, Generic, NamedTuple, TypeVar
 from pellucid.errors import DecodeError, IllegalParameter, PeerError, UnsupportedExtension
 from pellucid.limits import MAX_CERTIFICATE_AUTHORITIES, MAX_COOKIE
 from pellucid.messages.handshake import Extension
+from pellucid.registry import CertificateStatusType, extension_name
 from pellucid.registry import ExtensionType as E
-from pellucid.registry import extension_name
 from pellucid.wire import (
     Codec,
     WireStruct,
@@ -107,6 +107,33 @@ class OfferedPsks(WireStruct):
     binders: tuple[bytes, ...] = wire(vector(opaque(32, 255), 33, 2**16 - 1))
 
 
+@wire_struct
+class OCSPStatusRequest(WireStruct):
+    """RFC 6066 §8. What a client would have an OCSP responder told; servers need not look at it."""
+
+    responder_id_list: tuple[bytes, ...] = wire(vector(opaque(1, 2**16 - 1), 0, 2**16 - 1))
+    request_extensions: bytes = wire(opaque(0, 2**16 - 1))
+
+
+@wire_struct
+class CertificateStatusRequest(WireStruct):
+    """RFC 6066 §8. request: an OCSPStatusRequest where status_type is OCSP."""
+
+    status_type: int = wire(u8)
+    request: bytes = wire(rest)
+
+
+@wire_struct
+class CertificateStatus(WireStruct):
+    """RFC 6066 §8, RFC 9846 §4.5.1.1. response: DER of an OCSPResponse where status_type is OCSP."""
+
+    status_type: int = wire(u8)
+    response: bytes = wire(opaque(1, 2**24 - 1))
+
+
+ANY_OCSP_RESPONSE: Final = CertificateStatusRequest(CertificateStatusType.OCSP, OCSPStatusRequest((), b"").encode())
+"""the request of a client that has no wishes as to responders, as all have none"""
+
 _HOST_NAME_BYTES: Final = frozenset(b"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_.")
 
 
@@ -144,6 +171,22 @@ def _load_authorities(names: tuple[bytes, ...]) -> tuple[bytes, ...]:
             f"certificate_authorities of {size} bytes, allowed are {MAX_CERTIFICATE_AUTHORITIES}", rfc="9846 §4.3.4"
         )
     return names
+
+
+def _load_status_request(asked: CertificateStatusRequest) -> CertificateStatusRequest:
+    if asked.status_type == CertificateStatusType.OCSP:  # of other types nobody knows what follows
+        OCSPStatusRequest.decode(asked.request)
+    return asked
+
+
+def _load_ocsp_response(status: CertificateStatus) -> bytes:
+    if status.status_type != CertificateStatusType.OCSP:
+        raise DecodeError(f"a certificate status of type {status.status_type}, known is 1 (OCSP)", rfc="6066 §8")
+    return status.response
+
+
+def _dump_ocsp_response(response: bytes) -> CertificateStatus:
+    return CertificateStatus(CertificateStatusType.OCSP, response)
 
 
 def _load_algorithms(codes: tuple[int, ...]) -> tuple[int, ...]:
@@ -198,6 +241,21 @@ OFFERED_PSKS: Final = Body(E.PRE_SHARED_KEY, "CH", OfferedPsks.codec, "9846 §4.
 SELECTED_IDENTITY: Final = Body(E.PRE_SHARED_KEY, "SH", u16, "9846 §4.3.11")
 CERTIFICATE_AUTHORITIES: Final = Body(E.CERTIFICATE_AUTHORITIES, "CH CR", _authorities, "9846 §4.3.4")
 POST_HANDSHAKE_AUTH: Final = Body(E.POST_HANDSHAKE_AUTH, "CH", empty, "9846 §4.3.6")
+STATUS_REQUEST: Final = Body(
+    E.STATUS_REQUEST,
+    "CH",
+    mapped(CertificateStatusRequest.codec, _load_status_request, _identity, "CertificateStatusRequest"),
+    "6066 §8",
+)
+CLIENT_STATUS_REQUEST: Final = Body(E.STATUS_REQUEST, "CR", empty, "9846 §4.5.1.1")
+OCSP_RESPONSE: Final = Body[bytes](
+    E.STATUS_REQUEST,
+    "CT",
+    mapped(CertificateStatus.codec, _load_ocsp_response, _dump_ocsp_response, "OCSPResponse"),
+    "9846 §4.5.1.1",
+)
+SCT_REQUEST: Final = Body(E.SIGNED_CERTIFICATE_TIMESTAMP, "CH CR", empty, "6962 §3.3.1")
+SCTS: Final = Body(E.SIGNED_CERTIFICATE_TIMESTAMP, "CT", vector(opaque(1, 2**16 - 1), 1, 2**16 - 1), "6962 §3.3")
 COMPRESS_CERTIFICATE: Final = Body(
     E.COMPRESS_CERTIFICATE,
     "CH CR",
@@ -209,10 +267,8 @@ COMPRESS_CERTIFICATE: Final = Body(
 _PLACED: Final = tuple(
     Body(code, messages, rest, rfc)
     for code, messages, rfc in (
-        (E.STATUS_REQUEST, "CH CR CT", "9846 §4.5.1.1"),
         (E.USE_SRTP, "CH EE", "5764"),
         (E.HEARTBEAT, "CH EE", "6520"),
-        (E.SIGNED_CERTIFICATE_TIMESTAMP, "CH CR CT", "6962"),
         (E.CLIENT_CERTIFICATE_TYPE, "CH EE", "7250"),
         (E.SERVER_CERTIFICATE_TYPE, "CH EE", "7250"),
         (E.RECORD_SIZE_LIMIT, "CH EE", "8449"),
@@ -252,6 +308,11 @@ BODIES: Final[tuple[Body[Any], ...]] = (  # Any: the bodies' types differ; Exten
     SELECTED_IDENTITY,
     CERTIFICATE_AUTHORITIES,
     POST_HANDSHAKE_AUTH,
+    STATUS_REQUEST,
+    CLIENT_STATUS_REQUEST,
+    OCSP_RESPONSE,
+    SCT_REQUEST,
+    SCTS,
     COMPRESS_CERTIFICATE,
     *_PLACED,
 )
