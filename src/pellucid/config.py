@@ -13,6 +13,7 @@ from typing import Final, TypeVar
 
 from pellucid.crypto import credentials as own
 from pellucid.crypto.certificates import X509Certificate
+from pellucid.crypto.compression import ZLIB, CertificateCompression
 from pellucid.crypto.provider import CryptoProvider, Group, Pending, Signer, Suite, Verifier
 from pellucid.crypto.pyca import PYCA
 from pellucid.errors import UsageError
@@ -78,12 +79,17 @@ class Credential:
     signature_schemes: which of the signer's schemes are used, preferred first; those that it does not have are passed
             over. None: all, in the signer's order.
     must_match_issuer: whether it is shown only to peers that name one of its issuers in certificate_authorities.
+    ocsp_response: DER of the leaf's OCSPResponse, sent with it to peers that ask (RFC 9846 §4.5.1.1); or a function
+            that gives the present one, or None, at every handshake, and does not block: `net.load.ocsp_file`.
+    scts:   SerializedSCTs for the leaf, sent to peers that ask (RFC 6962 §3.3).
     """
 
     chain: tuple[bytes, ...] = field(repr=False)
     signer: Signer = field(repr=False)
     signature_schemes: tuple[int, ...] | None = field(default=None, repr=False)
     must_match_issuer: bool = field(default=False, repr=False)
+    ocsp_response: bytes | Callable[[], bytes | None] | None = field(default=None, repr=False)
+    scts: tuple[bytes, ...] = field(default=(), repr=False)
     leaf: X509Certificate = field(init=False, repr=False, compare=False)
     names: tuple[str, ...] = field(init=False)
     issuers: frozenset[bytes] = field(init=False, repr=False, compare=False)
@@ -100,6 +106,7 @@ class Credential:
             raise UsageError("a credential needs at least one certificate")
         if len(self.chain) > MAX_CERTIFICATES:
             raise UsageError(f"a chain of {len(self.chain)} certificates; peers look at {MAX_CERTIFICATES}")
+        own.check_stapled(self.ocsp_response, self.scts)
         leaf = own.parse_own_certificate(self.chain[0])
         object.__setattr__(self, "leaf", leaf)
         object.__setattr__(self, "names", own.certificate_names(leaf))
@@ -211,6 +218,13 @@ def _check_authorities(names: tuple[bytes, ...]) -> None:
         raise UsageError(f"certificate_authorities of {size} bytes; peers take {MAX_CERTIFICATE_AUTHORITIES}")
 
 
+def _compressions(algorithms: tuple[CertificateCompression, ...]) -> dict[int, CertificateCompression]:
+    by_code = {algorithm.code: algorithm for algorithm in algorithms}
+    if len(by_code) != len(algorithms) or len(by_code) > 127 or not all(0 <= code < 2**16 for code in by_code):
+        raise UsageError("certificate compression takes up to 127 algorithms of different code points, 0..65535")
+    return by_code
+
+
 def _alpn(names: tuple[str, ...]) -> tuple[bytes, ...]:
     encoded = tuple(name.encode("utf-8") for name in names)
     if not all(1 <= len(name) <= 255 for name in encoded):
@@ -231,6 +245,8 @@ class _Config:
     record_size_limit: 64..2^14+1, bytes of plaintext with content type and padding that a protected record to us may
               have (RFC 8449). A client with None does not offer it; a server with None answers a client's offer with
               2^14+1, so that the client's limit is obeyed.
+    certificate_compression: algorithms of RFC 8879, preferred first; () for none. Ours are compressed with the first
+             that the peer accepts, if that makes them smaller; what the peer may use: `ClientConfig`, `ServerConfig`.
     padding: None, `pad_to_multiple(n)` or any PaddingPolicy.
     psk_modes:     key exchange modes for PSKs, preferred first. Alone, PSK_KE has no forward secrecy (§4.3.9).
     external_psks: keys agreed on elsewhere (RFC 9258); each says which end this is.
@@ -246,6 +262,7 @@ class _Config:
     signature_algorithms_cert: tuple[int, ...] | None = None
     certificate_authorities: tuple[bytes, ...] | None = field(default=None, repr=False)
     alpn: tuple[str, ...] = ()
+    certificate_compression: tuple[CertificateCompression, ...] = (ZLIB,)
     credentials: tuple[Credential, ...] = ()
     verifier: PeerVerifier | None = None
     revocation: RevocationPolicy = DEFAULT_REVOCATION
@@ -268,6 +285,9 @@ class _Config:
     """the first suite with each hash, hashlib's name: what PSKs of that hash are computed with"""
     psks: tuple[Psk, ...] = field(init=False, repr=False, compare=False)
     """external_psks as they are offered: one for each hash that an imported one can be used with"""
+    compression_table: dict[int, CertificateCompression] = field(init=False, repr=False, compare=False)
+    decompression_table: dict[int, CertificateCompression] = field(init=False, repr=False, compare=False)
+    """what the peer is told that it may use"""
 
     def __post_init__(self) -> None:
         set_field = object.__setattr__
@@ -282,6 +302,8 @@ class _Config:
         if self.certificate_authorities is not None:
             _check_authorities(self.certificate_authorities)
         set_field(self, "alpn_names", _alpn(self.alpn))
+        set_field(self, "compression_table", _compressions(self.certificate_compression))
+        set_field(self, "decompression_table", self.compression_table)
         limit = self.record_size_limit
         if limit is not None and not MIN_RECORD_SIZE_LIMIT <= limit <= MAX_INNER_PLAINTEXT:
             raise UsageError(f"record_size_limit is {MIN_RECORD_SIZE_LIMIT} to {MAX_INNER_PLAINTEXT}, not {limit}")
@@ -334,6 +356,8 @@ class ClientConfig(_Config):
     trust:       whom to believe; None: the system's roots, which `pellucid.connect` loads (the core opens no file).
     verifier:    instead of the WebPKI verifier over *trust*; sessions need its `session_identity`. No flag turns
                  verification off.
+    certificate_compression: is offered to the server too.
+    request_ocsp, request_scts: whether the server is asked to staple an OCSP response and SCTs to its leaf.
     key_shares:  groups to send shares for at once; None: X25519MLKEM768 and x25519 as far as they are in *groups*.
     credentials: client certificates to choose from when the server asks.
     credential_resolver: chooses one by itself; may answer PENDING, or None for "no certificate".
@@ -348,6 +372,8 @@ class ClientConfig(_Config):
     """
 
     trust: TrustStore | None = None
+    request_ocsp: bool = True
+    request_scts: bool = True
     key_shares: tuple[int, ...] | None = None
     credential_resolver: Callable[[CertificateRequestInfo], Credential | Pending | None] | None = None
     insist_on_credential: bool = False
@@ -396,6 +422,9 @@ class ServerConfig(_Config):
     credential_resolver: chooses one by itself; may answer PENDING; None falls back to *credentials*.
     strict_server_name:  refuse a client whose SNI no credential is for (unrecognized_name).
     client_authentication, client_trust: whether to ask for a certificate, and whom to believe.
+    request_ocsp, request_scts: whether clients are asked to staple an OCSP response and SCTs to their leaf.
+    client_certificate_compression: what clients may compress their certificates with. Off by default: to decompress
+                         is work that is done for somebody who has not yet shown who it is.
     cookie_key:          32 secret bytes, shared by servers that answer each other's retries: HelloRetryRequests carry
                          an authenticated cookie, and a fresh Connection can go on where another sent one.
     always_retry:        demand the cookie from every client (reachability, §4.3.2). Needs cookie_key.
@@ -413,6 +442,9 @@ class ServerConfig(_Config):
     client_trust: TrustStore | None = None
     credential_resolver: Callable[[ClientHelloInfo], Credential | Pending | None] | None = None
     strict_server_name: bool = False
+    request_ocsp: bool = False
+    request_scts: bool = False
+    client_certificate_compression: tuple[CertificateCompression, ...] = ()
     cookie_key: bytes | None = field(default=None, repr=False)
     cookie_lifetime_seconds: float = COOKIE_LIFETIME_SECONDS
     always_retry: bool = False
@@ -444,6 +476,7 @@ class ServerConfig(_Config):
         if self.always_retry and self.cookie_key is None:
             raise UsageError("always_retry needs cookie_key")
         object.__setattr__(self, "peer_verifier", verifier)
+        object.__setattr__(self, "decompression_table", _compressions(self.client_certificate_compression))
         self._check_psk_roles(Role.SERVER)
         object.__setattr__(self, "external_table", {psk.identity: psk for psk in self.psks})
         self._set_up_sessions()

@@ -173,6 +173,20 @@ class ExtensionType:
     RENEGOTIATION_INFO: Final = 0xFF01
 
 
+class CertificateStatusType:
+    """RFC 6066 §8."""
+
+    OCSP: Final = 1
+
+
+class CertificateCompressionAlgorithm:
+    """RFC 8879 §7.3."""
+
+    ZLIB: Final = 1
+    BROTLI: Final = 2
+    ZSTD: Final = 3
+
+
 # RFC 8701 §2: the 16 values reserved in suites, extensions, groups, signature schemes and versions.
 GREASE_VALUES: Final = tuple(0x0A0A + 0x1010 * i for i in range(16))
 _GREASE: Final = frozenset(GREASE_VALUES)
@@ -192,6 +206,7 @@ def _names(namespace: type, *, upper: bool = False) -> dict[int, str]:
 
 
 _ALERTS: Final = _names(AlertDescription)
+_COMPRESSIONS: Final = _names(CertificateCompressionAlgorithm)
 _CONTENT_TYPES: Final = _names(ContentType)
 _EXTENSIONS: Final = _names(ExtensionType)
 _HANDSHAKE_TYPES: Final = {
@@ -224,6 +239,11 @@ def _name(names: dict[int, str], value: int, width: int) -> str:
 def alert_name(value: int) -> str:
     """Return the RFC's name of an AlertDescription, or its number in hex."""
     return _name(_ALERTS, value, 2)
+
+
+def compression_name(value: int) -> str:
+    """Return the name of a certificate compression algorithm, or its number in hex."""
+    return _name(_COMPRESSIONS, value, 4)
 
 
 def content_type_name(value: int) -> str:

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 
 __all__ = [
     "AlertTraced",
+    "CertificateDecompressed",
     "ChoiceMade",
     "ClosedTraced",
     "Direction",
@@ -200,6 +201,20 @@ class MessageTraced(TraceEvent):
     epoch: Epoch
     message_type: int
     raw: bytes = field(repr=False)
+    body: object = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CertificateDecompressed(TraceEvent):
+    """What the peer's CompressedCertificate stood for (RFC 8879 §4). Sizes of the message's body, in bytes.
+
+    algorithm: its code point; name: as the algorithm calls itself. body: the Certificate.
+    """
+
+    algorithm: int
+    name: str
+    compressed_size: int
+    size: int
     body: object = field(repr=False)
 
 

@@ -60,7 +60,8 @@ def _default_client() -> ClientConfig:
 
 @functools.cache
 def _default_server() -> ServerConfig:
-    return ServerConfig(credentials=(credential(),), tickets=0, tickets_on_resumption=0)
+    # Its Certificate travels as it is, for tests to edit; tickets are sent where a test is about them.
+    return ServerConfig(credentials=(credential(),), certificate_compression=(), tickets=0, tickets_on_resumption=0)
 
 
 @functools.cache

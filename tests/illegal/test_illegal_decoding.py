@@ -178,6 +178,12 @@ for _body, _value in (
     (x.EXPECTED_TICKETS, 2),
     (x.OID_FILTERS, (x.OIDFilter(b"\x06\x01\x2a", b""),)),
     (x.RECORD_SIZE_LIMIT, 100),
+    (x.COMPRESS_CERTIFICATE, (1,)),
+    (x.STATUS_REQUEST, x.ANY_OCSP_RESPONSE),
+    (x.CLIENT_STATUS_REQUEST, True),
+    (x.OCSP_RESPONSE, b"0\0"),
+    (x.SCT_REQUEST, True),
+    (x.SCTS, (b"sct",)),
 ):
     for _message in _body.messages:
         BODY_SAMPLES[_body.extension_type, _message] = _body.codec.encode(_value)  # type: ignore[arg-type]
@@ -333,8 +339,9 @@ def test_b4_every_block_refuses_a_duplicate() -> None:
     """B4: Certificate entries and unknown types too."""
     for where in M:
         for code in (0x1234, E.STATUS_REQUEST if where is M.CT else 0x0A0A):
+            one = Extension(code, BODY_SAMPLES.get((code, where), b""))
             with pytest.raises(DecodeError, match="two"):
-                decode_extensions(where, [Extension(code, b""), Extension(code, b"")], requested=ALL_TYPES)
+                decode_extensions(where, [one, one], requested=ALL_TYPES)
 
 
 def test_b4_a_duplicate_that_nobody_asked_for_is_a_duplicate() -> None:
@@ -466,6 +473,7 @@ CARRIERS = {
 REQUESTED = {
     *(E.SUPPORTED_VERSIONS, E.SUPPORTED_GROUPS, E.SIGNATURE_ALGORITHMS, E.KEY_SHARE, E.SERVER_NAME),
     *(E.APPLICATION_LAYER_PROTOCOL_NEGOTIATION, E.PSK_KEY_EXCHANGE_MODES),
+    *(E.COMPRESS_CERTIFICATE, E.STATUS_REQUEST, E.SIGNED_CERTIFICATE_TIMESTAMP),
 }
 
 
@@ -496,7 +504,7 @@ def test_b7_misplaced_extensions_are_refused_on_the_wire(where: M) -> None:
 
 @pytest.mark.rfc("9846 §4.3", "an extension response without a request is unsupported_extension")
 @pytest.mark.parametrize("where", [M.SH, M.HRR, M.EE], ids=lambda where: where.name)
-@pytest.mark.parametrize("code", [E.STATUS_REQUEST, E.PRE_SHARED_KEY, E.EARLY_DATA, 0x1234, 0x0A0A, 0xFF01], ids=hex)
+@pytest.mark.parametrize("code", [E.HEARTBEAT, E.PRE_SHARED_KEY, E.EARLY_DATA, 0x1234, 0x0A0A, 0xFF01], ids=hex)
 def test_b8_an_extension_that_was_not_requested_is_refused(where: M, code: int) -> None:
     refused(*_adding(where, Extension(code, b"\0\0")), UE)
 
@@ -536,7 +544,9 @@ def test_b8_f15_an_unsolicited_staple_or_timestamp_on_a_certificate_is_refused(v
         entry = dataclasses.replace(certificate.certificate_list[0], extensions=(Extension(code, b"\1\0\0\0"),))
         return dataclasses.replace(certificate, certificate_list=(entry,))
 
-    refused(*pair(victim, changing_body(H.CERTIFICATE, change)), UE)
+    evil = pair(victim, changing_body(H.CERTIFICATE, change))[1]
+    incurious = client_with_certificate(**ALL_CLIENT, request_ocsp=False, request_scts=False)
+    refused(good_client(incurious) if victim == "client" else pair(victim)[0], evil, UE)
 
 
 # ---- B9: vectors that must not be empty ------------------------------------------------------------------------------

@@ -142,7 +142,10 @@ def test_what_a_server_must_not_answer_changes_nothing_in_its_answer(what: str) 
                 ]
 
         edit = changing_extensions(H.CLIENT_HELLO, lambda present: [*present, *added])
-        connected(evil_client(client_with_certificate(sessions=None), edit=edit), Connection.server(asking_server(), trace=note))
+        connected(
+            evil_client(client_with_certificate(sessions=None), edit=edit),
+            Connection.server(asking_server(), trace=note),
+        )
         return found
 
     plain = answer()

@@ -35,6 +35,10 @@ _NAMED: Final[dict[str, Callable[[], st.SearchStrategy[Any]]]] = {
     "KeyShareEntry": lambda: st.builds(x.KeyShareEntry, st.integers(0, 0xFFFF), st.binary(min_size=1, max_size=80)),
     "ServerNameList": lambda: host_names.filter(lambda name: not name.rpartition(".")[2].isdigit()),
     "ProtocolNameList": lambda: st.binary(min_size=1, max_size=30),
+    "CertificateStatusRequest": lambda: structures(x.OCSPStatusRequest).map(
+        lambda request: x.CertificateStatusRequest(1, request.encode())
+    ),
+    "OCSPResponse": lambda: st.binary(min_size=1, max_size=80),
     "DistinguishedName": lambda: st.binary(min_size=1, max_size=40),
     "RecordSizeLimit": lambda: st.integers(64, 2**16 - 1),
     "opaque[rest]": lambda: st.binary(max_size=64),
@@ -70,6 +74,8 @@ def _of_kind(kind: str) -> st.SearchStrategy[Any]:
         raise AssertionError(f"no strategy for {kind}: the notation has grown")
     item, minimum, maximum = bounded[1], _number(bounded[2]), _number(bounded[3])
     room = min(maximum, minimum + _ROOM)
+    if item == "CertificateCompressionAlgorithm":
+        return st.lists(st.integers(0, 0xFFFF), min_size=1, max_size=maximum // 2, unique=True).map(tuple)
     if item == "opaque":
         return st.binary(min_size=minimum, max_size=room)
     if found := re.fullmatch(r"uint(\d+)", item):

@@ -20,7 +20,7 @@ from pellucid import (
 )
 from pellucid.config import ClientAuthentication
 from pellucid.registry import NamedGroup
-from pellucid.testing.ca import CA, KeyKind
+from pellucid.testing.ca import CA, Issued, KeyKind
 from pellucid.trace import Observer
 
 NAME = "pair.test"
@@ -41,8 +41,14 @@ def authority() -> CA:
 @functools.cache
 def credential(kind: KeyKind = "p256", *names: str) -> Credential:
     """A credential for NAME, or *names*, made once a session."""
-    issued = authority().issue(*(names or (NAME,)), key=kind)
-    return Credential.from_pem(issued.chain_pem, issued.key_pem)
+    leaf = issued(kind, *names)
+    return Credential.from_pem(leaf.chain_pem, leaf.key_pem)
+
+
+@functools.cache
+def issued(kind: KeyKind = "p256", *names: str) -> Issued:
+    """What `credential` of the same arguments is made of."""
+    return authority().issue(*(names or (NAME,)), key=kind)
 
 
 def client_config(**changes: Any) -> ClientConfig:
@@ -69,8 +75,8 @@ def _client_config() -> ClientConfig:
 
 @functools.cache
 def _server_config() -> ServerConfig:
-    # Without tickets, which most tests have nothing to do with and would count among the events.
-    return ServerConfig(credentials=(credential(),), tickets=0, tickets_on_resumption=0)
+    # Without tickets, which most tests would count among the events, and with its Certificate as it is.
+    return ServerConfig(credentials=(credential(),), certificate_compression=(), tickets=0, tickets_on_resumption=0)
 
 
 # ---- how bytes arrive ------------------------------------------------------------------------------------------------

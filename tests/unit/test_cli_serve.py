@@ -30,6 +30,7 @@ from pellucid.cli.main import main
 from pellucid.config import ClientConfig, Credential
 from pellucid.integrations.ssl_context import SSLContext
 from pellucid.net.load import load_trust
+from pellucid.net.sync import connect
 from pellucid.testing.ca import CA, DAY
 from pellucid.verify.report import CertificateRejected
 
@@ -349,6 +350,21 @@ def test_serve_asks_clients_for_certificates(serve: Serve, site: Path, tmp_path:
         assert session.get(server.url).text == "hello"
 
 
+def test_serve_staples_the_ocsp_response_of_a_file(serve: Serve, site: Path, tmp_path: Path) -> None:
+    authority = CA("stapling")
+    leaf = authority.issue("localhost", "127.0.0.1")
+    (tmp_path / "own.pem").write_bytes(leaf.chain_pem + leaf.key_pem)
+    staple = tmp_path / "staple.der"
+    staple.write_bytes(b"0\x03\n\x01\x06")
+    with serve(site, "--cert", "own.pem", "--ocsp", "staple.der") as server:
+        config = ClientConfig(trust=authority.trust)
+        for response in (b"0\x03\n\x01\x06", b"0\x03\n\x01\x03"):
+            staple.write_bytes(response)
+            os.utime(staple, ns=(0, response[-1]))
+            with connect("127.0.0.1", server.port, config, timeout=10) as stream:
+                assert stream.negotiated.peer_ocsp_response == response
+
+
 def test_serve_slow_handshake_holds_nobody_up(serve: Serve, site: Path, home: Path) -> None:
     with serve(site) as server:
         silent = [socket.create_connection(("127.0.0.1", server.port), timeout=5) for _ in range(20)]
@@ -455,6 +471,8 @@ def test_serve_refuses_what_it_cannot_serve(
 ) -> None:
     (tmp_path / "served.py").write_text(APPLICATION)
     (tmp_path / "served_broken.py").write_text("def broken(:")
+    leaf = CA("own").issue("localhost")
+    (tmp_path / "own.pem").write_bytes(leaf.chain_pem + leaf.key_pem)
     for arguments, code, words in (
         (["nothing"], 2, "neither a directory nor MODULE:APP"),
         ([site / "index.html"], 2, "neither a directory nor MODULE:APP"),
@@ -464,6 +482,8 @@ def test_serve_refuses_what_it_cannot_serve(
         (["served:number"], 2, "cannot be called"),
         ([site, "--key", "key.pem"], 2, "--cert"),
         ([site, "--client-auth", "optional"], 2, "--client-ca"),
+        ([site, "--ocsp", "staple.der"], 2, "--cert"),
+        ([site, "--cert", "own.pem", "--ocsp", "none.der"], 26, "cannot read none.der"),
         ([site, "--client-ca", "none.pem"], 77, "cannot read none.pem"),
         ([site, "--host", "nowhere.invalid"], 6, "nowhere.invalid"),
         ([site, "--host", "192.0.2.1"], 7, "not an address of this machine"),

@@ -25,6 +25,7 @@ from pellucid.schedule import Prf
 from pellucid.testing.ca import CA
 from pellucid.trace import (
     AlertTraced,
+    CertificateDecompressed,
     ClosedTraced,
     Direction,
     Epoch,
@@ -201,7 +202,11 @@ def test_fields_of_the_hellos_are_what_was_offered_and_chosen(traces: tuple[Reco
     assert "GREASE" not in str(hello)
     assert answer["suite"] == "TLS_AES_128_GCM_SHA256"
     assert answer["key share"] == "X25519MLKEM768 (1120 bytes)"
-    assert rows[HandshakeType.CERTIFICATE]["leaf"].startswith("localhost (EC secp256r1), issued by Pellucid test root")
+    compressed = rows[HandshakeType.COMPRESSED_CERTIFICATE]
+    (told,) = traces[0].of(CertificateDecompressed)
+    assert compressed == {"algorithm": "zlib", "size": f"{told.compressed_size} bytes for {told.size}"}
+    leaf = dict(message_fields(told))["leaf"]
+    assert leaf.startswith("localhost (EC secp256r1), issued by Pellucid test root")
     assert rows[HandshakeType.CERTIFICATE_VERIFY]["scheme"] == "ecdsa_secp256r1_sha256"
 
 
@@ -291,7 +296,13 @@ def test_ladder_draws_a_retry_and_client_certificates() -> None:
     lines = drawn(ladder(client.events, detail=drawing.MESSAGES))
     names = [text.split("─ ")[1].split(" ")[0] for text in lines[1:]]
     assert names[:4] == ["ClientHello", "HelloRetryRequest", "ClientHello", "ServerHello"]
-    assert names[5:10] == ["CertificateRequest", "Certificate", "CertificateVerify", "Finished", "Certificate"]
+    assert names[5:10] == [
+        "CertificateRequest",
+        "CompressedCertificate",
+        "CertificateVerify",
+        "Finished",
+        "Certificate",
+    ]
     fields = "\n".join(drawn(ladder(client.events)))
     assert "asks for     a key share for secp256r1" in fields
 

@@ -10,7 +10,7 @@ import pytest
 
 from pellucid.errors import UsageError
 from pellucid.net import load
-from pellucid.net.load import load_trust, read_pem, system_trust
+from pellucid.net.load import load_trust, ocsp_file, read_pem, system_trust
 from pellucid.testing.ca import CA
 
 
@@ -154,3 +154,58 @@ def test_system_store_then_bundle_then_certifi_then_usage_error(
     monkeypatch.setitem(sys.modules, "certifi", None)
     with pytest.raises(UsageError, match="no trusted roots"):
         system_trust()
+
+
+# ---- OCSP responses ------------------------------------------------------------------------------------------------
+
+
+def staple(size: int) -> bytes:
+    """A DER SEQUENCE of *size* bytes in all."""
+    return b"\x30\x82" + (size - 4).to_bytes(2, "big") + bytes(size - 4)
+
+
+def test_ocsp_file_is_read_again_when_it_changes(tmp_path: Path) -> None:
+    path = tmp_path / "staple.der"
+    path.write_bytes(staple(400))
+    current = ocsp_file(path)
+    assert current() == staple(400)
+    path.write_bytes(staple(500))
+    assert current() == staple(500)
+
+
+def test_ocsp_file_is_not_read_when_it_has_not_changed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "staple.der"
+    path.write_bytes(staple(400))
+    current = ocsp_file(path)
+    monkeypatch.setattr(load, "read_pem", lambda path: pytest.fail("it is read again"))
+    assert current() == current() == staple(400)
+
+
+@pytest.mark.parametrize(
+    "content", [None, b"", b"\x30", staple(500)[:-1], staple(500) + b"\0", b"-----BEGIN X-----", staple(65_536)],
+    ids=["gone", "empty", "one-byte", "half-written", "too-long", "text", "past-the-limit"],
+)  # fmt: skip
+def test_ocsp_file_that_becomes_unusable_leaves_the_last_good_response(tmp_path: Path, content: bytes | None) -> None:
+    path = tmp_path / "staple.der"
+    path.write_bytes(staple(400))
+    current = ocsp_file(path)
+    path.unlink()
+    if content is not None:
+        path.write_bytes(content)
+    assert current() == current() == staple(400)
+    path.unlink(missing_ok=True)
+    path.write_bytes(staple(65_535))
+    assert current() == staple(65_535)
+
+
+@pytest.mark.parametrize(
+    "content", [None, b"", b"\x04\x00", b"-----BEGIN X-----"], ids=["none", "empty", "other", "text"]
+)
+def test_ocsp_file_without_a_response_to_begin_with_is_a_usage_error_that_names_it(
+    tmp_path: Path, content: bytes | None
+) -> None:
+    path = tmp_path / "staple.der"
+    if content is not None:
+        path.write_bytes(content)
+    with pytest.raises(UsageError, match=r"staple\.der"):
+        ocsp_file(path)

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import click
 import h11
@@ -104,10 +104,10 @@ def perform(options: Options) -> Scene:
     trust = TrustStore.from_der([authority.root_der], origin="made for this run")
     suites = DEFAULT_SUITES if options.suite is None else (options.suite,)
     groups = DEFAULT_GROUPS if options.group is None else (options.group,)
-    client = ClientConfig(trust=trust, suites=suites, groups=groups, alpn=("http/1.1",), trace_records=True)
-    server = ServerConfig(
-        credentials=(credential,), suites=suites, groups=groups, alpn=("http/1.1",), trace_records=True
-    )
+    common: dict[str, Any] = {"suites": suites, "groups": groups, "alpn": ("http/1.1",), "trace_records": True}
+    client = ClientConfig(trust=trust, **common)
+    # The story is of RFC 9846's own messages: the server sends its Certificate as it is.
+    server = ServerConfig(credentials=(credential,), certificate_compression=(), **common)
     site, recorder = Site(), Recorder()
     with _served(site, server) as listener:
         port = listener.address[1]

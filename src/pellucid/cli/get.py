@@ -29,6 +29,7 @@ from pellucid.explain.ladder import WORK, LadderPrinter
 from pellucid.explain.recorder import Recorder, tee
 from pellucid.explain.text import Line, Span, escaped, line
 from pellucid.handshake.actions import Negotiated
+from pellucid.integrations.certificate_compression import installed
 from pellucid.messages.handshake import Certificate
 from pellucid.net.eyeballs import ConnectFailed
 from pellucid.net.load import load_trust
@@ -41,7 +42,7 @@ from pellucid.registry import (
     suite_by_name,
     suite_name,
 )
-from pellucid.trace import MessageTraced, Observer
+from pellucid.trace import CertificateDecompressed, MessageTraced, Observer
 from pellucid.verify.report import Failure, Outcome, VerificationReport
 
 __all__ = ["command", "report_lines"]
@@ -244,7 +245,7 @@ def _content(data: tuple[str, ...]) -> bytes | None:
 
 
 def _config(options: Mapping[str, Any]) -> ClientConfig:
-    changes: dict[str, Any] = {"trace_records": options["verbose"] >= WORK}
+    changes: dict[str, Any] = {"trace_records": options["verbose"] >= WORK, "certificate_compression": installed()}
     for option, name, find in (
         ("groups", "groups", group_by_name),
         ("suites", "suites", suite_by_name),
@@ -500,8 +501,9 @@ def report_lines(report: VerificationReport) -> list[Line]:
 def _presented_names(recorders: list[Recorder]) -> tuple[str, ...]:
     """Return the names in the last certificate that a server showed."""
     for recorder in reversed(recorders):
-        for event in recorder.of(MessageTraced):
-            if isinstance(event.body, Certificate) and event.body.certificate_list:
-                leaf = parse_certificate(event.body.certificate_list[0].cert_data)
+        for event in recorder.events:
+            body = event.body if isinstance(event, (MessageTraced, CertificateDecompressed)) else None
+            if isinstance(body, Certificate) and body.certificate_list:
+                leaf = parse_certificate(body.certificate_list[0].cert_data)
                 return tuple(escaped(name) for name in certificate_names(leaf))
     return ()

@@ -14,7 +14,7 @@ import socket
 import sys
 import traceback
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -33,9 +33,10 @@ from pellucid.explain.keylog import KeyLogWriter
 from pellucid.explain.ladder import WORK, LadderPrinter
 from pellucid.explain.recorder import tee
 from pellucid.explain.text import Line, Span, escaped, line
+from pellucid.integrations.certificate_compression import installed
 from pellucid.integrations.stopping import StoppingContext
 from pellucid.limits import HANDSHAKE_TIMEOUT_SECONDS
-from pellucid.net.load import load_trust
+from pellucid.net.load import load_trust, ocsp_file
 from pellucid.net.tcp import bind_listener
 from pellucid.registry import AlertDescription, alert_name
 from pellucid.trace import AlertTraced, ClosedTraced, Direction, HandshakeCompleted, Observer, Role, TraceEvent
@@ -95,6 +96,8 @@ def _quiet_logger() -> logging.Logger:
 @click.option("--key", metavar="FILE", help="The private key, where --cert does not hold it.")
 @click.option("--pass", "password", metavar="PASSWORD", envvar="PELLUCID_PASS",
               help="The private key's password.  [env: PELLUCID_PASS]")  # fmt: skip
+@click.option("--ocsp", metavar="FILE",
+              help="Staple the OCSP response (DER) in FILE; it is read again when it changes.")  # fmt: skip
 @click.option("--client-ca", metavar="FILE", help="Ask clients for a certificate by one of these CAs.")
 @click.option("--client-auth", type=click.Choice(["optional", "required"]),
               help="Whether a client may do without.  [default: required]")  # fmt: skip
@@ -355,12 +358,23 @@ def _credential(options: dict[str, Any]) -> tuple[Credential, DevelopmentCA | No
         key = Path(options["key"]) if options["key"] else None
         credential = load_credential(Path(options["cert"]), key, options["password"])
         check_dates(credential, options["cert"])
+        if options["ocsp"]:
+            credential = replace(credential, ocsp_response=_ocsp_file(options["ocsp"]))
         return credential, None
+    if options["ocsp"]:
+        raise CommandFailed("--ocsp needs --cert: nobody answers for development certificates", code=2)
     if options["key"]:
         raise CommandFailed("--key needs --cert", code=2)
     authority = DevelopmentCA.open()
     host = options["host"]
     return authority.credential(*([] if _is_wildcard(host) else [host])), authority
+
+
+def _ocsp_file(path: str) -> Callable[[], bytes | None]:
+    try:
+        return ocsp_file(path)
+    except UsageError as error:
+        raise CommandFailed(error.reason, code=26) from error
 
 
 def _server_config(credential: Credential, options: dict[str, Any], watch: _Watch) -> ServerConfig:
@@ -376,6 +390,7 @@ def _server_config(credential: Credential, options: dict[str, Any], watch: _Watc
     return ServerConfig(
         credentials=(credential,),
         alpn=_ALPN,
+        certificate_compression=installed(),
         client_authentication=wanted,
         client_trust=trust,
         trace=watch.observer,

@@ -99,6 +99,14 @@ def parse_own_certificate(der: bytes) -> X509Certificate:
         raise UsageError(f"our own certificate cannot be used: {error.reason}") from error
 
 
+def check_stapled(ocsp_response: object, scts: Sequence[bytes]) -> None:
+    """Raise UsageError for an OCSP response or SCTs that cannot be sent (RFC 6066 §8, RFC 6962 §3.3)."""
+    if isinstance(ocsp_response, bytes) and not 1 <= len(ocsp_response) < 2**24:
+        raise UsageError(f"an OCSP response has 1 to 2^24-1 bytes, not {len(ocsp_response)}")
+    if not all(1 <= len(sct) < 2**16 for sct in scts) or sum(len(sct) + 2 for sct in scts) >= 2**16:
+        raise UsageError("SCTs have 1 to 2^16-1 bytes each, and no more in all")
+
+
 def signer_for(leaf: X509Certificate, key: PrivateKey) -> PrivateKeySigner:
     """Return the signer of *key* for *leaf*. Raises UsageError if they are no pair, or of a size no peer accepts."""
     spki = (Encoding.DER, PublicFormat.SubjectPublicKeyInfo)

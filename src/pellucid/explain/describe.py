@@ -19,6 +19,7 @@ from pellucid.registry import (
 )
 from pellucid.trace import (
     AlertTraced,
+    CertificateDecompressed,
     ChoiceMade,
     ClosedTraced,
     Direction,
@@ -54,7 +55,7 @@ MESSAGES: Final = {
     H.NEW_SESSION_TICKET: "a ticket with which the client may come back faster",
     H.END_OF_EARLY_DATA: "the data sent before the handshake was done ends here",
     H.KEY_UPDATE: "the sender goes on with a fresh key; the old one is thrown away",
-    H.COMPRESSED_CERTIFICATE: "a certificate message, compressed",
+    H.COMPRESSED_CERTIFICATE: "a Certificate message, compressed: who this is, in fewer bytes",
     H.MESSAGE_HASH: "stands for the first ClientHello in the hash after a retry",
 }
 """Handshake message → what it is for."""
@@ -155,6 +156,13 @@ def _message(event: MessageTraced) -> str:
     return f"{name} {event.direction.value} {_under(event.epoch)}, {len(event.raw)} bytes: {meaning}."
 
 
+def _decompressed(event: CertificateDecompressed) -> str:
+    return (
+        f"The peer's certificate was compressed with {escaped(event.name)}: {event.compressed_size} bytes travelled "
+        f"for {event.size}."
+    )
+
+
 def _state(event: StateChanged) -> str:
     return f"The {event.role.value} goes from {event.old} to {event.new} ({event.cause})."
 
@@ -246,6 +254,7 @@ DESCRIBERS: Final[dict[type[TraceEvent], Callable[[Any], str]]] = {  # Any: each
     TcpConnected: _tcp_connected,
     RecordTraced: _record,
     MessageTraced: _message,
+    CertificateDecompressed: _decompressed,
     StateChanged: _state,
     ChoiceMade: _choice,
     SharedSecretComputed: _shared_secret,

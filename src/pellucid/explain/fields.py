@@ -14,6 +14,7 @@ from pellucid.messages.handshake import (
     CertificateRequest,
     CertificateVerify,
     ClientHello,
+    CompressedCertificate,
     EncryptedExtensions,
     EndOfEarlyData,
     Extension,
@@ -24,6 +25,7 @@ from pellucid.messages.handshake import (
 )
 from pellucid.registry import HandshakeType as H
 from pellucid.registry import (
+    compression_name,
     extension_name,
     group_name,
     is_grease,
@@ -31,7 +33,7 @@ from pellucid.registry import (
     suite_name,
     version_name,
 )
-from pellucid.trace import MessageTraced
+from pellucid.trace import CertificateDecompressed, MessageTraced
 
 __all__ = ["Field", "certificate_name", "message_fields", "parsed"]
 
@@ -43,11 +45,13 @@ class Field(NamedTuple):
     value: str
 
 
-def message_fields(event: MessageTraced, *, limit: int | None = None) -> tuple[Field, ...]:
+def message_fields(event: MessageTraced | CertificateDecompressed, *, limit: int | None = None) -> tuple[Field, ...]:
     """Return the rows of a message, the most telling first; never raises, however odd the message is.
 
     limit: of a longer list only so many are named, the others counted; None: all are named.
     """
+    if isinstance(event, CertificateDecompressed):
+        return tuple(Field(name, _told(value, limit)) for name, value in _ROWS[H.CERTIFICATE](event.body) if value)
     rows = _ROWS.get(event.message_type)
     if rows is None:
         return (Field("body", f"{len(event.raw) - 4} bytes"),)
@@ -81,6 +85,8 @@ def _client_hello(hello: ClientHello) -> Rows:
         yield "authorities", _named(known.get(x.CERTIFICATE_AUTHORITIES))
         yield "protocols", _protocols(known.get(x.ALPN))
         yield "record size limit", _bytes(known.get(x.RECORD_SIZE_LIMIT))
+        yield "compression", _listed(compression_name, known.get(x.COMPRESS_CERTIFICATE))
+        yield "asks for", _asked(known)
         yield "cookie", _size(known.get(x.COOKIE))
         yield "psk", "a ticket of an earlier connection" if known.get(x.OFFERED_PSKS) else ""
     yield "random", shortened(hello.random, whole=0)
@@ -133,6 +139,8 @@ def _certificate_request(message: CertificateRequest) -> Rows:
     yield "in certificates", _listed(scheme_name, known.get(x.SIGNATURE_ALGORITHMS_CERT))
     yield "authorities", _named(known.get(x.CERTIFICATE_AUTHORITIES)) or "any"
     yield "extensions wanted", _named(known.get(x.OID_FILTERS))
+    yield "compression", _listed(compression_name, known.get(x.COMPRESS_CERTIFICATE))
+    yield "asks for", _asked(known)
 
 
 def _certificate(message: Certificate) -> Rows:
@@ -140,6 +148,23 @@ def _certificate(message: Certificate) -> Rows:
         yield "certificates", "none"
     for index, entry in enumerate(message.certificate_list):
         yield ("leaf" if index == 0 else f"issuer {index}"), certificate_name(entry.cert_data)
+        if index == 0 and entry.extensions:
+            yield from _stapled(entry.extensions)
+
+
+def _stapled(extensions: tuple[Extension, ...]) -> Rows:
+    known = _decoded(x.M.CT, extensions)
+    if known is None:
+        yield from _undecoded(extensions)
+        return
+    yield "ocsp", _size(known.get(x.OCSP_RESPONSE))
+    scts = known.get(x.SCTS)
+    yield "scts", "" if scts is None else f"{len(scts)} in {sum(map(len, scts))} bytes"
+
+
+def _compressed_certificate(message: CompressedCertificate) -> Rows:
+    yield "algorithm", compression_name(message.algorithm)
+    yield "size", f"{len(message.compressed_certificate_message)} bytes for {message.uncompressed_length}"
 
 
 def _certificate_verify(message: CertificateVerify) -> Rows:
@@ -171,6 +196,7 @@ _ROWS: Final[dict[int, Callable[[Any], Rows]]] = {  # Any: each takes the body o
     H.ENCRYPTED_EXTENSIONS: _encrypted_extensions,
     H.CERTIFICATE_REQUEST: _certificate_request,
     H.CERTIFICATE: _certificate,
+    H.COMPRESSED_CERTIFICATE: _compressed_certificate,
     H.CERTIFICATE_VERIFY: _certificate_verify,
     H.FINISHED: _finished,
     H.NEW_SESSION_TICKET: _new_session_ticket,
@@ -193,6 +219,12 @@ def _decoded(message: x.M, extensions: tuple[Extension, ...]) -> x.Extensions | 
 def _undecoded(extensions: tuple[Extension, ...]) -> Rows:
     names = ", ".join(extension_name(code) for code, _data in extensions)
     yield "extensions", f"not well-formed ({names})"
+
+
+def _asked(known: x.Extensions) -> tuple[str, ...]:
+    """Return what is to come with the peer's certificate."""
+    wanted = {x.STATUS_REQUEST.extension_type: "an OCSP response", x.SCT_REQUEST.extension_type: "SCTs"}
+    return tuple(name for code, name in wanted.items() if code in known)
 
 
 def _listed(name: Callable[[int], str], codes: Iterable[int] | None) -> tuple[str, ...]:

@@ -17,6 +17,7 @@ from pellucid.explain.text import Line, Span, cells, line, wrap
 from pellucid.registry import alert_name, handshake_type_name
 from pellucid.trace import (
     AlertTraced,
+    CertificateDecompressed,
     ChoiceMade,
     ClosedTraced,
     Direction,
@@ -53,6 +54,7 @@ WORK: Final = 3
 _DETAIL: Final[dict[type[TraceEvent], int]] = {
     MessageTraced: MESSAGES,
     AlertTraced: MESSAGES,
+    CertificateDecompressed: FIELDS,
     TcpConnected: FIELDS,
     TcpConnectFailed: FIELDS,
     VerificationTraced: FIELDS,
@@ -166,6 +168,9 @@ class LadderPrinter:
                 self._arrow(f"Alert {alert_name(event.description)}", event.direction, event.epoch, None, "bad")
                 if self._detail >= FIELDS:
                     self._note(describe(event), "●", "bad")
+            case CertificateDecompressed():
+                self._note(describe(event), "●", "muted")
+                self._fields(event)
             case VerificationTraced():
                 self._verification(event)
             case SignatureTraced():
@@ -186,6 +191,9 @@ class LadderPrinter:
             return
         if self._meanings and (meaning := MEANINGS.get(event.message_type)):
             self._note(f"{meaning[0].upper()}{meaning[1:]}.", "", "strong")
+        self._fields(event)
+
+    def _fields(self, event: MessageTraced | CertificateDecompressed) -> None:
         for field in message_fields(event, limit=_LIST_LIMIT if self._detail < NOTES else None):
             content = line(field.value)
             first = line("  ", Span(f"{field.name:<{_NAME_WIDTH}}", "name"))

@@ -123,6 +123,8 @@ class Authenticated:
     signature: SignatureChecked
     presented: tuple[bytes, ...] = field(repr=False)
     """the certificates as they were sent, leaf first"""
+    ocsp_response: bytes | None = field(default=None, repr=False)
+    scts: tuple[bytes, ...] = field(default=(), repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,6 +171,7 @@ class Negotiated:
     psk_identity:     the external PSK used, else None.
     early_data:       what became of 0-RTT, and why.
     authenticated_at: when the handshake was made that the resumed session began with, seconds since 1970; else None.
+    peer_ocsp_response, peer_scts: what the peer stapled to its leaf, as VerificationRequest has them.
     """
 
     cipher_suite: int
@@ -186,6 +189,8 @@ class Negotiated:
     psk_identity: bytes | None = None
     early_data: EarlyDataOutcome = EarlyDataOutcome.DISABLED
     authenticated_at: float | None = None
+    peer_ocsp_response: bytes | None = field(default=None, repr=False)
+    peer_scts: tuple[bytes, ...] = field(default=(), repr=False)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

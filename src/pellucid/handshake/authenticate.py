@@ -5,7 +5,6 @@ RFC 9846 §4.5. Both sides use the same functions; whose message it is, is an ar
 
 from __future__ import annotations
 
-import functools
 import hmac
 from collections.abc import Callable, Container
 from dataclasses import dataclass, field
@@ -31,10 +30,11 @@ from pellucid.handshake.actions import (
     Result,
     SignatureChecked,
 )
+from pellucid.handshake.certificates import tell_stapled
 from pellucid.handshake.core import Context
 from pellucid.limits import MAX_CERTIFICATE_LIST, MAX_CERTIFICATES
-from pellucid.messages.extensions import M, decode_extensions
-from pellucid.messages.handshake import Certificate, CertificateEntry, CertificateVerify, Finished, handshake_message
+from pellucid.messages.extensions import OCSP_RESPONSE, SCTS, M, decode_extensions
+from pellucid.messages.handshake import Certificate, CertificateVerify, Finished, handshake_message
 from pellucid.registry import SignatureScheme as S
 from pellucid.registry import scheme_name
 from pellucid.schedule import TrafficSecret
@@ -70,6 +70,8 @@ class PresentedCertificates:
 
     leaf: X509Certificate
     intermediates: tuple[bytes, ...] = field(repr=False)
+    ocsp_response: bytes | None = field(default=None, repr=False)
+    scts: tuple[bytes, ...] = field(default=(), repr=False)
 
 
 def read_certificate(
@@ -91,11 +93,14 @@ def read_certificate(
         )
     if (size := sum(len(entry.cert_data) for entry in entries)) > MAX_CERTIFICATE_LIST:
         raise BadCertificate(f"{size} bytes of certificates, at most {MAX_CERTIFICATE_LIST}", rfc="9846 §4.5.1")
-    for entry in entries:
-        if entry.extensions:
-            decode_extensions(M.CT, entry.extensions, requested=requested)
+    # All are decoded; the leaf's count (§4.5.1: an extension applies to its entry).
+    of_leaf, *_ = [decode_extensions(M.CT, entry.extensions, requested=requested) for entry in entries]
     leaf = context.provider.parse_certificate(entries[0].cert_data)
-    return PresentedCertificates(leaf, tuple(entry.cert_data for entry in entries[1:]))
+    if context.trace is not None:
+        tell_stapled(context, of_leaf, requested)
+    return PresentedCertificates(
+        leaf, tuple(entry.cert_data for entry in entries[1:]), of_leaf.get(OCSP_RESPONSE), of_leaf.get(SCTS) or ()
+    )
 
 
 def check_certificate_verify(
@@ -125,6 +130,8 @@ def check_certificate_verify(
         purpose=Purpose.SERVER_AUTH if signer is Role.SERVER else Purpose.CLIENT_AUTH,
         server_name=server_name,
         now=context.provider.now(),
+        ocsp_response=presented.ocsp_response,
+        scts=presented.scts,
     )
 
     def judge(report: VerificationReport) -> Result:
@@ -132,7 +139,8 @@ def check_certificate_verify(
             raise InternalError("the answer to NeedVerification is a VerificationReport")
         peer = _verdict(context, signer, presented.leaf, scheme, report, valid=valid)
         sent = (presented.leaf.der, *presented.intermediates)
-        return then(Authenticated(peer, SignatureChecked(scheme.code), sent))
+        proof = SignatureChecked(scheme.code)
+        return then(Authenticated(peer, proof, sent, presented.ocsp_response, presented.scts))
 
     report = verifier.verify(request)
     if report is PENDING:
@@ -222,16 +230,6 @@ _CHECK_OUR_OWN: Final = frozenset(
         S.RSA_PSS_PSS_SHA512,
     }
 )
-
-
-def certificate_message(credential: Credential | None) -> bytes:
-    """Return our Certificate, header included; with an empty list for None (RFC 9846 §4.5.1)."""
-    return _encoded_chain(() if credential is None else credential.chain)
-
-
-@functools.lru_cache(maxsize=64)
-def _encoded_chain(chain: tuple[bytes, ...]) -> bytes:
-    return handshake_message(Certificate(b"", tuple(CertificateEntry(der, ()) for der in chain)))
 
 
 def sign_certificate_verify(

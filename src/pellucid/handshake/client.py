@@ -27,13 +27,13 @@ from pellucid.handshake.actions import (
 )
 from pellucid.handshake.authenticate import (
     PresentedCertificates,
-    certificate_message,
     check_certificate_verify,
     check_finished,
     finished_message,
     read_certificate,
     sign_certificate_verify,
 )
+from pellucid.handshake.certificates import certificate_message, decompressed, tell_uncompressed
 from pellucid.handshake.client_hello import ClientContext, Keyed, on_hello_retry_request, on_server_hello
 from pellucid.handshake.connected import Connected, on_key_update, on_new_session_ticket, secret_name
 from pellucid.handshake.core import Handler
@@ -52,12 +52,14 @@ from pellucid.messages.handshake import (
     Certificate,
     CertificateRequest,
     CertificateVerify,
+    CompressedCertificate,
     EncryptedExtensions,
     EndOfEarlyData,
     Finished,
     handshake_message,
 )
 from pellucid.registry import HandshakeType as H
+from pellucid.sessions.client import ClientSession
 from pellucid.trace import Direction, Epoch, Role
 from pellucid.value import internal_value
 
@@ -70,6 +72,8 @@ class WaitCertificate:
     alpn: bytes | None
     early_data: EarlyDataOutcome
     request: CertificateRequestInfo | None = None
+    asked: x.Extensions = x.NO_EXTENSIONS
+    """what came with the request"""
 
 
 @internal_value
@@ -148,9 +152,9 @@ def on_certificate_request(
     """Note what the server accepts from a client (RFC 9846 §4.4.2). Answered after the server's Finished."""
     if message.certificate_request_context:
         raise IllegalParameter("certificate_request_context is not empty in the handshake", rfc="9846 §4.4.2")
-    request = read_certificate_request(message)
+    request, decoded = read_certificate_request(message)
     context.transcript.add(raw)
-    return Step(replace(phase, request=request), C.WAIT_CERT, [])
+    return Step(replace(phase, request=request, asked=decoded), C.WAIT_CERT, [])
 
 
 # ---- the server's Certificate, CertificateVerify, Finished -----------------------------------------------------------
@@ -158,11 +162,20 @@ def on_certificate_request(
 
 def on_certificate(context: ClientContext, phase: WaitCertificate, message: Certificate, raw: bytes) -> Step:
     """Count and parse the server's certificates (RFC 9846 §4.5.1). They are judged once its signature is in."""
+    if context.trace is not None and raw[0] == H.CERTIFICATE:
+        tell_uncompressed(context)
     presented = read_certificate(context, message, phase.keyed.offer.requested)
     if presented is None:
         raise DecodeError("the server's certificate_list is empty", rfc="9846 §4.5.1.3")
     context.transcript.add(raw)
     return Step(WaitCertificateVerify(wait=phase, presented=presented), C.WAIT_CV, [])
+
+
+def on_compressed_certificate(
+    context: ClientContext, phase: WaitCertificate, message: CompressedCertificate, raw: bytes
+) -> Step:
+    """The same, compressed. The transcript has it as it was sent (RFC 8879 §4)."""
+    return on_certificate(context, phase, decompressed(context, message), raw)
 
 
 def on_certificate_verify(
@@ -216,7 +229,7 @@ def _with_client_certificate(
     request: CertificateRequestInfo,
 ) -> Result:
     def chosen(choice: Choice | None) -> Result:
-        raw = certificate_message(None if choice is None else choice.credential)
+        raw = certificate_message(context, None if choice is None else choice.credential, phase.wait.asked)
         context.transcript.add(raw)
         actions: list[Action] = [SendMessage(Epoch.HANDSHAKE, raw)]
         if choice is None:
@@ -248,17 +261,9 @@ def _second_flight(
     server = phase.server
     session = keyed.psk.session if keyed.psk is not None else None
     own = () if credential is None else credential.chain
-    if isinstance(server, Authenticated):
-        remembered = Remembered(
-            presented=server.presented,
-            path=server.peer.chain,
-            authenticated_at=context.provider.now(),
-            signature_scheme=server.signature.scheme,
-        )
-    elif session is not None:
-        remembered, own = server_of(session), session.local_certificates
-    else:
-        remembered = Remembered(authenticated_at=context.provider.now())
+    if session is not None:
+        own = session.local_certificates
+    remembered = _remembered_server(context, server, session)
     alpn = None if wait.alpn is None else wait.alpn.decode("utf-8", "backslashreplace")
     negotiated = Negotiated(
         cipher_suite=keyed.suite.code,
@@ -276,6 +281,8 @@ def _second_flight(
         psk_identity=keyed.psk.psk.identity if keyed.psk is not None and session is None else None,
         early_data=wait.early_data,
         authenticated_at=None if session is None else session.authenticated_at,
+        peer_ocsp_response=remembered.ocsp_response,
+        peer_scts=remembered.scts,
     )
     actions += [
         SendMessage(Epoch.HANDSHAKE, finished),
@@ -294,13 +301,33 @@ def _second_flight(
     return Step(connected, C.CONNECTED, actions)
 
 
+def _remembered_server(
+    context: ClientContext, server: Authenticated | PskChecked, session: ClientSession | None
+) -> Remembered:
+    """Return what a session keeps of the server: of this handshake, or of the one that the session began with."""
+    if session is not None:
+        return server_of(session)
+    if not isinstance(server, Authenticated):
+        return Remembered(authenticated_at=context.provider.now())
+    return Remembered(
+        presented=server.presented,
+        path=server.peer.chain,
+        authenticated_at=context.provider.now(),
+        signature_scheme=server.signature.scheme,
+        ocsp_response=server.ocsp_response,
+        scts=server.scts,
+    )
+
+
 HANDLERS: Final[dict[tuple[State, int], Handler]] = {
     (C.WAIT_SH, H.HELLO_RETRY_REQUEST): on_hello_retry_request,
     (C.WAIT_SH, H.SERVER_HELLO): on_server_hello,
     (C.WAIT_EE, H.ENCRYPTED_EXTENSIONS): on_encrypted_extensions,
     (C.WAIT_CERT_CR, H.CERTIFICATE_REQUEST): on_certificate_request,
     (C.WAIT_CERT_CR, H.CERTIFICATE): on_certificate,
+    (C.WAIT_CERT_CR, H.COMPRESSED_CERTIFICATE): on_compressed_certificate,
     (C.WAIT_CERT, H.CERTIFICATE): on_certificate,
+    (C.WAIT_CERT, H.COMPRESSED_CERTIFICATE): on_compressed_certificate,
     (C.WAIT_CV, H.CERTIFICATE_VERIFY): on_certificate_verify,
     (C.WAIT_FINISHED, H.FINISHED): on_finished,
     (C.CONNECTED, H.NEW_SESSION_TICKET): on_new_session_ticket,

@@ -131,8 +131,8 @@ def _certificate_schemes(asked: Asked) -> tuple[int, ...]:
     return asked.signature_schemes if schemes is None else schemes
 
 
-def read_certificate_request(message: CertificateRequest) -> CertificateRequestInfo:
-    """Return what the server accepts (RFC 9846 §4.4.2).
+def read_certificate_request(message: CertificateRequest) -> tuple[CertificateRequestInfo, x.Extensions]:
+    """Return what the server accepts (RFC 9846 §4.4.2), and all its extensions.
 
     Raises MissingExtension without signature_algorithms, DecodeError, IllegalParameter.
     """
@@ -142,12 +142,13 @@ def read_certificate_request(message: CertificateRequest) -> CertificateRequestI
         raise MissingExtension("CertificateRequest has no signature_algorithms", rfc="9846 §4.4.2")
     filters = decoded.get(x.OID_FILTERS) or ()
     read_filters(filters)
-    return CertificateRequestInfo(
+    info = CertificateRequestInfo(
         signature_schemes=schemes,
         authorities=decoded.get(x.CERTIFICATE_AUTHORITIES) or (),
         certificate_signature_schemes=decoded.get(x.SIGNATURE_ALGORITHMS_CERT),
         oid_filters=filters,
     )
+    return info, decoded
 
 
 # ---- resolvers and the trace -----------------------------------------------------------------------------------------

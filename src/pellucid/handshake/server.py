@@ -21,6 +21,7 @@ from pellucid.handshake.actions import (
     Unauthenticated,
 )
 from pellucid.handshake.authenticate import check_certificate_verify, check_finished, read_certificate
+from pellucid.handshake.certificates import decompressed, tell_uncompressed
 from pellucid.handshake.connected import Connected, on_key_update, secret_name
 from pellucid.handshake.cookie import Retry
 from pellucid.handshake.core import Handler
@@ -45,7 +46,14 @@ from pellucid.handshake.states import ServerState as S
 from pellucid.handshake.states import State
 from pellucid.handshake.tickets import client_of, new_tickets, remembered_client, tickets_to_send
 from pellucid.messages import extensions as x
-from pellucid.messages.handshake import Certificate, CertificateVerify, ClientHello, EndOfEarlyData, Finished
+from pellucid.messages.handshake import (
+    Certificate,
+    CertificateVerify,
+    ClientHello,
+    CompressedCertificate,
+    EndOfEarlyData,
+    Finished,
+)
 from pellucid.registry import ExtensionType, PskKeyExchangeMode, group_name, suite_name
 from pellucid.registry import HandshakeType as H
 from pellucid.trace import Direction, Role
@@ -211,6 +219,8 @@ def _tell_selection(context: ServerContext, selected: Selected, suite_reason: st
 
 def on_certificate(context: ServerContext, phase: Answered, message: Certificate, raw: bytes) -> Step:
     """Take the client's certificates, or that it has none (RFC 9846 §4.5.1.3)."""
+    if context.trace is not None and raw[0] == H.CERTIFICATE:
+        tell_uncompressed(context)
     presented = read_certificate(context, message, phase.requested)
     context.transcript.add(raw)
     if presented is not None:
@@ -220,6 +230,13 @@ def on_certificate(context: ServerContext, phase: Answered, message: Certificate
     if context.trace is not None:
         context.chose("client_certificate", "none", "the client sent none, and it is optional")
     return Step(WaitFinished(answered=phase, client=Unauthenticated()), S.WAIT_FINISHED, [])
+
+
+def on_compressed_certificate(
+    context: ServerContext, phase: Answered, message: CompressedCertificate, raw: bytes
+) -> Step:
+    """The same, compressed. The transcript has it as it was sent (RFC 8879 §4)."""
+    return on_certificate(context, phase, decompressed(context, message), raw)
 
 
 def on_certificate_verify(
@@ -285,6 +302,7 @@ HANDLERS: Final[dict[tuple[State, int], Handler]] = {
     (S.START, H.CLIENT_HELLO): on_client_hello,
     (S.WAIT_EOED, H.END_OF_EARLY_DATA): on_end_of_early_data,
     (S.WAIT_CERT, H.CERTIFICATE): on_certificate,
+    (S.WAIT_CERT, H.COMPRESSED_CERTIFICATE): on_compressed_certificate,
     (S.WAIT_CV, H.CERTIFICATE_VERIFY): on_certificate_verify,
     (S.WAIT_FINISHED, H.FINISHED): on_finished,
     (S.CONNECTED, H.KEY_UPDATE): on_key_update,

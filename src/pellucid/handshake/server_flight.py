@@ -27,10 +27,10 @@ from pellucid.handshake.actions import (
 )
 from pellucid.handshake.authenticate import (
     PresentedCertificates,
-    certificate_message,
     finished_message,
     sign_certificate_verify,
 )
+from pellucid.handshake.certificates import certificate_message, client_certificate_extensions
 from pellucid.handshake.connected import secret_name
 from pellucid.handshake.cookie import Retry
 from pellucid.handshake.core import Context
@@ -243,7 +243,7 @@ def _answer_with_certificate(context: ServerContext, selected: Selected, shown: 
         request = _certificate_request(context.config)
         requested = negotiate.suits_request(request.extensions)
         flight.append(handshake_message(request))
-    flight.append(certificate_message(shown.credential))
+    flight.append(certificate_message(context, shown.credential, selected.offer.extensions))
     for message in flight:
         context.transcript.add(message)
 
@@ -391,6 +391,8 @@ def negotiated_by(answered: Answered, client: Authenticated | Unauthenticated | 
         psk_identity=shown.psk.psk.identity if isinstance(shown, ShownPsk) and session is None else None,
         early_data=answered.early_data,
         authenticated_at=None if session is None else session.authenticated_at,
+        peer_ocsp_response=client.ocsp_response if isinstance(client, Authenticated) else None,
+        peer_scts=client.scts if isinstance(client, Authenticated) else (),
     )
 
 
@@ -436,4 +438,5 @@ def _certificate_request(config: ServerConfig) -> CertificateRequest:
             authorities = ()
     if authorities:
         extensions.append(x.CERTIFICATE_AUTHORITIES.extension(authorities))
+    extensions += client_certificate_extensions(config)
     return CertificateRequest(b"", tuple(extensions))

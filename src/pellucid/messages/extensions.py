@@ -13,8 +13,8 @@ from typing import Any, Final, Generic, NamedTuple, TypeVar
 from pellucid.errors import DecodeError, IllegalParameter, PeerError, UnsupportedExtension
 from pellucid.limits import MAX_CERTIFICATE_AUTHORITIES, MAX_COOKIE, MIN_RECORD_SIZE_LIMIT
 from pellucid.messages.handshake import Extension
+from pellucid.registry import CertificateStatusType, extension_name
 from pellucid.registry import ExtensionType as E
-from pellucid.registry import extension_name
 from pellucid.wire import (
     Codec,
     WireStruct,
@@ -123,6 +123,33 @@ class OIDFilter(WireStruct):
     certificate_extension_values: bytes = wire(opaque(0, 2**16 - 1))
 
 
+@wire_struct
+class OCSPStatusRequest(WireStruct):
+    """RFC 6066 §8. What a client would have an OCSP responder told; servers need not look at it."""
+
+    responder_id_list: tuple[bytes, ...] = wire(vector(opaque(1, 2**16 - 1), 0, 2**16 - 1))
+    request_extensions: bytes = wire(opaque(0, 2**16 - 1))
+
+
+@wire_struct
+class CertificateStatusRequest(WireStruct):
+    """RFC 6066 §8. request: an OCSPStatusRequest where status_type is OCSP."""
+
+    status_type: int = wire(u8)
+    request: bytes = wire(rest)
+
+
+@wire_struct
+class CertificateStatus(WireStruct):
+    """RFC 6066 §8, RFC 9846 §4.5.1.1. response: DER of an OCSPResponse where status_type is OCSP."""
+
+    status_type: int = wire(u8)
+    response: bytes = wire(opaque(1, 2**24 - 1))
+
+
+ANY_OCSP_RESPONSE: Final = CertificateStatusRequest(CertificateStatusType.OCSP, OCSPStatusRequest((), b"").encode())
+"""the request of a client that has no wishes as to responders, as all have none"""
+
 _HOST_NAME_BYTES: Final = frozenset(b"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_.")
 
 
@@ -166,6 +193,28 @@ def _load_record_size_limit(limit: int) -> int:
     if limit < MIN_RECORD_SIZE_LIMIT:
         raise IllegalParameter(f"record_size_limit is {limit}, at least {MIN_RECORD_SIZE_LIMIT}", rfc="8449 §4")
     return limit
+
+
+def _load_status_request(asked: CertificateStatusRequest) -> CertificateStatusRequest:
+    if asked.status_type == CertificateStatusType.OCSP:  # of other types nobody knows what follows
+        OCSPStatusRequest.decode(asked.request)
+    return asked
+
+
+def _load_ocsp_response(status: CertificateStatus) -> bytes:
+    if status.status_type != CertificateStatusType.OCSP:
+        raise DecodeError(f"a certificate status of type {status.status_type}, known is 1 (OCSP)", rfc="6066 §8")
+    return status.response
+
+
+def _dump_ocsp_response(response: bytes) -> CertificateStatus:
+    return CertificateStatus(CertificateStatusType.OCSP, response)
+
+
+def _load_algorithms(codes: tuple[int, ...]) -> tuple[int, ...]:
+    if len(set(codes)) != len(codes):
+        raise DecodeError("an algorithm is listed twice", rfc="8879 §3")
+    return codes
 
 
 def _identity(value: T) -> T:
@@ -220,18 +269,36 @@ OID_FILTERS: Final = Body(E.OID_FILTERS, "CR", vector(OIDFilter.codec, 0, 2**16 
 RECORD_SIZE_LIMIT: Final = Body(
     E.RECORD_SIZE_LIMIT, "CH EE", mapped(u16, _load_record_size_limit, _identity, "RecordSizeLimit"), "8449 §4"
 )
+STATUS_REQUEST: Final = Body(
+    E.STATUS_REQUEST,
+    "CH",
+    mapped(CertificateStatusRequest.codec, _load_status_request, _identity, "CertificateStatusRequest"),
+    "6066 §8",
+)
+CLIENT_STATUS_REQUEST: Final = Body(E.STATUS_REQUEST, "CR", empty, "9846 §4.5.1.1")
+OCSP_RESPONSE: Final = Body[bytes](
+    E.STATUS_REQUEST,
+    "CT",
+    mapped(CertificateStatus.codec, _load_ocsp_response, _dump_ocsp_response, "OCSPResponse"),
+    "9846 §4.5.1.1",
+)
+SCT_REQUEST: Final = Body(E.SIGNED_CERTIFICATE_TIMESTAMP, "CH CR", empty, "6962 §3.3.1")
+SCTS: Final = Body(E.SIGNED_CERTIFICATE_TIMESTAMP, "CT", vector(opaque(1, 2**16 - 1), 1, 2**16 - 1), "6962 §3.3")
+COMPRESS_CERTIFICATE: Final = Body(
+    E.COMPRESS_CERTIFICATE,
+    "CH CR",
+    mapped(uint_vector(2, 2, 2**8 - 2), _load_algorithms, _identity, "CertificateCompressionAlgorithm<2..254>"),
+    "8879 §3",
+)
 
 # Known by their place only: we neither offer them nor act on them, and do not look inside.
 _PLACED: Final = tuple(
     Body(code, messages, rest, rfc)
     for code, messages, rfc in (
-        (E.STATUS_REQUEST, "CH CR CT", "9846 §4.5.1.1"),
         (E.USE_SRTP, "CH EE", "5764"),
         (E.HEARTBEAT, "CH EE", "6520"),
-        (E.SIGNED_CERTIFICATE_TIMESTAMP, "CH CR CT", "6962"),
         (E.CLIENT_CERTIFICATE_TYPE, "CH EE", "7250"),
         (E.SERVER_CERTIFICATE_TYPE, "CH EE", "7250"),
-        (E.COMPRESS_CERTIFICATE, "CH CR", "8879"),
         (E.DELEGATED_CREDENTIAL, "CH CR CT", "9345"),
         (E.SUPPORTED_EKT_CIPHERS, "CH EE", "8870"),
         (E.TRANSPARENCY_INFO, "CH CR CT", "9162"),
@@ -270,6 +337,12 @@ BODIES: Final[tuple[Body[Any], ...]] = (  # Any: the bodies' types differ; Exten
     EXPECTED_TICKETS,
     OID_FILTERS,
     RECORD_SIZE_LIMIT,
+    STATUS_REQUEST,
+    CLIENT_STATUS_REQUEST,
+    OCSP_RESPONSE,
+    SCT_REQUEST,
+    SCTS,
+    COMPRESS_CERTIFICATE,
     *_PLACED,
 )
 
@@ -300,6 +373,9 @@ class Extensions:
 
     def __contains__(self, extension_type: int) -> bool:
         return extension_type in self._values
+
+
+NO_EXTENSIONS: Final = Extensions((), {})
 
 
 def decode_extensions(

@@ -18,6 +18,7 @@ from pellucid.wire import (
     rest,
     u8,
     u16,
+    u24,
     u32,
     uint_vector,
     vector,
@@ -102,6 +103,15 @@ class Certificate(WireStruct):
 
 
 @wire_struct
+class CompressedCertificate(WireStruct):
+    """RFC 8879 §4. What is compressed is the body of a Certificate; uncompressed_length: its bytes."""
+
+    algorithm: int = wire(u16)
+    uncompressed_length: int = wire(u24)
+    compressed_certificate_message: bytes = wire(opaque(1, 2**24 - 1))
+
+
+@wire_struct
 class CertificateVerify(WireStruct):
     """RFC 9846 §4.5.2."""
 
@@ -147,6 +157,7 @@ BODIES: Final[dict[int, type[WireStruct]]] = {
     H.END_OF_EARLY_DATA: EndOfEarlyData,
     H.ENCRYPTED_EXTENSIONS: EncryptedExtensions,
     H.CERTIFICATE: Certificate,
+    H.COMPRESSED_CERTIFICATE: CompressedCertificate,
     H.CERTIFICATE_REQUEST: CertificateRequest,
     H.CERTIFICATE_VERIFY: CertificateVerify,
     H.FINISHED: Finished,

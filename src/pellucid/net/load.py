@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import os
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Final
 
@@ -69,6 +69,58 @@ def read_pem(path: str | os.PathLike[str]) -> bytes:
     if len(data) > _MAX_FILE:
         raise UsageError(f"{os.fspath(path)} is larger than {_MAX_FILE} bytes")
     return data
+
+
+def ocsp_file(path: str | os.PathLike[str]) -> Callable[[], bytes | None]:
+    """Return what gives the OCSP response in the file at *path* (DER), for `Credential.ocsp_response`.
+
+    The file is read again when it has changed. While it is gone, half written or no OCSP response, the last good one is
+    given. Raises UsageError, naming *path*, if there is none to begin with.
+    """
+    return _OcspFile(Path(path)).current
+
+
+class _OcspFile:
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        stamp = _stamp(path)
+        self._known = stamp, _ocsp_response(path)
+
+    def current(self) -> bytes | None:
+        stamp = _stamp(self._path)
+        if stamp == self._known[0] or stamp is None:
+            return self._known[1]
+        try:
+            response = _ocsp_response(self._path)
+        except UsageError:
+            # Half written, perhaps; what it becomes will have another stamp.
+            response = self._known[1]
+        self._known = stamp, response  # in one step: several threads may shake hands
+        return response
+
+
+def _stamp(path: Path) -> tuple[int, ...] | None:
+    try:
+        found = os.stat(path)
+    except OSError:
+        return None
+    return found.st_mtime_ns, found.st_size, found.st_ino
+
+
+def _ocsp_response(path: Path) -> bytes:
+    """Return the file's content. Raises UsageError if it is not one whole DER SEQUENCE, of up to 64 KiB."""
+    data = read_pem(path)
+    if data[:1] != b"\x30" or not 2 <= len(data) <= 65_535 or len(data) != _der_length(data):
+        raise UsageError(f"{path} does not hold an OCSP response in DER")
+    return data
+
+
+def _der_length(data: bytes) -> int:
+    """Return how many bytes the DER value at the start of *data*, 2 bytes or more, says that it has in all."""
+    if data[1] < 0x80:
+        return 2 + data[1]
+    width = data[1] & 0x7F
+    return 2 + width + int.from_bytes(data[2 : 2 + width], "big")
 
 
 def _key() -> _Key:

@@ -1,0 +1,179 @@
+"""What travels with certificates, with peers that we did not write: OpenSSL, GnuTLS, BoringSSL."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import datetime
+import os
+import socket
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.serialization import Encoding
+from cryptography.x509 import ocsp
+
+from pellucid import ClientConfig, Connection, ServerConfig, TLSError, connect, listen
+from pellucid.config import Credential
+from pellucid.explain.recorder import Recorder
+from pellucid.integrations.certificate_compression import installed
+from pellucid.net.load import ocsp_file
+from pellucid.registry import CertificateCompressionAlgorithm
+from pellucid.registry import HandshakeType as H
+from pellucid.testing.ca import CA
+from pellucid.trace import MessageTraced
+from tests.interop import confined
+from tests.interop.process import running
+
+HOST = "localhost"
+TIMEOUT = 20.0
+
+
+class Files:
+    """A CA, a leaf of it with its key, and a good OCSP response for the leaf."""
+
+    def __init__(self, folder: Path) -> None:
+        self.ca = CA("Carried test root")
+        leaf = self.ca.issue(HOST, "127.0.0.1", purposes=("server", "client"))
+        self.chain, self.key, self.root = folder / "chain.pem", folder / "key.pem", folder / "root.pem"
+        self.staple, self.folder = folder / "staple.der", folder
+        self.chain.write_bytes(leaf.chain_pem)
+        self.key.write_bytes(leaf.key_pem)
+        self.root.write_bytes(self.ca.root_pem)
+        self.credential = Credential.from_pem(leaf.chain_pem, leaf.key_pem)
+        self.staple.write_bytes(self._response())
+        self.stapling = dataclasses.replace(self.credential, ocsp_response=ocsp_file(self.staple))
+
+    def _response(self) -> bytes:
+        now = datetime.datetime.now(datetime.UTC)
+        issuer = x509.load_pem_x509_certificate(self.ca.root_pem)
+        builder = ocsp.OCSPResponseBuilder().add_response(
+            x509.load_der_x509_certificate(self.credential.chain[0]),
+            issuer,
+            hashes.SHA1(),
+            ocsp.OCSPCertStatus.GOOD,
+            now - datetime.timedelta(hours=1),
+            now + datetime.timedelta(days=1),
+            None,
+            None,
+        )
+        key: Any = self.ca.private_key
+        signed = builder.responder_id(ocsp.OCSPResponderEncoding.NAME, issuer).sign(key, hashes.SHA256())
+        return signed.public_bytes(Encoding.DER)
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory: pytest.TempPathFactory) -> Files:
+    return Files(tmp_path_factory.mktemp("carried"))
+
+
+@contextlib.contextmanager
+def our_server(config: ServerConfig) -> Iterator[tuple[int, list[Any]]]:
+    """Serve one connection; yield the port, and what comes: its Negotiated, or the error."""
+
+    found: list[Any] = []
+    with listen("127.0.0.1", 0, config) as listener:
+
+        def serve() -> None:
+            try:
+                with listener.accept(handshake=True, timeout=TIMEOUT) as stream:
+                    stream.settimeout(TIMEOUT)
+                    found.append(stream.negotiated)
+                    stream.sendall(b"welcome\n")
+                    stream.recv(1)
+            except TLSError as error:
+                found.append(error)
+
+        thread = threading.Thread(target=serve, daemon=True)
+        thread.start()
+        yield listener.address[1], found
+        thread.join(TIMEOUT)
+        assert not thread.is_alive()
+
+
+def gnutls_client(files: Files, port: int, *more: str) -> str:
+    command = ["gnutls-cli", "--port", str(port), "--x509cafile", str(files.root), "--verify-hostname", HOST]
+    with running([*command, *more, "127.0.0.1"], cwd=files.folder) as program:
+        program.wait_for(rb"welcome")
+        program.close_input()
+        return program.output()
+
+
+@pytest.mark.program("gnutls-cli")
+def test_gnutls_client_takes_our_staple(files: Files) -> None:
+    saved = files.folder / "saved.der"
+    with our_server(ServerConfig(credentials=(files.stapling,))) as (port, found):
+        said = gnutls_client(files, port, "--ocsp", "--save-ocsp", str(saved))
+    assert found[0].cipher_suite, found
+    assert saved.read_bytes() == files.staple.read_bytes(), said
+
+
+@pytest.mark.program("gnutls-serv")
+def test_gnutls_server_staples_for_us(files: Files) -> None:
+    if (why := confined.missing()) is not None:
+        assert not os.environ.get("CI"), why
+        pytest.skip(why)
+    command = ["gnutls-serv", "--port", str(confined.PORT), "--disable-client-cert", "--echo"]
+    command += ["--x509certfile", str(files.chain), "--x509keyfile", str(files.key)]
+    command += ["--ocsp-response", str(files.staple), "--ignore-ocsp-response-errors"]
+    with confined.confined(command, cwd=files.folder) as (program, port):
+        program.wait_for(rb"IPv4 .*done")
+        config = ClientConfig(trust=files.ca.trust)
+        with connect("127.0.0.1", port, config, server_name=HOST, timeout=TIMEOUT) as stream:
+            assert stream.negotiated.peer_ocsp_response == files.staple.read_bytes(), program.output()
+
+
+@pytest.mark.program("openssl")
+def test_openssl_server_staples_for_us(files: Files) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        port = probe.getsockname()[1]
+    command = ["openssl", "s_server", "-accept", f"127.0.0.1:{port}", "-cert", str(files.chain), "-key", str(files.key)]
+    with running([*command, "-tls1_3", "-status_file", str(files.staple)], cwd=files.folder) as program:
+        program.wait_for(rb"ACCEPT")
+        config = ClientConfig(trust=files.ca.trust)
+        with connect("127.0.0.1", port, config, server_name=HOST, timeout=TIMEOUT) as stream:
+            assert stream.negotiated.peer_ocsp_response == files.staple.read_bytes(), program.output()
+
+
+@pytest.mark.program("openssl")
+def test_openssl_client_takes_our_staple(files: Files) -> None:
+    with our_server(ServerConfig(credentials=(files.stapling,))) as (port, found):
+        command = ["openssl", "s_client", "-connect", f"127.0.0.1:{port}", "-CAfile", str(files.root), "-status"]
+        with running([*command, "-servername", HOST], cwd=files.folder) as program:
+            program.wait_for(rb"OCSP Response Status: successful")
+            program.wait_for(rb"welcome")
+            program.close_input()
+    assert found[0].cipher_suite, found
+
+
+def test_boringssl_client_takes_our_certificate_compressed_with_brotli(files: Files) -> None:
+    """Through utls, in memory: of the peers at hand the one that decompresses. Its callers must ask for brotli."""
+    utls = pytest.importorskip("utls")
+    brotli = next((one for one in installed() if one.code == CertificateCompressionAlgorithm.BROTLI), None)
+    if brotli is None:
+        assert not os.environ.get("CI"), "brotli is not installed"
+        pytest.skip("brotli is not installed")
+    context = utls.SSLContext(utls.PROTOCOL_TLS_CLIENT)
+    context.load_verify_locations(str(files.root))
+    context.set_fingerprint(utls.Fingerprint(compress_certificate=["brotli"]))
+    incoming, outgoing = utls.MemoryBIO(), utls.MemoryBIO()
+    client = context.wrap_bio(incoming, outgoing, server_hostname=HOST)
+    recorder = Recorder()
+    config = ServerConfig(credentials=(files.credential,), certificate_compression=(brotli,))
+    server = Connection.server(config, trace=recorder)
+    for _ in range(4):
+        with contextlib.suppress(utls.SSLWantReadError):
+            client.do_handshake()
+        server.receive_data(outgoing.read())
+        incoming.write(server.data_to_send())
+        if server.handshake_complete:
+            break
+    assert server.handshake_complete
+    assert client.version() == "TLSv1.3"
+    sent: Any = [event.body for event in recorder.of(MessageTraced) if event.message_type == H.COMPRESSED_CERTIFICATE]
+    assert [body.algorithm for body in sent] == [brotli.code]
