@@ -31,7 +31,7 @@ from pellucid.verify.checks import (
     signature_algorithm_check,
 )
 from pellucid.verify.findings import shown_verdict
-from pellucid.verify.paths import Candidate, display_name, verify_link
+from pellucid.verify.paths import Candidate, verify_link
 from pellucid.verify.report import Outcome
 from pellucid.verify.status import Currency, Finding, Standing, reason_name
 
@@ -119,7 +119,7 @@ def read_staple(
     signed = _authenticate(staple, leaf.certificate, issuer.certificate)
     if isinstance(signed, str):
         return _unknown(signed)
-    by = f"signed by its issuer {display_name(issuer.certificate.subject)}"
+    by = f"signed by its issuer, {issuer.label}"
     if signed.delegate is not None:
         by, problem = _delegate_now(signed.delegate, currency, lists)
         if problem is not None:
@@ -222,22 +222,21 @@ def _signer(response: ocsp.OCSPResponse, staple: bytes, issuer: Candidate) -> Ca
             return issuer
         problems.append(f"has a signature by the issuer that {problem}")
     for delegate in _delegates(response):
-        named = display_name(delegate.certificate.subject)
         problem = _delegation_problem(delegate, issuer)
         if problem is not None:
-            problems.append(f"is signed by {named}, {problem}")
+            problems.append(f"is signed by {delegate.label}, {problem}")
             continue
         problem = _signature_problem(response, staple, delegate)
         if problem is None:
             return delegate
-        problems.append(f"has a signature by {named} that {problem}")
+        problems.append(f"has a signature by {delegate.label} that {problem}")
     return problems[0] if problems else "is signed by somebody who is neither its issuer nor named in it"
 
 
 def _delegates(response: ocsp.OCSPResponse) -> Iterator[Candidate]:
     found = 0
     for certificate in response.certificates:
-        candidate = Candidate(certificate, None)
+        candidate = Candidate(certificate, None, role="the responder")
         if found < MAX_STAPLE_SIGNERS and _is_responder(response, candidate):
             found += 1
             yield candidate
@@ -272,7 +271,7 @@ def _delegation_problem(delegate: Candidate, issuer: Candidate) -> str | None:
 
 def _delegate_now(delegate: Candidate, currency: Currency, lists: AskLists) -> tuple[str, str | None]:
     """Return who the delegate is, and why it may not sign today, or None (RFC 6960 §4.2.2.2.1)."""
-    by = f"signed by the issuer's responder {display_name(delegate.certificate.subject)}"
+    by = f"signed by {delegate.label}, designated by its issuer"
     dates = dates_check(delegate, currency.when)
     if dates.outcome is Outcome.FAILED:
         return by, f"whose certificate will not do: {dates.evidence}"
@@ -283,7 +282,7 @@ def _delegate_now(delegate: Candidate, currency: Currency, lists: AskLists) -> t
     known = extension(delegate, x509.OCSPNoCheck) is not None or (
         listed is not None and listed.standing is Standing.GOOD
     )
-    return f"{by}{'' if known else ', itself not checked for revocation'}", None
+    return f"{by}{'' if known else ' and itself not checked for revocation'}", None
 
 
 def _signature_problem(response: ocsp.OCSPResponse, staple: bytes, signer: Candidate) -> str | None:

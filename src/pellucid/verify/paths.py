@@ -31,12 +31,15 @@ _CRYPTO_ERRORS: Final = (*PARSE_ERRORS, UnsupportedAlgorithm)
 class Candidate:
     """One certificate that may stand in a path.
 
-    index: 0 the leaf, n the n-th certificate sent after it, None a root of ours.
+    index: 0 the leaf, n the n-th certificate sent after it, None a root of ours, or another in the *role* given.
     """
 
-    def __init__(self, certificate: x509.Certificate, index: int | None, der: bytes | None = None) -> None:
+    def __init__(
+        self, certificate: x509.Certificate, index: int | None, der: bytes | None = None, *, role: str = "the root"
+    ) -> None:
         self.certificate = certificate
         self.index = index
+        self._role = role
         self.der = certificate.public_bytes(Encoding.DER) if der is None else der
 
     @cached_property
@@ -58,7 +61,7 @@ class Candidate:
     @cached_property
     def label(self) -> str:
         """What people call it: which one it is, and its subject."""
-        place = "the root" if self.index is None else "the leaf" if self.index == 0 else f"certificate {self.index}"
+        place = self._role if self.index is None else "the leaf" if self.index == 0 else f"certificate {self.index}"
         named = self.subject not in {b"", EMPTY_NAME}
         return f"{place} {display_name(self.certificate.subject)}" if named else place
 

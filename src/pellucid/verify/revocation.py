@@ -63,7 +63,7 @@ class RevocationPolicy:
         for name, value in (("missing_crl", self.missing_crl), ("expired_crl", self.expired_crl)):
             if value not in get_args(Handling):
                 raise UsageError(f"{name} is {value!r}; 'reject' and 'accept' are possible")
-        if not min(self.clock_skew_seconds, self.max_age_seconds, self.max_staple_bytes) >= 0:
+        if not all(value >= 0 for value in (self.clock_skew_seconds, self.max_age_seconds, self.max_staple_bytes)):
             raise UsageError("clock_skew_seconds, max_age_seconds and max_staple_bytes are not negative")
         object.__setattr__(self, "lists", parse_crls(self.crls))
         object.__setattr__(self, "session_identity", self._identity())

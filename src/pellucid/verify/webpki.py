@@ -169,17 +169,20 @@ class WebPKIVerifier:
         case, check = _parse(request, reference, when, self._trust)
         if check is not None:
             return _refused((check, *NOT_REACHED))
+        facts = _leaf_facts(case.leaf.certificate)
         verdict = self._verdict(case)
-        if not verdict.path or not _passes_ours(case):
+        if not verdict.path or not facts.fits or not _passes_ours(case):
             verdict, refusal = self._refuse(case, verdict)
             if refusal is not None:
                 return refusal
-        return self._conclude(request, case, verdict)
+        return self._conclude(request, case, verdict, must_staple=facts.must_staple)
 
-    def _conclude(self, request: VerificationRequest, case: Case, verdict: _Verdict) -> VerificationReport:
+    def _conclude(
+        self, request: VerificationRequest, case: Case, verdict: _Verdict, *, must_staple: bool
+    ) -> VerificationReport:
         """Ask about revocation, which only an accepted path can answer: its issuers sign the answers."""
         policy, staple = self._revocation, request.ocsp_response
-        promised = request.status_requested and _leaf_facts(case.leaf.certificate).must_staple
+        promised = must_staple and request.status_requested
         if staple is None and not policy.crls and not policy.require_staple and not promised:
             return _accepted(case, verdict, NOT_ASKED)
         checks = revocation_checks(policy, case, candidates_of(case, verdict.path), staple, promised=promised)
@@ -350,14 +353,12 @@ def _ask(builder: PolicyBuilder, case: Case, intermediates: list[x509.Certificat
 
 
 def _passes_ours(case: Case) -> bool:
-    """Whether the leaf passes those of our checks that the policy does not hold already.
+    """Whether the leaf, whose own facts are right, passes those of our checks that the policy does not hold already.
 
     The policy's callbacks are checks of ours too (CA flag, key usage, purpose), and upstream sees to the version and to
     the signature algorithms. Reading the extensions in Python costs more than the verdict, so names are matched here
     only where upstream's rule is wider than ours, and everything else when the report is read.
     """
-    if not _leaf_facts(case.leaf.certificate).fits:
-        return False
     if case.reference is None or case.reference.address is not None:
         return True
     host, base = case.reference.text, case.reference.text.partition(".")[2]
