@@ -132,6 +132,7 @@ def check_certificate_verify(
         now=context.provider.now(),
         ocsp_response=presented.ocsp_response,
         scts=presented.scts,
+        status_requested=context.config.request_ocsp,
     )
 
     def judge(report: VerificationReport) -> Result:

@@ -77,8 +77,9 @@ def recall_peer(
         purpose=Purpose.SERVER_AUTH if context.role is Role.CLIENT else Purpose.CLIENT_AUTH,
         server_name=server_name,
         now=context.provider.now(),
-        ocsp_response=remembered.ocsp_response,
         scts=remembered.scts,
+        # What was stapled then was good then, and the peer staples nothing now: CRLs are asked, it is not.
+        status_requested=False,
     )
 
     def judge(report: VerificationReport) -> Result:
