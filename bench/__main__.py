@@ -24,6 +24,7 @@ from bench.peers import Certificates, PellucidStack, Stack, StdlibStack
 FLOORS: dict[str, float | None] = {
     "full handshake, ECDSA P-256 leaf + intermediate": 1.0,
     "full handshake, RSA-2048 leaf + intermediate": None,
+    "resumed handshake, x25519": 1.2,
     "bulk AES-128-GCM, 1 MiB writes": 1.5,
     "bulk AES-128-GCM, 16 KiB writes": None,
     "ping-pong, 100 bytes": 0.6,
@@ -56,6 +57,10 @@ def handshakes(stack: Stack) -> Callable[[], None]:
     return lambda: stack.pair().handshake()
 
 
+def resumptions(stack: Stack) -> Callable[[], None]:
+    return lambda: stack.resumed_pair().handshake()
+
+
 def bulk(size: int) -> Callable[[Stack], Callable[[], None]]:
     def work(stack: Stack) -> Callable[[], None]:
         pair, data = stack.pair(), bytes(size)
@@ -79,6 +84,7 @@ def measure(quick: bool) -> dict:
     work = {
         "full handshake, ECDSA P-256 leaf + intermediate": (pairs, handshakes, 100),
         "full handshake, RSA-2048 leaf + intermediate": ((StdlibStack(rsa), PellucidStack(rsa)), handshakes, 60),
+        "resumed handshake, x25519": ((StdlibStack(ecdsa, 1), PellucidStack(ecdsa, 1)), resumptions, 150),
         "bulk AES-128-GCM, 1 MiB writes": (pairs, bulk(2**20), 60),
         "bulk AES-128-GCM, 16 KiB writes": (pairs, bulk(2**14), 2000),
         "ping-pong, 100 bytes": (pairs, ping_pong, 8000),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import ssl
 import tempfile
 from pathlib import Path
@@ -31,6 +32,9 @@ class Stack(Protocol):
     name: str
 
     def pair(self) -> Pair: ...
+    def resumed_pair(self) -> Pair:
+        """A pair whose client has a session of the last one; its handshake brings the next ticket."""
+        ...
 
 
 class Certificates:
@@ -42,17 +46,18 @@ class Certificates:
 
 
 class StdlibStack:
-    """Stdlib ssl over MemoryBIO. Tickets are off: our server sends none either."""
+    """Stdlib ssl over MemoryBIO. tickets: how many its server sends; ours sends as many."""
 
     name = "ssl"
 
-    def __init__(self, certificates: Certificates) -> None:
+    def __init__(self, certificates: Certificates, tickets: int = 0) -> None:
         self.client = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
         self.client.minimum_version = ssl.TLSVersion.TLSv1_3
         self.client.load_verify_locations(cadata=certificates.root.root_pem.decode())
         self.server = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         self.server.minimum_version = ssl.TLSVersion.TLSv1_3
-        self.server.num_tickets = 0
+        self.server.num_tickets = tickets
+        self._session: ssl.SSLSession | None = None
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder) / "server.pem"
             path.write_bytes(certificates.leaf.chain_pem + certificates.leaf.key_pem)
@@ -61,11 +66,14 @@ class StdlibStack:
     def pair(self) -> StdlibPair:
         return StdlibPair(self.client, self.server)
 
+    def resumed_pair(self) -> ResumedStdlibPair:
+        return ResumedStdlibPair(self)
+
 
 class StdlibPair:
-    def __init__(self, client: ssl.SSLContext, server: ssl.SSLContext) -> None:
+    def __init__(self, client: ssl.SSLContext, server: ssl.SSLContext, session: ssl.SSLSession | None = None) -> None:
         to_server, to_client = ssl.MemoryBIO(), ssl.MemoryBIO()
-        self.client = client.wrap_bio(to_client, to_server, server_hostname="localhost")
+        self.client = client.wrap_bio(to_client, to_server, server_hostname="localhost", session=session)
         self.server = server.wrap_bio(to_server, to_client, server_side=True)
 
     def handshake(self) -> None:
@@ -77,6 +85,14 @@ class StdlibPair:
                     done[i] = True
                 except ssl.SSLWantReadError:
                     done[i] = False
+
+    def taken_session(self) -> ssl.SSLSession:
+        """Read the tickets that followed the handshake; return the session."""
+        with contextlib.suppress(ssl.SSLWantReadError):
+            self.client.read(1)
+        if self.client.session is None:
+            raise RuntimeError("ssl sent no ticket")
+        return self.client.session
 
     def send(self, data: bytes) -> None:
         self.client.write(data)
@@ -94,21 +110,57 @@ class StdlibPair:
         return f"{ssl.OPENSSL_VERSION}, {version}, {name}"
 
 
+class ResumedStdlibPair(StdlibPair):
+    """Its handshake resumes the last one's session, takes the new ticket, and keeps that for the next."""
+
+    def __init__(self, stack: StdlibStack) -> None:
+        if stack._session is None:
+            first = StdlibPair(stack.client, stack.server)
+            first.handshake()
+            stack._session = first.taken_session()
+        super().__init__(stack.client, stack.server, stack._session)
+        self._stack = stack
+
+    def handshake(self) -> None:
+        super().handshake()
+        if not self.client.session_reused:
+            raise RuntimeError("ssl did not resume")
+        self._stack._session = self.taken_session()
+
+
 class PellucidStack:
-    """The sans-I/O Connection, both ends; trace off."""
+    """The sans-I/O Connection, both ends; trace off. What stdlib does not do is off: it compresses no certificates."""
 
     name = "pellucid"
 
-    def __init__(self, certificates: Certificates, suite: int = CipherSuite.TLS_AES_128_GCM_SHA256) -> None:
+    def __init__(
+        self, certificates: Certificates, tickets: int = 0, suite: int = CipherSuite.TLS_AES_128_GCM_SHA256
+    ) -> None:
         credential = pellucid.Credential.from_pem(certificates.leaf.chain_pem, certificates.leaf.key_pem)
         groups = (NamedGroup.X25519, NamedGroup.SECP256R1)
         self.client = pellucid.ClientConfig(
             trust=certificates.root.trust, suites=(suite,), groups=groups, key_shares=(NamedGroup.X25519,)
         )
-        self.server = pellucid.ServerConfig(credentials=(credential,), suites=(suite,), groups=groups)
+        self.server = pellucid.ServerConfig(
+            credentials=(credential,),
+            suites=(suite,),
+            groups=groups,
+            certificate_compression=(),
+            tickets=tickets,
+            tickets_on_resumption=tickets,
+        )
+        self._primed = False
 
     def pair(self) -> PellucidPair:
         return PellucidPair(self.client, self.server)
+
+    def resumed_pair(self) -> ResumedPellucidPair:
+        if not self._primed:
+            first = ResumedPellucidPair(self.client, self.server)
+            PellucidPair.handshake(first)
+            first.take_tickets()
+            self._primed = True
+        return ResumedPellucidPair(self.client, self.server)
 
 
 class PellucidPair:
@@ -149,3 +201,22 @@ class PellucidPair:
     def facts(self) -> str:
         negotiated = self.client.negotiated
         return f"TLSv1.3, {pellucid.registry.suite_name(negotiated.cipher_suite)}, {negotiated.group:#06x}"
+
+
+class ResumedPellucidPair(PellucidPair):
+    """Its handshake resumes the last one's session, takes the new ticket, and keeps that for the next."""
+
+    def handshake(self) -> None:
+        super().handshake()
+        self.take_tickets()
+        negotiated = self.client.negotiated
+        if negotiated is None or not negotiated.resumed:
+            raise RuntimeError("pellucid did not resume")
+
+    def take_tickets(self) -> None:
+        if not (tickets := self.server.data_to_send()):
+            raise RuntimeError("pellucid sent no ticket")
+        self.client.receive_data(tickets)
+        while (event := self.client.next_event()) is not pellucid.NEED_DATA:
+            if not isinstance(event, pellucid.TicketReceived):
+                raise RuntimeError(f"{event} instead of a ticket")

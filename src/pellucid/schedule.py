@@ -162,7 +162,7 @@ class EarlySecret(_Stage):
         """Return the first stage. psk: any length; None: none is in use."""
         if psk is None:
             return _early_without_psk(suite)
-        return cls(suite, Prf(suite, bytes(suite.hash_length)).hmac(psk))
+        return cls(suite, _zero_prf(suite).hmac(psk))
 
     def binder_key(self, label: bytes) -> bytes:
         """Return the binder key (§7.1). label: "res binder", "ext binder", or "imp binder" (RFC 9258 §5.2)."""
@@ -183,6 +183,12 @@ class EarlySecret(_Stage):
     def handshake(self, shared_secret: bytes) -> HandshakeSecret:
         """Return the next stage. shared_secret: (EC)DHE or KEM output (§7.4), Hash.length zeros in psk_ke."""
         return HandshakeSecret(self.suite, Prf(self.suite, self.derived()).hmac(shared_secret))
+
+
+@functools.lru_cache(maxsize=16)
+def _zero_prf(suite: Suite) -> Prf:
+    """HKDF-Extract's salt of zeros."""
+    return Prf(suite, bytes(suite.hash_length))
 
 
 @functools.lru_cache(maxsize=16)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hmac
 from collections.abc import Sequence
-from dataclasses import field, replace
+from dataclasses import field
 
 from pellucid.errors import DecryptError, IllegalParameter
 from pellucid.messages import extensions as x
@@ -51,18 +51,27 @@ def bound_hello(hello: ClientHello, psks: Sequence[OfferedPsk], transcript: Tran
     """
     identities = tuple(PskIdentity(one.psk.identity, one.obfuscated_ticket_age) for one in psks)
     blank = tuple(bytes(one.early.suite.hash_length) for one in psks)
-    raw = handshake_message(_with_psks(hello, OfferedPsks(identities, blank)))
-    binders = tuple(
+    unbound = x.OFFERED_PSKS.codec.encode(OfferedPsks(identities, blank))
+    raw = handshake_message(_with_psks(hello, unbound))
+    binders = [
         one.early.binder(one.psk.binder_label, truncated_hash(transcript, one.early, raw, blank)) for one in psks
+    ]
+    # They are as long as the blanks: their list takes the place of that one, and nothing is encoded again.
+    size = binders_length(binders)
+    listed = (size - 2).to_bytes(2, "big") + b"".join(bytes((len(binder),)) + binder for binder in binders)
+    return _with_psks(hello, unbound[:-size] + listed), raw[:-size] + listed
+
+
+def _with_psks(hello: ClientHello, offered: bytes) -> ClientHello:
+    extension = Extension(x.OFFERED_PSKS.extension_type, offered)
+    return ClientHello(
+        legacy_version=hello.legacy_version,
+        random=hello.random,
+        legacy_session_id=hello.legacy_session_id,
+        cipher_suites=hello.cipher_suites,
+        legacy_compression_methods=hello.legacy_compression_methods,
+        extensions=(*hello.extensions, extension),
     )
-    bound = _with_psks(hello, OfferedPsks(identities, binders))
-    return bound, handshake_message(bound)
-
-
-def _with_psks(hello: ClientHello, offered: OfferedPsks) -> ClientHello:
-    # Encoded here rather than by the table's cached encoder: binders are new in every hello.
-    extension = Extension(x.OFFERED_PSKS.extension_type, x.OFFERED_PSKS.codec.encode(offered))
-    return replace(hello, extensions=(*hello.extensions, extension))
 
 
 def check_binder_count(offered: OfferedPsks) -> None:
