@@ -56,6 +56,8 @@ class Epoch(enum.IntEnum):
     HANDSHAKE = 2
     APPLICATION = 3
 
+    __hash__ = int.__hash__  # Enum's own is a call of Python
+
 
 class Direction(enum.Enum):
     SENT = "sent"

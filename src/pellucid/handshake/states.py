@@ -24,6 +24,8 @@ class ClientState(enum.StrEnum):
     WAIT_FINISHED = "WAIT_FINISHED"
     CONNECTED = "CONNECTED"
 
+    __hash__ = str.__hash__  # Enum's own is a call of Python, on every look-up of an arrow
+
 
 class ServerState(enum.StrEnum):
     """Appendix A.2."""
@@ -37,6 +39,8 @@ class ServerState(enum.StrEnum):
     WAIT_CV = "WAIT_CV"
     WAIT_FINISHED = "WAIT_FINISHED"
     CONNECTED = "CONNECTED"
+
+    __hash__ = str.__hash__
 
 
 State = ClientState | ServerState

@@ -47,6 +47,8 @@ class M(enum.Enum):
     CR = "CertificateRequest"
     NST = "NewSessionTicket"
 
+    __hash__ = object.__hash__  # there is one of each; Enum's own is a call of Python, 20 times a handshake
+
 
 RESPONSES: Final = frozenset({M.SH, M.HRR, M.EE, M.CT})
 """Messages that may only answer what was asked for (§4.3)."""
@@ -425,9 +427,16 @@ def _repeated(message: M, extensions: tuple[Extension, ...]) -> DecodeError:
     return DecodeError(f"{message.value} has two {extension_name(twice)} extensions", rfc="9846 §4.3")
 
 
+_NEW_EACH_TIME: Final = frozenset({E.KEY_SHARE, E.PRE_SHARED_KEY, E.COOKIE})
+_MAX_KEPT: Final = 128
+
+
 def _decode_body(body: Body[T], data: bytes, message: M) -> T:
+    # Most come again and again, the same to the byte: what was decoded once is not decoded anew.
+    again = len(data) <= _MAX_KEPT and body.extension_type not in _NEW_EACH_TIME
+    value: T
     try:
-        value, offset = body.codec.decode(data, 0, len(data))
+        value, offset = _decode_again(body, data) if again else _decode(body, data)
     except DecodeError as error:
         name = extension_name(body.extension_type)
         raise DecodeError(f"{name} in {message.value}: {error.reason}", rfc=body.rfc) from None
@@ -435,3 +444,10 @@ def _decode_body(body: Body[T], data: bytes, message: M) -> T:
         name = extension_name(body.extension_type)
         raise DecodeError(f"{name} in {message.value}: {len(data) - offset} bytes follow its end", rfc="9846 §4.3")
     return value
+
+
+def _decode(body: Body[T], data: bytes) -> tuple[T, int]:
+    return body.codec.decode(data, 0, len(data))
+
+
+_decode_again: Final[Callable[[Body[Any], bytes], tuple[Any, int]]] = functools.lru_cache(maxsize=512)(_decode)
