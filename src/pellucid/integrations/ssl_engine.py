@@ -218,7 +218,7 @@ class Facts:
 
     @property
     def session_reused(self) -> bool | None:
-        return None if self.negotiated is None else False
+        return None if self.negotiated is None else self.negotiated.resumed
 
     def getpeercert(self, binary_form: bool = False) -> dict[str, Any] | bytes | None:
         """Return the peer's certificate: DER if *binary_form*, else a dictionary, {} if nothing vouches for it.
