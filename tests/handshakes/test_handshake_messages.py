@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from pellucid import ClientConfig, Connection, Credential, ServerConfig, UsageError
-from pellucid.config import ClientAuthentication
+from pellucid.config import ClientAuthentication, ClientHelloInfo
 from pellucid.crypto.pyca import PYCA
 from pellucid.errors import AlertReceived, HandshakeFailure
 from pellucid.handshake import negotiate
@@ -278,6 +278,28 @@ def test_first_client_hello_has_no_cookie_whatever_an_earlier_connection_was_giv
         pair.connect()
         assert E.COOKIE not in types(tap.one(CH).extensions)
         assert E.COOKIE in types(tap.one(CH, which=1).extensions)
+
+
+@pytest.mark.rfc("9846 §9.2", "the mandatory extensions are implemented: each is sent, and obeyed by the other end")
+def test_mandatory_extensions_are_sent_and_obeyed() -> None:
+    told: list[ClientHelloInfo] = []
+
+    def resolver(info: ClientHelloInfo) -> None:
+        told.append(info)
+
+    schemes = (S.ECDSA_SECP256R1_SHA256, S.ED25519)
+    client = client_config(**TWO, signature_schemes=schemes, signature_algorithms_cert=schemes[:1])
+    pair, tap = tapped(client, retrying_server(cookie_key=b"k" * 32, credential_resolver=resolver))
+    pair.connect()
+    mandatory = {E.SUPPORTED_VERSIONS, E.COOKIE, E.SIGNATURE_ALGORITHMS, E.SIGNATURE_ALGORITHMS_CERT}
+    mandatory |= {E.SUPPORTED_GROUPS, E.KEY_SHARE, E.SERVER_NAME}
+    assert mandatory <= set(types(tap.one(CH, which=1).extensions))
+    (info,) = told
+    assert (info.server_name, info.signature_schemes) == (NAME, schemes)
+    assert info.certificate_signature_schemes == schemes[:1]
+    assert [group for group in info.groups if not is_grease(group)] == list(TWO["groups"])
+    assert pair.client.negotiated is not None
+    assert (pair.client.negotiated.group, pair.client.negotiated.retried) == (G.SECP256R1, True)
 
 
 # ---- groups and shares -----------------------------------------------------------------------------------------------
