@@ -30,10 +30,12 @@ from tests.support.pair import (
     Chunking,
     Pair,
     asking_server_config,
+    authority,
     client_config,
     credential,
     deliver,
     events_of,
+    issued,
     server_config,
 )
 from tests.support.wiretap import Wiretap, tapped
@@ -79,6 +81,15 @@ def _order(*, retry: bool = False, asked: bool = False, shown: bool = False) -> 
     )
 
 
+def stapled(*names: str) -> Credential:
+    """A credential with an OCSP response and SCTs to go with its leaf."""
+    response = authority().ocsp_response(issued("p256", *names))
+    return dataclasses.replace(credential("p256", *names), ocsp_response=response, scts=(b"an sct",))
+
+
+ASKING: dict[str, Any] = {"request_ocsp": True, "request_scts": True}
+NOT_ASKING: dict[str, Any] = {"request_ocsp": False, "request_scts": False}
+
 SCENARIOS = {
     "plain": Scenario(client_config, server_config, _order()),
     "everything-offered": Scenario(
@@ -105,6 +116,16 @@ SCENARIOS = {
         lambda: with_certificate(**TWO),
         lambda: asking_server_config(groups=(G.SECP256R1,)),
         _order(retry=True, asked=True, shown=True),
+    ),
+    "staples-asked-for": Scenario(
+        lambda: client_config(credentials=(stapled("client.test"),), **ASKING),
+        lambda: asking_server_config(credentials=(stapled(),), **ASKING),
+        _order(asked=True, shown=True),
+    ),
+    "staples-not-asked-for": Scenario(
+        lambda: client_config(credentials=(stapled("client.test"),), **NOT_ASKING),
+        lambda: asking_server_config(credentials=(stapled(),), **NOT_ASKING),
+        _order(asked=True, shown=True),
     ),
     "no-compatibility": Scenario(
         lambda: client_config(middlebox_compatibility=False, grease=False, send_server_name=False),
@@ -411,6 +432,9 @@ def test_responses_answer_what_was_asked_and_nothing_else(scenario: Scenario) ->
         if where in {M.SH, M.HRR, M.EE, M.CT}:
             requested = offered if role is Role.SERVER else asked
             assert set(types(extensions)) - ({E.COOKIE} if where is M.HRR else set()) <= requested
+    carried_along = {code for _, where, extensions in _blocks(tap) if where is M.CT for code in types(extensions)}
+    staples = {E.STATUS_REQUEST, E.SIGNED_CERTIFICATE_TIMESTAMP}
+    assert carried_along == (staples if scenario is SCENARIOS["staples-asked-for"] else set())
 
 
 STATUS_REQUEST_V2, TRUNCATED_HMAC = 17, 4
