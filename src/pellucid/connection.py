@@ -201,7 +201,8 @@ class Connection(Carrier):
     @property
     def early_data_left(self) -> int:
         """Client: how many bytes `send_early_data` still takes; 0 where no early data may be sent."""
-        return self._early_left if self.role is Role.CLIENT else 0
+        # §5.5: there is no KeyUpdate for early data; it ends before the key is used up, however small its pieces.
+        return min(self._early_left, MAX_PLAINTEXT * self._writer.records_left()) if self.role is Role.CLIENT else 0
 
     def send_early_data(self, data: Buffer) -> None:
         """Client: send 0-RTT data before the server has answered (RFC 9846 §4.3.10).
@@ -461,8 +462,7 @@ class Connection(Carrier):
             if isinstance(action, AcceptEarlyData):
                 self._events.append(EarlyDataAccepted(action.negotiated, action.limit))
             else:
-                # §5.5: there is no KeyUpdate for early data; it ends before the key is used up.
-                self._early_left = min(action.limit, MAX_PLAINTEXT * ((action.suite.rekey_after or MAX_EPOCH) - 1))
+                self._limit_records(action.suite)
         elif isinstance(action, EndEarlySending):
             self._early_left = 0
             self._early_exporter_secret = None

@@ -164,6 +164,10 @@ class EarlySecret(_Stage):
             return _early_without_psk(suite)
         return cls(suite, _zero_prf(suite).hmac(psk))
 
+    def under(self, suite: Suite) -> EarlySecret:
+        """Return the same secret for another suite of its hash, with which a session may be resumed (§4.3.11)."""
+        return self if suite is self.suite else EarlySecret(suite, self.value)
+
     def binder_key(self, label: bytes) -> bytes:
         """Return the binder key (§7.1). label: "res binder", "ext binder", or "imp binder" (RFC 9258 §5.2)."""
         return self.prf.derive_secret(label, empty_hash(self.suite))

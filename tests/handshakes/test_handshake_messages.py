@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from pellucid import ClientConfig, Connection, Credential, ServerConfig, UsageError
-from pellucid.config import ClientAuthentication
+from pellucid.config import ClientAuthentication, ClientHelloInfo
 from pellucid.crypto.pyca import PYCA
 from pellucid.errors import AlertReceived, HandshakeFailure
 from pellucid.handshake import negotiate
@@ -30,10 +30,12 @@ from tests.support.pair import (
     Chunking,
     Pair,
     asking_server_config,
+    authority,
     client_config,
     credential,
     deliver,
     events_of,
+    issued,
     server_config,
 )
 from tests.support.wiretap import Wiretap, tapped
@@ -79,6 +81,15 @@ def _order(*, retry: bool = False, asked: bool = False, shown: bool = False) -> 
     )
 
 
+def stapled(*names: str) -> Credential:
+    """A credential with an OCSP response and SCTs to go with its leaf."""
+    response = authority().ocsp_response(issued("p256", *names))
+    return dataclasses.replace(credential("p256", *names), ocsp_response=response, scts=(b"an sct",))
+
+
+ASKING: dict[str, Any] = {"request_ocsp": True, "request_scts": True}
+NOT_ASKING: dict[str, Any] = {"request_ocsp": False, "request_scts": False}
+
 SCENARIOS = {
     "plain": Scenario(client_config, server_config, _order()),
     "everything-offered": Scenario(
@@ -105,6 +116,16 @@ SCENARIOS = {
         lambda: with_certificate(**TWO),
         lambda: asking_server_config(groups=(G.SECP256R1,)),
         _order(retry=True, asked=True, shown=True),
+    ),
+    "staples-asked-for": Scenario(
+        lambda: client_config(credentials=(stapled("client.test"),), **ASKING),
+        lambda: asking_server_config(credentials=(stapled(),), **ASKING),
+        _order(asked=True, shown=True),
+    ),
+    "staples-not-asked-for": Scenario(
+        lambda: client_config(credentials=(stapled("client.test"),), **NOT_ASKING),
+        lambda: asking_server_config(credentials=(stapled(),), **NOT_ASKING),
+        _order(asked=True, shown=True),
     ),
     "no-compatibility": Scenario(
         lambda: client_config(middlebox_compatibility=False, grease=False, send_server_name=False),
@@ -280,6 +301,28 @@ def test_first_client_hello_has_no_cookie_whatever_an_earlier_connection_was_giv
         assert E.COOKIE in types(tap.one(CH, which=1).extensions)
 
 
+@pytest.mark.rfc("9846 §9.2", "the mandatory extensions are implemented: each is sent, and obeyed by the other end")
+def test_mandatory_extensions_are_sent_and_obeyed() -> None:
+    told: list[ClientHelloInfo] = []
+
+    def resolver(info: ClientHelloInfo) -> None:
+        told.append(info)
+
+    schemes = (S.ECDSA_SECP256R1_SHA256, S.ED25519)
+    client = client_config(**TWO, signature_schemes=schemes, signature_algorithms_cert=schemes[:1])
+    pair, tap = tapped(client, retrying_server(cookie_key=b"k" * 32, credential_resolver=resolver))
+    pair.connect()
+    mandatory = {E.SUPPORTED_VERSIONS, E.COOKIE, E.SIGNATURE_ALGORITHMS, E.SIGNATURE_ALGORITHMS_CERT}
+    mandatory |= {E.SUPPORTED_GROUPS, E.KEY_SHARE, E.SERVER_NAME}
+    assert mandatory <= set(types(tap.one(CH, which=1).extensions))
+    (info,) = told
+    assert (info.server_name, info.signature_schemes) == (NAME, schemes)
+    assert info.certificate_signature_schemes == schemes[:1]
+    assert [group for group in info.groups if not is_grease(group)] == list(TWO["groups"])
+    assert pair.client.negotiated is not None
+    assert (pair.client.negotiated.group, pair.client.negotiated.retried) == (G.SECP256R1, True)
+
+
 # ---- groups and shares -----------------------------------------------------------------------------------------------
 
 CLASSICAL = (G.X25519, G.SECP256R1, G.SECP384R1)
@@ -389,6 +432,9 @@ def test_responses_answer_what_was_asked_and_nothing_else(scenario: Scenario) ->
         if where in {M.SH, M.HRR, M.EE, M.CT}:
             requested = offered if role is Role.SERVER else asked
             assert set(types(extensions)) - ({E.COOKIE} if where is M.HRR else set()) <= requested
+    carried_along = {code for _, where, extensions in _blocks(tap) if where is M.CT for code in types(extensions)}
+    staples = {E.STATUS_REQUEST, E.SIGNED_CERTIFICATE_TIMESTAMP}
+    assert carried_along == (staples if scenario is SCENARIOS["staples-asked-for"] else set())
 
 
 STATUS_REQUEST_V2, TRUNCATED_HMAC = 17, 4

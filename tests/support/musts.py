@@ -192,7 +192,7 @@ def collected() -> Functions:
     """Collect all tests in this process, and return who carries which mark. Raises SystemExit if that fails."""
     listener = _Listener()
     out = io.StringIO()
-    arguments = ["--collect-only", "-q", "-p", "no:cacheprovider", f"--rootdir={ROOT}", str(ROOT / "tests")]
+    arguments = ["--collect-only", "-qq", "-p", "no:cacheprovider", f"--rootdir={ROOT}", str(ROOT / "tests")]
     arguments += ["-W", "ignore::pytest.PytestAssertRewriteWarning"]  # the ledger is imported here already
     with contextlib.redirect_stdout(out):
         status = pytest.main(arguments, plugins=[listener])

@@ -182,7 +182,7 @@ def on_server_hello(context: ClientContext, phase: WaitServerHello, hello: Serve
         _tell_server_hello(context, phase, suite, group, psk)
         if share is not None and exchange is not None:
             tell_shared_secret(context, share.group, exchange.public, share.key_exchange, shared_secret)
-    early = EarlySecret.extract(suite) if psk is None else psk.early
+    early = EarlySecret.extract(suite) if psk is None else psk.early.under(suite)
     secrets = handshake_secrets(context, early, shared_secret)
     early_data, actions = _after_server_hello(context, phase, secrets, psk)
     keyed = Keyed(
