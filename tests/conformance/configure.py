@@ -41,7 +41,7 @@ DEFAULT_GROUPS: Final = (NamedGroup.X25519MLKEM768, NamedGroup.X25519, NamedGrou
 """what the runner takes a shim to have that was not told"""
 EARLY_DATA_SIZE: Final = 14336
 """what the runner takes a server to accept"""
-AGE_SKEW_SECONDS: Final = 60
+AGE_SKEW_SECONDS: Final = 60.5
 """how far a ticket's age may be off, for the runner; by default it is less"""
 TICKETS: Final = 2
 DEFAULT_CREDENTIAL: Final = -1

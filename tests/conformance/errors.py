@@ -39,6 +39,7 @@ TABLE: Final = (
     # Records.
     Row("HTTP_REQUEST", e.UnexpectedMessage, "9846 §5.1", "plain HTTP?"),
     Row("TOO_MANY_EMPTY_FRAGMENTS", e.UnexpectedMessage, "9846 §5.1", "empty records in a row"),
+    Row("UNEXPECTED_RECORD", e.UnexpectedMessage, "9846 §5.1", "inside a handshake message"),
     Row("EXCESS_HANDSHAKE_DATA", e.UnexpectedMessage, "9846 §5.1"),
     Row("TOO_MANY_EMPTY_FRAGMENTS", e.UnexpectedMessage, "9846 §5", "more than"),
     Row("INVALID_OUTER_RECORD_TYPE", e.UnexpectedMessage, "9846 §5.2"),

@@ -71,7 +71,7 @@ class Witness:
 
 
 EARLY_DATA_REASONS: Final = {
-    EarlyDataOutcome.ACCEPTED: "accepted",
+    EarlyDataOutcome.ACCEPTED: "accept",
     EarlyDataOutcome.DISABLED: "disabled",
     EarlyDataOutcome.NO_SESSION: "no_session_offered",
     EarlyDataOutcome.NOT_ALLOWED: "unsupported_for_session",
@@ -131,8 +131,9 @@ def _check_early_data(flags: Flags, memory: Memory, witness: Witness, negotiated
         expect("early data accepted", accepted, flags.expect_accept_early_data)
     if flags.expect_early_data_reason:
         reason = EARLY_DATA_REASONS.get(negotiated.early_data)
-        if negotiated.early_data is EarlyDataOutcome.NOT_OFFERED and not flags.enable_early_data:
-            reason = "disabled"  # both are true
+        if negotiated.early_data is EarlyDataOutcome.NOT_OFFERED and not negotiated.resumed:
+            # Several things are true then; the runner names another one first.
+            reason = "no_session_offered" if flags.enable_early_data else "disabled"
         expect("what became of early data", reason, flags.expect_early_data_reason)
     if flags.expect_ticket_age_skew and resumed:
         expect("ticket age skew", _ticket_age_skew(memory, witness), flags.expect_ticket_age_skew)
