@@ -203,6 +203,8 @@ def _client(flags: Flags, memory: Memory) -> Setup:
             raise no_scheme(request.signature_schemes)
         return chosen
 
+    # Whoever has PSKs and demands no certificate wants none.
+    only_psks = bool(_psks(flags, Role.CLIENT)) and not flags.verify_peer
     resolver.session_identity = b"the shim's resolver"  # type: ignore[attr-defined]
     config = ClientConfig(
         provider=memory.provider,
@@ -210,7 +212,7 @@ def _client(flags: Flags, memory: Memory) -> Setup:
         reverify_on_resumption=flags.reverify_on_resume,
         sessions=memory.client_sessions,
         early_data=flags.enable_early_data,
-        verifier=judge,
+        verifier=None if only_psks else judge,
         groups=groups,
         key_shares=default_shares(groups) if flags.key_shares is None else tuple(flags.key_shares),
         signature_schemes=tuple(flags.verify_prefs) or DEFAULT_SCHEMES,

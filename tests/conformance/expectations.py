@@ -131,9 +131,13 @@ def _check_early_data(flags: Flags, memory: Memory, witness: Witness, negotiated
         expect("early data accepted", accepted, flags.expect_accept_early_data)
     if flags.expect_early_data_reason:
         reason = EARLY_DATA_REASONS.get(negotiated.early_data)
-        if negotiated.early_data is EarlyDataOutcome.NOT_OFFERED and not negotiated.resumed:
-            # Several things are true then; the runner names another one first.
-            reason = "no_session_offered" if flags.enable_early_data else "disabled"
+        # Where several things are true, the runner may name another one first.
+        if flags.server and negotiated.early_data in {EarlyDataOutcome.NOT_OFFERED, EarlyDataOutcome.RETRIED}:
+            if not flags.enable_early_data:
+                reason = "disabled"
+            elif not negotiated.resumed:
+                retried = negotiated.early_data is EarlyDataOutcome.RETRIED
+                reason = "session_not_resumed" if retried else "no_session_offered"
         expect("what became of early data", reason, flags.expect_early_data_reason)
     if flags.expect_ticket_age_skew and resumed:
         expect("ticket age skew", _ticket_age_skew(memory, witness), flags.expect_ticket_age_skew)
