@@ -12,7 +12,6 @@ from cryptography import x509
 
 from pellucid.config import (
     DEFAULT_SCHEMES,
-    CertificateRequestInfo,
     ClientAuthentication,
     ClientConfig,
     ClientHelloInfo,
@@ -24,8 +23,6 @@ from pellucid.crypto.groups import KEMS_ALONE
 from pellucid.crypto.provider import PENDING, Pending
 from pellucid.crypto.pyca import PYCA
 from pellucid.crypto.signatures import PrivateKeySigner, signing_schemes
-from pellucid.handshake.client import choose_client_credential
-from pellucid.handshake.negotiate import no_scheme
 from pellucid.registry import AlertDescription, NamedGroup
 from pellucid.sessions.client import ClientSession, SessionKey
 from pellucid.sessions.early_data import StrikeRegister
@@ -196,16 +193,8 @@ def _client(flags: Flags, memory: Memory) -> Setup:
     groups = tuple(flags.curves) or DEFAULT_GROUPS
     credentials = _credentials(flags, used)
 
-    def resolver(request: CertificateRequestInfo) -> Credential | None:
-        """Ours, but insisting: the runner wants an error where we would send an empty Certificate."""
-        chosen = choose_client_credential(config, request)
-        if chosen is None and credentials:
-            raise no_scheme(request.signature_schemes)
-        return chosen
-
     # Whoever has PSKs and demands no certificate wants none.
     only_psks = bool(_psks(flags, Role.CLIENT)) and not flags.verify_peer
-    resolver.session_identity = b"the shim's resolver"  # type: ignore[attr-defined]
     config = ClientConfig(
         provider=memory.provider,
         external_psks=_psks(flags, Role.CLIENT),
@@ -218,7 +207,7 @@ def _client(flags: Flags, memory: Memory) -> Setup:
         signature_schemes=tuple(flags.verify_prefs) or DEFAULT_SCHEMES,
         alpn=protocols(flags.advertise_alpn),
         credentials=credentials,
-        credential_resolver=resolver,
+        insist_on_credential=True,  # the runner wants an error where we would send an empty Certificate
         send_server_name=bool(flags.host_name),
         grease=flags.enable_grease,
         permute_extensions=flags.permute_extensions,
@@ -305,9 +294,10 @@ def _credentials(flags: Flags, used: list[int]) -> tuple[Credential, ...]:
 def _credential(flags: Flags, credential: CredentialFlags, number: int, used: list[int]) -> Credential:
     chain = own.certificates_from_pem(Path(credential.cert_file).read_bytes())
     key = own.private_key_from_pem(Path(credential.key_file).read_bytes())
-    schemes = signing_schemes(own.parse_own_certificate(chain[0]))
-    if credential.signing_prefs:
-        schemes = tuple(code for code in credential.signing_prefs if code in schemes)
+    signer = PrivateKeySigner(key, signing_schemes(own.parse_own_certificate(chain[0])))
     return Credential(
-        chain=chain, signer=NumberedSigner(number, PrivateKeySigner(key, schemes), flags.asynchronous, used)
+        chain=chain,
+        signer=NumberedSigner(number, signer, flags.asynchronous, used),
+        signature_schemes=tuple(credential.signing_prefs) or None,
+        must_match_issuer=credential.must_match_issuer,
     )
