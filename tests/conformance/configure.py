@@ -23,6 +23,8 @@ from pellucid.crypto.groups import KEMS_ALONE
 from pellucid.crypto.provider import PENDING, Pending
 from pellucid.crypto.pyca import PYCA
 from pellucid.crypto.signatures import PrivateKeySigner, signing_schemes
+from pellucid.errors import DecodeError
+from pellucid.messages import extensions as x
 from pellucid.registry import AlertDescription, NamedGroup
 from pellucid.sessions.client import ClientSession, SessionKey
 from pellucid.sessions.early_data import StrikeRegister
@@ -32,6 +34,7 @@ from pellucid.sessions.tickets import TicketKeys
 from pellucid.trace import Role
 from pellucid.verify.report import Failure, VerificationReport
 from pellucid.verify.request import VerificationRequest
+from tests.conformance.compression import compressions
 from tests.conformance.flags import CredentialFlags, Flags
 
 DEFAULT_GROUPS: Final = (NamedGroup.X25519MLKEM768, NamedGroup.X25519, NamedGroup.SECP256R1, NamedGroup.SECP384R1)
@@ -43,6 +46,10 @@ AGE_SKEW_SECONDS: Final = 60.5
 TICKETS: Final = 2
 DEFAULT_CREDENTIAL: Final = -1
 """the number of the credential that no `-new-…-credential` began"""
+
+
+class Refused(Exception):
+    """The shim does not take what its flags say; the text is the runner's name for that."""
 
 
 class Clock:
@@ -207,6 +214,9 @@ def _client(flags: Flags, memory: Memory) -> Setup:
         signature_schemes=tuple(flags.verify_prefs) or DEFAULT_SCHEMES,
         alpn=protocols(flags.advertise_alpn),
         credentials=credentials,
+        certificate_compression=compressions(flags),
+        request_ocsp=flags.enable_ocsp_stapling,
+        request_scts=flags.enable_signed_cert_timestamps,
         insist_on_credential=True,  # the runner wants an error where we would send an empty Certificate
         send_server_name=bool(flags.host_name),
         grease=flags.enable_grease,
@@ -235,6 +245,8 @@ def _server(flags: Flags, memory: Memory) -> Setup:
         tickets_on_resumption=0 if flags.no_ticket else TICKETS,
         verifier=judge,
         client_authentication=authentication,
+        certificate_compression=compressions(flags),
+        client_certificate_compression=compressions(flags),
         groups=tuple(flags.curves) or DEFAULT_GROUPS,
         signature_schemes=tuple(flags.verify_prefs) or DEFAULT_SCHEMES,
         alpn=("no such protocol",) if flags.reject_alpn else (flags.select_alpn,) if flags.select_alpn else (),
@@ -298,6 +310,17 @@ def _credential(flags: Flags, credential: CredentialFlags, number: int, used: li
     return Credential(
         chain=chain,
         signer=NumberedSigner(number, signer, flags.asynchronous, used),
+        ocsp_response=credential.ocsp_response or None,
+        scts=_scts(credential.signed_cert_timestamps),
         signature_schemes=tuple(credential.signing_prefs) or None,
         must_match_issuer=credential.must_match_issuer,
     )
+
+
+def _scts(serialized: bytes) -> tuple[bytes, ...]:
+    if not serialized:
+        return ()
+    try:
+        return x.SCTS.codec.decode_all(serialized, "the SCT list")
+    except DecodeError as error:
+        raise Refused(":INVALID_SCT_LIST:") from error

@@ -173,6 +173,10 @@ def _check_peer(flags: Flags, setup: Setup, negotiated: Negotiated) -> None:
     if flags.expect_peer_cert_file:
         with open(flags.expect_peer_cert_file, "rb") as file:
             expect("the peer's chain", None if peer is None else peer.chain, own.certificates_from_pem(file.read()))
+    if flags.expect_ocsp_response:
+        expect("the OCSP response", negotiated.peer_ocsp_response, flags.expect_ocsp_response)
+    if flags.expect_signed_cert_timestamps:
+        expect("the SCTs", x.SCTS.codec.encode(negotiated.peer_scts), flags.expect_signed_cert_timestamps)
     if flags.expect_verify_result and not negotiated.resumed:
         expect("the verifier's failure", setup.judge.failed, flags.verify_fail)
 
