@@ -354,6 +354,7 @@ class ClientConfig(_Config):
     """How a client behaves. One value serves any number of connections.
 
     trust:       whom to believe; None: the system's roots, which `pellucid.connect` loads (the core opens no file).
+                 With external_psks and neither trust nor a verifier, a PSK is the only way for the server.
     verifier:    instead of the WebPKI verifier over *trust*; sessions need its `session_identity`. No flag turns
                  verification off.
     certificate_compression: is offered to the server too.

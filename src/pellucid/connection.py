@@ -71,10 +71,10 @@ class Connection(Carrier):
 
         server_name: host name or address that the server's certificate must be for.
         port:        where the server is; with its name it says whose sessions may be resumed. 0: not known.
-        Raises UsageError without trust or a verifier, and for an impossible name.
+        Raises UsageError without trust, a verifier or an external PSK, and for an impossible name.
         """
-        if config.peer_verifier is None:
-            raise UsageError("a client needs trust, or a verifier: nobody could be verified")
+        if config.peer_verifier is None and not config.psks:
+            raise UsageError("a client needs trust, a verifier, or an external PSK: nobody could be verified")
         context = Context(Role.CLIENT, config, observer_of(config, trace))
         handshake = Handshake(context, CLIENT_ARROWS, client_side.HANDLERS, ClientState.START, None)
         connection = cls(Role.CLIENT, context, handshake, context.trace)
@@ -317,6 +317,8 @@ class Connection(Carrier):
                 record, offset = found
                 if record is not None:
                     self._record(record)
+                elif self._message:
+                    raise UnexpectedMessage("early data inside a handshake message", rfc="9846 §5.1")
         except Exception as error:  # noqa: BLE001  # see _guarded
             self._failed(error)
         return offset if self._error is None else size

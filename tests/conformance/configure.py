@@ -12,7 +12,6 @@ from cryptography import x509
 
 from pellucid.config import (
     DEFAULT_SCHEMES,
-    CertificateRequestInfo,
     ClientAuthentication,
     ClientConfig,
     ClientHelloInfo,
@@ -24,8 +23,8 @@ from pellucid.crypto.groups import KEMS_ALONE
 from pellucid.crypto.provider import PENDING, Pending
 from pellucid.crypto.pyca import PYCA
 from pellucid.crypto.signatures import PrivateKeySigner, signing_schemes
-from pellucid.handshake.client import choose_client_credential
-from pellucid.handshake.negotiate import no_scheme
+from pellucid.errors import DecodeError
+from pellucid.messages import extensions as x
 from pellucid.registry import AlertDescription, NamedGroup
 from pellucid.sessions.client import ClientSession, SessionKey
 from pellucid.sessions.early_data import StrikeRegister
@@ -35,17 +34,22 @@ from pellucid.sessions.tickets import TicketKeys
 from pellucid.trace import Role
 from pellucid.verify.report import Failure, VerificationReport
 from pellucid.verify.request import VerificationRequest
+from tests.conformance.compression import compressions
 from tests.conformance.flags import CredentialFlags, Flags
 
 DEFAULT_GROUPS: Final = (NamedGroup.X25519MLKEM768, NamedGroup.X25519, NamedGroup.SECP256R1, NamedGroup.SECP384R1)
 """what the runner takes a shim to have that was not told"""
 EARLY_DATA_SIZE: Final = 14336
 """what the runner takes a server to accept"""
-AGE_SKEW_SECONDS: Final = 60
+AGE_SKEW_SECONDS: Final = 60.5
 """how far a ticket's age may be off, for the runner; by default it is less"""
 TICKETS: Final = 2
 DEFAULT_CREDENTIAL: Final = -1
 """the number of the credential that no `-new-…-credential` began"""
+
+
+class Refused(Exception):
+    """The shim does not take what its flags say; the text is the runner's name for that."""
 
 
 class Clock:
@@ -196,27 +200,24 @@ def _client(flags: Flags, memory: Memory) -> Setup:
     groups = tuple(flags.curves) or DEFAULT_GROUPS
     credentials = _credentials(flags, used)
 
-    def resolver(request: CertificateRequestInfo) -> Credential | None:
-        """Ours, but insisting: the runner wants an error where we would send an empty Certificate."""
-        chosen = choose_client_credential(config, request)
-        if chosen is None and credentials:
-            raise no_scheme(request.signature_schemes)
-        return chosen
-
-    resolver.session_identity = b"the shim's resolver"  # type: ignore[attr-defined]
+    # Whoever has PSKs and demands no certificate wants none.
+    only_psks = bool(_psks(flags, Role.CLIENT)) and not flags.verify_peer
     config = ClientConfig(
         provider=memory.provider,
         external_psks=_psks(flags, Role.CLIENT),
         reverify_on_resumption=flags.reverify_on_resume,
         sessions=memory.client_sessions,
         early_data=flags.enable_early_data,
-        verifier=judge,
+        verifier=None if only_psks else judge,
         groups=groups,
         key_shares=default_shares(groups) if flags.key_shares is None else tuple(flags.key_shares),
         signature_schemes=tuple(flags.verify_prefs) or DEFAULT_SCHEMES,
         alpn=protocols(flags.advertise_alpn),
         credentials=credentials,
-        credential_resolver=resolver,
+        certificate_compression=compressions(flags),
+        request_ocsp=flags.enable_ocsp_stapling,
+        request_scts=flags.enable_signed_cert_timestamps,
+        insist_on_credential=True,  # the runner wants an error where we would send an empty Certificate
         send_server_name=bool(flags.host_name),
         grease=flags.enable_grease,
         permute_extensions=flags.permute_extensions,
@@ -244,6 +245,8 @@ def _server(flags: Flags, memory: Memory) -> Setup:
         tickets_on_resumption=0 if flags.no_ticket else TICKETS,
         verifier=judge,
         client_authentication=authentication,
+        certificate_compression=compressions(flags),
+        client_certificate_compression=compressions(flags),
         groups=tuple(flags.curves) or DEFAULT_GROUPS,
         signature_schemes=tuple(flags.verify_prefs) or DEFAULT_SCHEMES,
         alpn=("no such protocol",) if flags.reject_alpn else (flags.select_alpn,) if flags.select_alpn else (),
@@ -303,9 +306,21 @@ def _credentials(flags: Flags, used: list[int]) -> tuple[Credential, ...]:
 def _credential(flags: Flags, credential: CredentialFlags, number: int, used: list[int]) -> Credential:
     chain = own.certificates_from_pem(Path(credential.cert_file).read_bytes())
     key = own.private_key_from_pem(Path(credential.key_file).read_bytes())
-    schemes = signing_schemes(own.parse_own_certificate(chain[0]))
-    if credential.signing_prefs:
-        schemes = tuple(code for code in credential.signing_prefs if code in schemes)
+    signer = PrivateKeySigner(key, signing_schemes(own.parse_own_certificate(chain[0])))
     return Credential(
-        chain=chain, signer=NumberedSigner(number, PrivateKeySigner(key, schemes), flags.asynchronous, used)
+        chain=chain,
+        signer=NumberedSigner(number, signer, flags.asynchronous, used),
+        ocsp_response=credential.ocsp_response or None,
+        scts=_scts(credential.signed_cert_timestamps),
+        signature_schemes=tuple(credential.signing_prefs) or None,
+        must_match_issuer=credential.must_match_issuer,
     )
+
+
+def _scts(serialized: bytes) -> tuple[bytes, ...]:
+    if not serialized:
+        return ()
+    try:
+        return x.SCTS.codec.decode_all(serialized, "the SCT list")
+    except DecodeError as error:
+        raise Refused(":INVALID_SCT_LIST:") from error

@@ -71,7 +71,7 @@ class Witness:
 
 
 EARLY_DATA_REASONS: Final = {
-    EarlyDataOutcome.ACCEPTED: "accepted",
+    EarlyDataOutcome.ACCEPTED: "accept",
     EarlyDataOutcome.DISABLED: "disabled",
     EarlyDataOutcome.NO_SESSION: "no_session_offered",
     EarlyDataOutcome.NOT_ALLOWED: "unsupported_for_session",
@@ -131,8 +131,13 @@ def _check_early_data(flags: Flags, memory: Memory, witness: Witness, negotiated
         expect("early data accepted", accepted, flags.expect_accept_early_data)
     if flags.expect_early_data_reason:
         reason = EARLY_DATA_REASONS.get(negotiated.early_data)
-        if negotiated.early_data is EarlyDataOutcome.NOT_OFFERED and not flags.enable_early_data:
-            reason = "disabled"  # both are true
+        # Where several things are true, the runner may name another one first.
+        if flags.server and negotiated.early_data in {EarlyDataOutcome.NOT_OFFERED, EarlyDataOutcome.RETRIED}:
+            if not flags.enable_early_data:
+                reason = "disabled"
+            elif not negotiated.resumed:
+                retried = negotiated.early_data is EarlyDataOutcome.RETRIED
+                reason = "session_not_resumed" if retried else "no_session_offered"
         expect("what became of early data", reason, flags.expect_early_data_reason)
     if flags.expect_ticket_age_skew and resumed:
         expect("ticket age skew", _ticket_age_skew(memory, witness), flags.expect_ticket_age_skew)
@@ -168,6 +173,10 @@ def _check_peer(flags: Flags, setup: Setup, negotiated: Negotiated) -> None:
     if flags.expect_peer_cert_file:
         with open(flags.expect_peer_cert_file, "rb") as file:
             expect("the peer's chain", None if peer is None else peer.chain, own.certificates_from_pem(file.read()))
+    if flags.expect_ocsp_response:
+        expect("the OCSP response", negotiated.peer_ocsp_response, flags.expect_ocsp_response)
+    if flags.expect_signed_cert_timestamps:
+        expect("the SCTs", x.SCTS.codec.encode(negotiated.peer_scts), flags.expect_signed_cert_timestamps)
     if flags.expect_verify_result and not negotiated.resumed:
         expect("the verifier's failure", setup.judge.failed, flags.verify_fail)
 

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from typing import Final
 
 from pellucid.errors import TLSError
-from tests.conformance.configure import Memory, setup
+from tests.conformance.configure import Memory, Refused, setup
 from tests.conformance.errors import name_of
 from tests.conformance.exchange import run_connection
 from tests.conformance.expectations import Mismatch
@@ -35,7 +35,7 @@ def main(arguments: Sequence[str]) -> int:
     except TLSError as error:
         print(f"{name_of(error)}\n{error!r} {error}", file=sys.stderr)
         return FAILED
-    except (Mismatch, OSError) as error:
+    except (Mismatch, Refused, OSError) as error:
         print(error, file=sys.stderr)
         return FAILED
     return 0

@@ -26,7 +26,7 @@ CONFIG = json.loads(run.CONFIG.read_text())
 # ---- the error table -------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("row", TABLE, ids=str)
+@pytest.mark.parametrize("row", TABLE, ids=lambda row: f"{row.name}-{row.error.__name__}-{row.section}")
 def test_row_names_an_error_that_there_is(row: Row) -> None:
     assert issubclass(row.error, TLSError)
     assert row.name == row.name.upper() and " " not in row.name

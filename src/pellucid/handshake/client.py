@@ -88,10 +88,18 @@ class WaitFinished:
     server: Authenticated | PskChecked
 
 
+@internal_value
+class WaitResumedFinished:
+    """session: what the PSK stands for; its server is recalled when its Finished has come."""
+
+    wait: WaitCertificate
+    session: ClientSession
+
+
 # ---- EncryptedExtensions, CertificateRequest -------------------------------------------------------------------------
 
 
-def on_encrypted_extensions(context: ClientContext, phase: Keyed, message: EncryptedExtensions, raw: bytes) -> Result:
+def on_encrypted_extensions(context: ClientContext, phase: Keyed, message: EncryptedExtensions, raw: bytes) -> Step:
     """Take what the server answers under protection (RFC 9846 §4.4.1)."""
     offer = phase.offer
     decoded = x.decode_extensions(x.M.EE, message.extensions, requested=offer.requested)
@@ -112,12 +120,9 @@ def on_encrypted_extensions(context: ClientContext, phase: Keyed, message: Encry
     if psk is None:
         return Step(wait, C.WAIT_CERT_CR, actions)
 
-    def recalled(server: PskChecked) -> Step:
-        return Step(WaitFinished(wait=wait, server=server), C.WAIT_FINISHED, actions)
-
     if psk.session is None:
-        return recalled(PskChecked(None))
-    return recall_peer(context, server_of(psk.session), offer.reference_name, recalled)
+        return Step(WaitFinished(wait=wait, server=PskChecked(None)), C.WAIT_FINISHED, actions)
+    return Step(WaitResumedFinished(wait=wait, session=psk.session), C.WAIT_FINISHED, actions)
 
 
 def _early_data_answered(
@@ -194,12 +199,25 @@ def on_certificate_verify(
     return check_certificate_verify(context, Role.SERVER, phase.presented, message, verifier, reference, verified)
 
 
-def on_finished(context: ClientContext, phase: WaitFinished, message: Finished, raw: bytes) -> Result:
+def on_finished(
+    context: ClientContext, phase: WaitFinished | WaitResumedFinished, message: Finished, raw: bytes
+) -> Result:
     """Check the server's Finished, answer with our own flight (RFC 9846 §4.5.3)."""
     keyed = phase.wait.keyed
     proof = check_finished(context, Role.SERVER, keyed.secrets.server, context.transcript.digest(), message)
     context.transcript.add(raw)
     secrets = application_secrets(context, keyed.secrets)
+    if isinstance(phase, WaitFinished):
+        return _answer(context, phase, proof, secrets)
+
+    def recalled(server: PskChecked) -> Result:
+        return _answer(context, WaitFinished(wait=phase.wait, server=server), proof, secrets)
+
+    # Not before now: an alert under early keys would be lost on a server that declined early data.
+    return recall_peer(context, server_of(phase.session), keyed.offer.reference_name, recalled)
+
+
+def _answer(context: ClientContext, phase: WaitFinished, proof: FinishedChecked, secrets: ApplicationSecrets) -> Result:
     if phase.wait.request is None:
         return _second_flight(context, phase, proof, secrets, None, None, _end_of_early_data(context, phase.wait))
     return _with_client_certificate(context, phase, proof, secrets, phase.wait.request)

@@ -168,6 +168,8 @@ def on_server_hello(context: ClientContext, phase: WaitServerHello, hello: Serve
         )
     suite = context.config.suite_table[hello.cipher_suite]
     psk = _selected_psk(offer, suite, decoded.get(x.SELECTED_IDENTITY))
+    if psk is None and context.config.peer_verifier is None:
+        raise MissingExtension("ServerHello selects no PSK, and no certificate can be verified", rfc="9846 §4.3.11")
     share = decoded.get(x.KEY_SHARE)
     if share is None:
         _check_without_share(context, psk)

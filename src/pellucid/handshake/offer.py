@@ -155,9 +155,10 @@ def _extensions(
     built = [
         x.SUPPORTED_VERSIONS.extension(versions),
         x.SUPPORTED_GROUPS.extension(groups),
-        x.SIGNATURE_ALGORITHMS.extension(config.signature_schemes),
         x.KEY_SHARES.extension(shares),
     ]
+    if config.peer_verifier is not None:
+        built.append(x.SIGNATURE_ALGORITHMS.extension(config.signature_schemes))
     if config.send_server_name and not is_ip(reference):
         built.append(x.SERVER_NAME.extension(reference))
     if config.alpn_names:

@@ -14,6 +14,7 @@ from pellucid.handshake.actions import (
     Action,
     Authenticated,
     Complete,
+    EarlyDataOutcome,
     InstallKeys,
     Negotiated,
     Result,
@@ -117,6 +118,7 @@ def _exchange_keys(context: ServerContext, phase: WaitClientHello, heard: _Heard
         alpn=heard.alpn,
         retried=heard.retry is not None,
         psk=psk,
+        no_early_data=EarlyDataOutcome.RETRIED if phase.early_data else EarlyDataOutcome.NOT_OFFERED,
     )
     if context.trace is not None:
         _tell_selection(context, selected, heard.suite_reason, group_reason)

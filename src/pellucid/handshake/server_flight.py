@@ -73,10 +73,14 @@ ServerContext = Context[ServerConfig]
 
 @internal_value
 class WaitClientHello:
-    """peer_address: what cookies are bound to. retry: what we asked for, if we did."""
+    """peer_address: what cookies are bound to. retry: what we asked for, if we did.
+
+    early_data: the ClientHello before the retry offered it.
+    """
 
     peer_address: str
     retry: Retry | None = None
+    early_data: bool = False
 
 
 @internal_value
@@ -85,6 +89,7 @@ class Selected:
 
     raw:   the ClientHello that is answered. group: None in psk_ke.
     psk:   what is used, or why none is.
+    no_early_data: what it means if this ClientHello offers none: NOT_OFFERED, or RETRIED.
     """
 
     offer: ClientOffer
@@ -94,6 +99,7 @@ class Selected:
     alpn: bytes | None
     retried: bool
     psk: Choice
+    no_early_data: EarlyDataOutcome
 
 
 @internal_value
@@ -176,9 +182,11 @@ def ask_again(
     actions: list[Action] = [SendMessage(Epoch.INITIAL, request)]
     if offer.hello.legacy_session_id:  # §E.4: whoever sent one gets a change_cipher_spec
         actions.append(SendChangeCipherSpec(at_once=True))
-    if ExtensionType.EARLY_DATA in offer.extensions:
+    early_data = ExtensionType.EARLY_DATA in offer.extensions
+    if early_data:
         actions.append(SkipEarlyData(MAX_SKIPPED_EARLY_DATA))
-    return Step(WaitClientHello(peer_address=phase.peer_address, retry=retry), S.START, actions)
+    waits = WaitClientHello(peer_address=phase.peer_address, retry=retry, early_data=early_data)
+    return Step(waits, S.START, actions)
 
 
 def hello_retry_request(session_id: bytes, retry: Retry) -> bytes:
@@ -232,7 +240,7 @@ def choose_credential(context: ServerContext, selected: Selected) -> Result:
 def _answer_with_certificate(context: ServerContext, selected: Selected, shown: ShownCredential) -> Result:
     begun = _begin(context, selected, EarlySecret.extract(selected.suite), None)
     skipping = ExtensionType.EARLY_DATA in selected.offer.extensions
-    early_data = EarlyDataOutcome.NOT_RESUMED if skipping else EarlyDataOutcome.NOT_OFFERED
+    early_data = EarlyDataOutcome.NOT_RESUMED if skipping else selected.no_early_data
     begun.actions.append(InstallKeys(Direction.RECEIVED, begun.secrets.client, "client_handshake_traffic_secret"))
     if skipping:
         begun.actions.append(SkipEarlyData(MAX_SKIPPED_EARLY_DATA))
@@ -273,6 +281,8 @@ def answer_with_psk(context: ServerContext, selected: Selected, psk: SelectedPsk
 
     def recalled(proof: PskChecked) -> Result:
         shown = ShownPsk(psk=psk, proof=proof)
+        if ExtensionType.EARLY_DATA not in selected.offer.extensions:
+            return _psk_flight(context, selected, shown, selected.no_early_data)
         return decide_early_data(
             context, selected.offer, selected.suite, psk, lambda outcome: _psk_flight(context, selected, shown, outcome)
         )

@@ -157,10 +157,9 @@ def decide_early_data(
 ) -> Result:
     """Go on with whether early data is taken, and why not (§4.3.10, §8). Pauses where the guard answers PENDING.
 
-    The binder must have been checked: it is what a ClientHello is recognised by, and nobody else can make one.
+    It is offered, and the binder has been checked: that is what a ClientHello is recognised by, and nobody else can
+    make one.
     """
-    if x.EARLY_DATA.extension_type not in offer.extensions:
-        return then(EarlyDataOutcome.NOT_OFFERED)
     guard = context.config.early_data_guard
     offered = offer.extensions.get(x.OFFERED_PSKS)
     if guard is None:
