@@ -8,10 +8,14 @@ from pathlib import Path
 
 import pytest
 
+from pellucid.config import ClientConfig
 from pellucid.errors import UsageError
 from pellucid.net import load
 from pellucid.net.load import load_trust, ocsp_file, read_pem, system_trust
+from pellucid.net.setup import with_system_trust
+from pellucid.sessions import ExternalPsk
 from pellucid.testing.ca import CA
+from pellucid.trace import Role
 
 
 @pytest.fixture(scope="module")
@@ -209,3 +213,10 @@ def test_ocsp_file_without_a_response_to_begin_with_is_a_usage_error_that_names_
         path.write_bytes(content)
     with pytest.raises(UsageError, match=r"staple\.der"):
         ocsp_file(path)
+
+
+def test_a_configuration_with_a_psk_alone_is_given_no_roots() -> None:
+    """The PSK is the only way for its server then: no public CA's certificate stands in for it."""
+    psk = ExternalPsk.plain(b"identity", b"k" * 32, role=Role.CLIENT)
+    config = ClientConfig(external_psks=(psk,))
+    assert with_system_trust(config) is config

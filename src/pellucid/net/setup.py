@@ -56,9 +56,9 @@ def observer_of(config: ClientConfig | ServerConfig | None, trace: Observer | No
 
 
 def with_system_trust(config: ClientConfig | None) -> ClientConfig:
-    """Return *config*, with the system's roots if it says neither whom to trust nor who verifies."""
+    """Return *config*, with the system's roots if it says neither whom to trust, who verifies, nor has a PSK."""
     config = config if config is not None else _DEFAULT
-    if config.trust is not None or config.verifier is not None:
+    if config.trust is not None or config.verifier is not None or config.external_psks:
         return config
     trust = system_trust()
     if (known := _filled.get(id(config))) is not None and known[0] is config and known[1].trust is trust:
