@@ -103,6 +103,9 @@ def test_page_shows_the_held_the_open_and_what_does_not_apply() -> None:
 def test_session_of_some_tests_is_not_taken_for_all(request: pytest.FixtureRequest) -> None:
     config = request.config
     with pytest.MonkeyPatch.context() as patch:
+        for name in ("ignore", "ignore_glob", "lf"):
+            if hasattr(config.option, name):
+                patch.setattr(config.option, name, None)
         patch.setattr(config, "args", [str(musts.ROOT / "tests" / "support")])
         assert musts.of_session(config) is None
         patch.setattr(config, "args", [str(musts.ROOT / "tests")])
