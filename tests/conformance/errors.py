@@ -100,6 +100,7 @@ TABLE: Final = (
     Row("KEY_USAGE_BIT_INCORRECT", CertificateRejected, "", "a key usage without digital signature"),
     Row("CERTIFICATE_VERIFY_FAILED", CertificateRejected),
     Row("PEER_DID_NOT_RETURN_A_CERTIFICATE", e.CertificateRequired),
+    Row("EXCESSIVE_MESSAGE_SIZE", e.BadCertificate, "9846 §4.5.1", "are looked at"),
     Row("UNKNOWN_CERT_COMPRESSION_ALG", e.IllegalParameter, "8879 §4"),
     Row("CERT_DECOMPRESSION_FAILED", e.BadCertificate, "8879 §4"),
     Row("UNCOMPRESSED_CERT_TOO_LARGE", e.BadCertificate, "8879 §5"),
