@@ -17,8 +17,8 @@ from pellucid.registry import PskKeyExchangeMode as Mode
 from pellucid.sessions import ExternalPsk, MemorySessionStore
 from pellucid.trace import ChoiceMade, Role
 from tests.support import pair
+from tests.support.meetings import KEY, SUITES, asking, begin, client, kept, meet, psks, server
 from tests.support.pair import Chunking
-from tests.support.resumption import KEY, SUITES, asking, begin, client, kept, meet, psks, server
 from tests.support.wiretap import tapped
 
 MODES = {"dhe": (Mode.PSK_DHE_KE,), "ke": (Mode.PSK_KE,), "ke or dhe": (Mode.PSK_KE, Mode.PSK_DHE_KE)}

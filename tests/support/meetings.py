@@ -6,7 +6,6 @@ import dataclasses
 from typing import Any
 
 from pellucid import ClientConfig, Connection, HandshakeComplete, ServerConfig, TLSError
-from pellucid.crypto.provider import CryptoProvider
 from pellucid.crypto.pyca import PYCA
 from pellucid.events import EarlyData, TicketReceived
 from pellucid.handshake.actions import EarlyDataOutcome, Negotiated
@@ -15,26 +14,16 @@ from pellucid.sessions import ExternalPsk, MemorySessionStore
 from pellucid.trace import Observer, Role
 from tests.support import pair
 from tests.support.pair import NAME, Chunking, all_at_once, data_of, events_of
+from tests.support.resuming import KEY, resuming_client, resuming_server
 from tests.support.sessions import Clock
 
-KEY = bytes(range(40, 72))
 SUITES = {"sha256": CS.TLS_AES_128_GCM_SHA256, "sha384": CS.TLS_AES_256_GCM_SHA384}
-NEW_SERVER = 25.0  # seconds after which a server takes early data: twice its window, and a little
-
-
-def server(**changes: Any) -> ServerConfig:
-    """A server that sends two tickets, and one on resumption."""
-    return pair.server_config(**{"tickets": 2, "tickets_on_resumption": 1} | changes)
+client, server = resuming_client, resuming_server
 
 
 def asking(**changes: Any) -> ServerConfig:
     """The same, demanding a client certificate."""
     return pair.asking_server_config(**{"tickets": 2, "tickets_on_resumption": 1} | changes)
-
-
-def client(**changes: Any) -> ClientConfig:
-    """A client with a store of its own."""
-    return pair.client_config(**{"sessions": MemorySessionStore()} | changes)
 
 
 def kept(config: ClientConfig) -> int:
@@ -47,10 +36,6 @@ def kept(config: ClientConfig) -> int:
 def clock(ahead: float = 0.0) -> Clock:
     """A clock that stands at present, when the tests' certificates are good."""
     return Clock(round(PYCA.now()) + ahead)
-
-
-def provider_of(*clocks: Clock) -> list[CryptoProvider]:
-    return [one.provider for one in clocks]
 
 
 def psks(
