@@ -319,6 +319,13 @@ class _Config:
             raise UsageError("psk_modes has PSK_DHE_KE, PSK_KE or both")
         set_field(self, "psks", tuple(psk for external in self.external_psks for psk in external.psks(by_hash)))
 
+    def _takes(self, request_ocsp: bool) -> tuple[object, ...]:
+        """Return for `_identity` what decides beside the verifier whether a peer is who it says: its signatures,
+        whether it is asked for a staple, and the keys that do without certificates. A session made by what was
+        withdrawn since is none any more (attacks E7, E8)."""
+        keys = tuple((one.identity, one.key, one.hash_name, one.context) for one in self.external_psks)
+        return (request_ocsp, self.signature_schemes, self.signature_algorithms_cert, keys)
+
     def _check_psk_roles(self, role: Role) -> None:
         for external in self.external_psks:
             if external.role is not role:
@@ -410,7 +417,9 @@ class ClientConfig(_Config):
         if self.ticket_request is not None and not all(0 <= count <= 255 for count in self.ticket_request):
             raise UsageError("ticket_request has two numbers of 0 to 255")
         chains = tuple(credential.chain for credential in self.credentials)
-        scope = _identity(self.send_server_name, self.alpn, verifier, chains, self.credential_resolver)
+        scope = _identity(
+            self.send_server_name, self.alpn, verifier, chains, self.credential_resolver, self._takes(self.request_ocsp)
+        )
         object.__setattr__(self, "session_scope", scope or bytes(32))
         object.__setattr__(self, "session_store", None if scope is None else self.sessions)
 
@@ -492,7 +501,7 @@ class ServerConfig(_Config):
         if not 0 <= self.max_early_data <= MAX_EARLY_DATA:
             raise UsageError(f"max_early_data is 0 to {MAX_EARLY_DATA}")
         mode, verifier = self.client_authentication.value, self.peer_verifier
-        digest = _identity(mode, None if mode == "none" else verifier, tuple(psk.identity for psk in self.psks))
+        digest = _identity(mode, None if mode == "none" else verifier, self._takes(self.request_ocsp))
         set_field(self, "client_authentication_digest", digest or bytes(32))
         store = self.sessions
         if digest is None or not any(counts):

@@ -282,14 +282,9 @@ def on_finished(context: ServerContext, phase: WaitFinished, message: Finished, 
 
 
 def _tickets(context: ServerContext, phase: WaitFinished, negotiated: Negotiated) -> list[Action]:
-    """Return the NewSessionTickets for a client that could use them (§4.3.9)."""
-    config, selected, shown = context.config, phase.answered.selected, phase.answered.shown
-    offer = selected.offer
-    modes = offer.extensions.get(x.PSK_KEY_EXCHANGE_MODES) or ()
-    if config.session_store is None or not set(modes) & set(config.psk_modes):
-        return []
-    request = offer.extensions.get(x.TICKET_REQUEST)
-    count = tickets_to_send(config, request, resumed=isinstance(shown, ShownPsk))
+    """Return the NewSessionTickets (§4.7.1)."""
+    selected, shown = phase.answered.selected, phase.answered.shown
+    count = tickets_to_send(context.config, selected.offer, resumed=shown.resumes)
     if not count:
         return []
     if isinstance(shown, ShownPsk) and shown.psk.session is not None:

@@ -107,6 +107,10 @@ class ShownCredential:
     credential: Credential
     scheme: int
 
+    @property
+    def resumes(self) -> bool:
+        return False
+
 
 @internal_value
 class ShownPsk:
@@ -114,6 +118,11 @@ class ShownPsk:
 
     psk: SelectedPsk
     proof: PskChecked
+
+    @property
+    def resumes(self) -> bool:
+        """Whether it is of a ticket, not an external PSK."""
+        return self.psk.session is not None
 
 
 @internal_value
@@ -416,7 +425,6 @@ def _encrypted_extensions(
 ) -> bytes:
     extensions = []
     offer = selected.offer
-    resumed = isinstance(shown, ShownPsk)
     name = offer.server_name
     # RFC 6066 §3: not on resumption.
     if isinstance(shown, ShownCredential) and name is not None and negotiate.covers(shown.credential.names, name):
@@ -427,9 +435,9 @@ def _encrypted_extensions(
         extensions.append(x.RECORD_SIZE_LIMIT.extension(limits.receiving))
     if early_data:
         extensions.append(x.EARLY_DATA.extension(True))
-    request = offer.extensions.get(x.TICKET_REQUEST)
-    if request is not None and context.config.session_store is not None:
-        extensions.append(x.EXPECTED_TICKETS.extension(tickets_to_send(context.config, request, resumed=resumed)))
+    if x.TICKET_REQUEST.extension_type in offer.extensions and context.config.session_store is not None:
+        expected = tickets_to_send(context.config, offer, resumed=shown.resumes)
+        extensions.append(x.EXPECTED_TICKETS.extension(expected))
     if selected.group is not None and selected.group.code != context.config.groups[0]:
         # There is one we like better: the client may share it next time (§4.3.7).
         extensions.append(x.SUPPORTED_GROUPS.extension(context.config.groups))

@@ -22,9 +22,9 @@ from pellucid.handshake.actions import (
     Unauthenticated,
 )
 from pellucid.handshake.core import Context
+from pellucid.handshake.negotiate import ClientOffer
 from pellucid.limits import MAX_TICKET, MAX_TICKET_LIFETIME_SECONDS, MAX_TICKETS_PER_HANDSHAKE
 from pellucid.messages import extensions as x
-from pellucid.messages.extensions import ClientTicketRequest
 from pellucid.messages.handshake import Extension, NewSessionTicket, handshake_message
 from pellucid.schedule import resumption_psk
 from pellucid.sessions.client import ClientSession
@@ -185,13 +185,17 @@ def remembered_client(context: Context[Any], client: Authenticated | Unauthentic
     )
 
 
-def tickets_to_send(config: ServerConfig, request: ClientTicketRequest | None, *, resumed: bool) -> int:
-    """Return how many tickets follow the handshake: as the client asks within our bound, else as configured."""
-    if config.session_store is None:
+def tickets_to_send(config: ServerConfig, offer: ClientOffer, *, resumed: bool) -> int:
+    """Return how many tickets follow the handshake: as the client asks within our bound (RFC 9149 §3), else as
+    configured; none for a client that could not use them (§4.3.9). resumed: by a ticket, not by an external PSK."""
+    modes = offer.extensions.get(x.PSK_KEY_EXCHANGE_MODES) or ()
+    if config.session_store is None or not set(modes) & set(config.psk_modes):
         return 0
+    request = offer.extensions.get(x.TICKET_REQUEST)
     if request is None:
         return config.tickets_on_resumption if resumed else config.tickets
-    return min(request.resumption_count if resumed else request.new_session_count, MAX_TICKETS_PER_HANDSHAKE)
+    wanted: int = request.resumption_count if resumed else request.new_session_count
+    return min(wanted, MAX_TICKETS_PER_HANDSHAKE)
 
 
 def new_tickets(
