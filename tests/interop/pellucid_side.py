@@ -76,20 +76,22 @@ class Pellucid:
 
 def run_client(spec: ClientSpec) -> ClientDone:
     """Connect, verify, converse and close, as often as asked for. Raises what Pellucid raises, and WrongAnswer."""
+    sessions = _Sessions(spec)
     config = pellucid.ClientConfig(
         trust=pellucid.TrustStore.from_pem(spec.ca.read_bytes()),
         credentials=() if spec.credential is None else (_credential(spec.credential),),
         middlebox_compatibility=spec.middlebox_compatibility,
         key_shares=tuple(GROUPS[name] for name in spec.key_shares) or None,
-        sessions=_Sessions(spec),
+        sessions=sessions,
         early_data=spec.early_data is not None,
         **_common(spec, Role.CLIENT),
     )
-    facts = [_converse(spec, config) for _ in range(spec.connections)]
+    facts = [_converse(spec, config, first=not number) for number in range(spec.connections)]
+    assert sessions.taken == spec.connections - 1, f"{sessions.taken} tickets were offered"
     return ClientDone(facts[-1], "\n".join(f"Pellucid, client: {one}" for one in facts))
 
 
-def _converse(spec: ClientSpec, config: pellucid.ClientConfig) -> Facts:
+def _converse(spec: ClientSpec, config: pellucid.ClientConfig, *, first: bool) -> Facts:
     updates = _UpdateCounter()
     before_each = before_reading = None
     stream: Any
@@ -106,7 +108,9 @@ def _converse(spec: ClientSpec, config: pellucid.ClientConfig) -> Facts:
         if before_each is not None and before_reading is not None:
             converse(stream, spec.turns, before_each, before_reading)
         else:
-            converse(_Early(stream, again=spec.again), spec.turns)
+            talk = _Early(stream, again=spec.again)
+            converse(talk, spec.turns)
+            assert talk.sent != first, "nothing could be sent in 0-RTT"
         return _facts(stream, Role.CLIENT, updates)
 
 
@@ -119,10 +123,11 @@ class _Early:
     def __init__(self, stream: early.EarlyStream, *, again: bool) -> None:
         self._stream, self._again = stream, again
         self.recv = stream.recv
+        self.sent = False
 
     def sendall(self, data: bytes, /) -> None:
-        sent = self._stream.send_early(data)
-        accepted = sent and self._stream.negotiated.early_data is EarlyDataOutcome.ACCEPTED
+        self.sent = self._stream.send_early(data)
+        accepted = self.sent and self._stream.negotiated.early_data is EarlyDataOutcome.ACCEPTED
         if not accepted or self._again:
             self._stream.sendall(data)
 
@@ -130,16 +135,18 @@ class _Early:
 class _Sessions(MemorySessionStore):
     """Sessions that are damaged when they are taken, if the conversation is about that."""
 
-    __slots__ = ("_spec",)
+    __slots__ = ("_spec", "taken")
 
     def __init__(self, spec: ClientSpec) -> None:
         super().__init__()
         self._spec = spec
+        self.taken = 0
 
     def take(self, key: SessionKey, now: float) -> ClientSession | None:
         session = super().take(key, now)
         if session is None:
             return None
+        self.taken += 1
         if self._spec.ticket is Ticket.BAD:
             middle = len(session.ticket) // 2
             spoiled = bytes((session.ticket[middle] ^ 1,))
@@ -152,13 +159,14 @@ class _Sessions(MemorySessionStore):
 @contextlib.contextmanager
 def serve(spec: ServerSpec) -> Iterator[RunningServer]:
     """Serve until the block ends."""
+    sessions = _Forgetful() if spec.ticket is Ticket.BAD else TicketKeys()
     config = pellucid.ServerConfig(
         credentials=(_credential(spec.credential),),
         client_authentication=pellucid.ClientAuthentication(spec.client_authentication),
         client_trust=pellucid.TrustStore.from_pem(spec.ca.read_bytes()),
         cookie_key=bytes(range(32)) if spec.cookie else None,
         always_retry=spec.cookie,
-        sessions=_Forgetful() if spec.ticket is Ticket.BAD else TicketKeys(),
+        sessions=sessions,
         max_early_data=0 if spec.early_data is None else MAX_EARLY_DATA,
         **_common(spec, Role.SERVER),
     )
@@ -174,24 +182,32 @@ def serve(spec: ServerSpec) -> Iterator[RunningServer]:
         service = _Service(listener, spec, updates)
         service.thread.start()
         replay = getattr(listener, "replay", None)
-        yield RunningServer(listener.address[1], service.facts, service.output, service.refusal, replay)
+
+        def facts() -> Facts:
+            found = service.facts()
+            assert not isinstance(sessions, _Forgetful) or sessions.shown, "the client offered no ticket"
+            return found
+
+        yield RunningServer(listener.address[1], facts, service.output, service.refusal, replay)
     service.thread.join(5.0)
 
 
 class _Forgetful(Shared):
     """Tickets of one ring of keys, looked up in another: as if the server had been started anew."""
 
-    __slots__ = ("_issued", "_known")
+    __slots__ = ("_issued", "_known", "shown")
 
     single_use: Final = False
 
     def __init__(self) -> None:
         self._issued, self._known = TicketKeys(), TicketKeys()
+        self.shown = 0
 
     def issue(self, session: ServerSession, now: float) -> bytes:
         return self._issued.issue(session, now)
 
     def redeem(self, ticket: bytes, now: float) -> ServerSession | None:
+        self.shown += 1
         return self._known.redeem(ticket, now)
 
 

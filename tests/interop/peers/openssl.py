@@ -131,7 +131,7 @@ class OpenSSL(Peer):
                 group=openssl_names.temporary_key(text),
                 alpn=alpn.group(1) if alpn else "",
                 resumed=reused and spec.psk is None,
-                early_data=said == "accepted",
+                early_data={"accepted": True, "rejected": False}.get(said),
                 psk=reused and spec.psk is not None and not shown,
             ),
             text,
@@ -190,7 +190,9 @@ def _answer_each(program: Program, connections: int) -> None:
     """Type an answer to what is said on each connection, in 0-RTT or later."""
     with contextlib.suppress(PeerFailed):
         for number in range(connections):
-            program.wait_until(lambda out, due=number: len(re.findall(rb"^%b$" % _WORD.rstrip(), bytes(out), re.M)) > due)
+            program.wait_until(
+                lambda out, due=number: len(re.findall(rb"^%b$" % _WORD.rstrip(), bytes(out), re.M)) > due
+            )
             program.write(b"answer " + _WORD)
 
 
