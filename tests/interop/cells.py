@@ -21,7 +21,7 @@ from tests.interop.confined import reachable_sockets
 from tests.interop.exchange import Turn
 from tests.interop.peers import PEERS
 from tests.interop.scenarios import Scenario
-from tests.interop.spec import ClientDone, ClientSpec, Facts, Peer, Refusal, Role, RunningServer, ServerSpec
+from tests.interop.spec import ClientDone, ClientSpec, EarlyData, Facts, Peer, Refusal, Role, RunningServer, ServerSpec
 
 CELL_SECONDS: Final = 90.0
 
@@ -49,6 +49,7 @@ class OurSide(Protocol):
 
     def limits(self, role: Role) -> Mapping[str, str]: ...
     def refusal_words(self, refusal: Refusal, role: Role, alert: str) -> str: ...
+    def silent_about(self, role: Role) -> frozenset[str]: ...
     def serve(self, spec: ServerSpec) -> contextlib.AbstractContextManager[RunningServer]: ...
     def request(self, spec: ClientSpec) -> ClientDone: ...
 
@@ -69,7 +70,7 @@ def reason_for_empty(peer: Peer, role: Role, scenario: Scenario, ours: OurSide) 
         return why
     our_role = Role.SERVER if role is Role.CLIENT else Role.CLIENT
     lacks = ours.limits(our_role)
-    ours_lacks = next((lacks[need] for need in ("role", *scenario.needs(scenario.our_purpose)) if need in lacks), None)
+    ours_lacks = next((lacks[need] for need in ("role", *scenario.needs_of_ours()) if need in lacks), None)
     return f"our side: {ours_lacks}" if ours_lacks is not None else None
 
 
@@ -119,11 +120,13 @@ class _Cell:
                     return self._refusal(self.scenario.refusal, running, server, client)
                 done = client.request(self._client_spec(running.port, not peer_serves))
                 facts = running.facts()
-                self._compare("client", done.facts)
-                self._compare("server", facts)
+                self._compare(client, Role.CLIENT, done.facts)
+                self._compare(server, Role.SERVER, facts)
                 our_facts = done.facts if peer_serves else facts
                 if our_facts.key_updates is not None and our_facts.key_updates < self.scenario.key_updates:
                     raise Mismatch(f"the peer sent {our_facts.key_updates} KeyUpdates: {self.scenario.key_updates} due")
+                if self.scenario.early_data is EarlyData.REPLAYED:
+                    _check_replay(running)
             except Exception as error:
                 error.add_note(f"The server's output:\n{running.output()}")
                 raise
@@ -172,6 +175,11 @@ class _Cell:
             client_authentication=scenario.client_authentication,
             cookie=scenario.cookie,
             purpose=scenario.purpose if is_peer else scenario.our_purpose,
+            connections=scenario.connections,
+            ticket=scenario.ticket,
+            early_data=scenario.early_data,
+            retries=scenario.retry,
+            psk=scenario.psk,
         )
 
     def _client_spec(self, port: int, is_peer: bool) -> ClientSpec:
@@ -189,14 +197,30 @@ class _Cell:
             # s_server -stateless takes no change_cipher_spec before the second ClientHello (§E.4 allows us to send it).
             middlebox_compatibility=is_peer or not scenario.cookie,
             purpose=scenario.purpose if is_peer else scenario.our_purpose,
+            connections=scenario.connections,
+            ticket=scenario.ticket,
+            early_data=scenario.early_data,
+            again=not is_peer and scenario.early_data is not None and not self.peer.answers_early_data,
+            psk=scenario.psk,
         )
 
-    def _compare(self, who: str, facts: Facts) -> None:
+    def _compare(self, end: Peer | OurSide, role: Role, facts: Facts) -> None:
         expected = self.scenario.expected(self.server_groups)
+        due = self.scenario.must_be_told - end.silent_about(role)
         for item in dataclasses.fields(Facts):
             wanted, said = getattr(expected, item.name), getattr(facts, item.name)
+            if said is None and item.name in due:
+                raise Mismatch(f"the {role.value} does not say whether {item.name} is {wanted!r}")
             if wanted is not None and said is not None and wanted != said:
-                raise Mismatch(f"the {who} says {item.name} is {said!r}, it should be {wanted!r}")
+                raise Mismatch(f"the {role.value} says {item.name} is {said!r}, it should be {wanted!r}")
+
+
+def _check_replay(server: RunningServer) -> None:
+    """Send what came in 0-RTT once more; raise Mismatch unless the server rejects it for that reason."""
+    if server.replay is None:
+        raise Mismatch("the server keeps nothing to replay")
+    if "seen before" not in (why := server.replay()):
+        raise Mismatch(f"the replay was not recognised: {why}")
 
 
 def _check_listening(server: RunningServer) -> None:

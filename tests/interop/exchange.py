@@ -42,6 +42,9 @@ class Purpose(enum.Enum):
     INITIATE_KEY_UPDATE = "initiate key update"
     ANSWER_KEY_UPDATE = "answer key update"
     CROSS_KEY_UPDATES = "key updates by both, which cross"
+    RESUME = "hello twice, the second time with the first one's ticket"
+    EARLY_DATA = "hello twice, the second time in 0-RTT"
+    PSK = "hello, with a key that both have from elsewhere"
 
 
 class WrongAnswer(Exception):
@@ -89,7 +92,7 @@ def http_turns(purpose: Purpose) -> tuple[Turn, ...]:
     """Return the conversation with a server that answers as `answer_requests` does and keeps connections alive."""
     if purpose is Purpose.LARGE:
         return (http_turn("POST", "/echo", LARGE, LARGE, last=True),)
-    if purpose in (Purpose.HELLO, Purpose.COOKIE, Purpose.HTTP2):
+    if purpose not in (Purpose.INITIATE_KEY_UPDATE, Purpose.ANSWER_KEY_UPDATE, Purpose.CROSS_KEY_UPDATES):
         return (http_turn("GET", "/hello", TOKEN, last=True),)
     # Key updates that cross do so in the second turn.
     first = (http_turn("GET", "/hello", TOKEN, last=False),) if purpose is Purpose.CROSS_KEY_UPDATES else ()

@@ -42,7 +42,10 @@ NO_MLDSA: Final = "has no ML-DSA certificates"
 NO_RSASSA_PSS: Final = "does not take keys with id-RSASSA-PSS"
 NO_X448: Final = "has no X448"
 NO_KEY_UPDATE: Final = "answers a KeyUpdate, but has no call or command that sends one"
+NO_EARLY_DATA: Final = "has no call that sends or takes 0-RTT data"
+NO_PSK: Final = "has no external PSKs in TLS 1.3"
 
 HYBRIDS: Final = ("X25519MLKEM768", "SecP256r1MLKEM768", "SecP384r1MLKEM1024")
 CCM: Final = ("TLS_AES_128_CCM_SHA256", "TLS_AES_128_CCM_8_SHA256")
 MLDSA: Final = ("mldsa44", "mldsa65", "mldsa87")
+PSKS: Final = ("psk:psk_dhe_ke", "psk:psk_ke")

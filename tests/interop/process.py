@@ -66,6 +66,11 @@ class Program:
         with self._changed:
             return bytes(self._out)
 
+    @property
+    def stderr(self) -> bytes:
+        with self._changed:
+            return bytes(self._err)
+
     def output(self) -> str:
         """Return both streams' ends, for a human."""
         with self._changed:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 from tests.interop.exchange import Purpose
 from tests.interop.names import CREDENTIALS, GROUPS, SUITES
-from tests.interop.spec import Facts, Peer, Refusal, Role
+from tests.interop.spec import EarlyData, Facts, Peer, PskSpec, Refusal, Role, Ticket
 
 _FLIPPED: Final = {
     Purpose.INITIATE_KEY_UPDATE: Purpose.ANSWER_KEY_UPDATE,
@@ -27,6 +27,8 @@ class Scenario:
     client_alpn, server_alpn, alpn: what is offered, taken and, so, agreed on.
     purpose:               what the conversation shows, as seen from the peer.
     refusal:               one end must refuse the other, and this is why.
+    ticket, early_data:    what becomes of them on the second of two connections.
+    psk:                   the external PSK that both have.
     """
 
     name: str
@@ -43,6 +45,13 @@ class Scenario:
     alpn: str = ""
     purpose: Purpose = Purpose.HELLO
     refusal: Refusal | None = None
+    ticket: Ticket | None = None
+    early_data: EarlyData | None = None
+    psk: PskSpec | None = None
+
+    @property
+    def connections(self) -> int:
+        return 1 if self.ticket is None else 2
 
     @property
     def speaks_for_itself(self) -> bool:
@@ -89,6 +98,21 @@ class Scenario:
             yield "key-update:initiate"
             yield "key-update:answer"
             yield "key-update:cross"
+        if self.ticket is not None:
+            yield "resume"
+        if self.early_data is not None:
+            yield "early-data"
+            yield "early-data:retry" if self.retry else f"early-data:{self.early_data.name.lower()}"
+        if self.psk is not None:
+            yield "psk:psk_dhe_ke" if self.psk.key_exchange else "psk:psk_ke"
+
+    def needs_of_ours(self) -> Iterator[str]:
+        """Yield the features that our end must have, beside what the peer must."""
+        yield from self.needs(self.our_purpose)
+        if self.ticket is Ticket.BAD:
+            yield "ours:bad-ticket"
+        if self.early_data is not None:
+            yield "ours:early-data"
 
     def why_not(self, peer: Peer, role: Role, purpose: Purpose) -> str | None:
         """Return why *peer* cannot take part in *role*; None if it can."""
@@ -101,11 +125,25 @@ class Scenario:
         """Return what either end must report, if it does. groups: what both ends can agree on."""
         return Facts(
             suite=self.suite,
-            group=groups[0] if len(groups) == 1 else None,
+            group=groups[0] if len(groups) == 1 and (self.psk is None or self.psk.key_exchange) else None,
             alpn=self.alpn,
             retried=True if self.retry or self.cookie else None,
             client_certificate=self.client_credential is not None,
+            resumed=self.ticket is Ticket.GOOD,
+            early_data=None if self.early_data is None else self.early_data_counts,
+            psk=None if self.psk is None else True,
         )
+
+    @property
+    def must_be_told(self) -> frozenset[str]:
+        """The facts that say whether what the scenario is about came about: neither end may be silent about them."""
+        facts = {"resumed": self.ticket, "early_data": self.early_data, "psk": self.psk}
+        return frozenset(name for name, about in facts.items() if about is not None)
+
+    @property
+    def early_data_counts(self) -> bool:
+        """Whether 0-RTT data is accepted on the second connection."""
+        return self.early_data in (EarlyData.ACCEPTED, EarlyData.REPLAYED)
 
 
 def _scenarios() -> Iterator[Scenario]:
@@ -189,6 +227,75 @@ def _scenarios() -> Iterator[Scenario]:
         purpose=Purpose.HTTP2,
     )
     yield Scenario(name="large", title="1 MiB both ways", purpose=Purpose.LARGE)
+    yield from _sessions()
+
+
+def _sessions() -> Iterator[Scenario]:
+    """Two connections, the second with the first one's ticket; 0-RTT; external PSKs."""
+    resume = Scenario(name="resume", title="resumption", purpose=Purpose.RESUME, ticket=Ticket.GOOD)
+    yield resume
+    yield replace(resume, name="resume-sha384", title="resumption, SHA-384", suite="TLS_AES_256_GCM_SHA384")
+    yield replace(resume, name="resume-retry", title="resumption after HelloRetryRequest", retry=True)
+    yield replace(
+        resume,
+        name="resume-client",
+        title="resumption of a session with a client certificate",
+        client_authentication="required",
+        client_credential="ecdsa-p256",
+    )
+    protocol = ("http/1.1",)
+    yield replace(
+        resume,
+        name="resume-alpn",
+        title="resumption, ALPN http/1.1",
+        client_alpn=protocol,
+        server_alpn=protocol,
+        alpn="http/1.1",
+    )
+    yield replace(
+        resume,
+        name="ticket-bad",
+        title="a ticket that is damaged, or of other keys: full handshake",
+        ticket=Ticket.BAD,
+    )
+    early = replace(
+        resume,
+        name="early",
+        title="0-RTT: the request in the first flight",
+        purpose=Purpose.EARLY_DATA,
+        early_data=EarlyData.ACCEPTED,
+    )
+    yield early
+    yield replace(early, name="early-sha384", title="0-RTT, SHA-384", suite="TLS_AES_256_GCM_SHA384")
+    yield replace(
+        early,
+        name="early-retry",
+        title="0-RTT rejected: HelloRetryRequest",
+        retry=True,
+        early_data=EarlyData.REJECTED,
+    )
+    yield replace(
+        early,
+        name="early-rejected",
+        title="0-RTT rejected: we take none any more, or we lie about the ticket's age",
+        early_data=EarlyData.REJECTED,
+    )
+    yield replace(
+        early,
+        name="early-replay",
+        title="0-RTT accepted once: its bytes come again, and are not",
+        early_data=EarlyData.REPLAYED,
+    )
+    psk = Scenario(
+        name="psk",
+        title="external PSK, psk_dhe_ke",
+        suite="TLS_AES_128_GCM_SHA256",
+        purpose=Purpose.PSK,
+        psk=PskSpec(key_exchange=True),
+    )
+    yield psk
+    yield replace(psk, name="psk-retry", title="external PSK after HelloRetryRequest", retry=True)
+    yield replace(psk, name="psk-ke", title="external PSK, psk_ke", psk=PskSpec(key_exchange=False))
 
 
 SCENARIOS: Final[dict[str, Scenario]] = {scenario.name: scenario for scenario in _scenarios()}

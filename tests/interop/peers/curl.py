@@ -8,7 +8,7 @@ import shutil
 from collections.abc import Mapping
 
 from tests.interop.exchange import check
-from tests.interop.names import NO_KEY_UPDATE
+from tests.interop.names import NO_KEY_UPDATE, NO_PSK, PSKS
 from tests.interop.peers import openssl_names
 from tests.interop.peers.own import version_tuple
 from tests.interop.process import TALK_SECONDS, PeerFailed, output_of, running
@@ -23,6 +23,10 @@ class Curl(Peer):
         words = output_of(["curl", "--version"]).split()
         return " ".join([*words[:2], *(word for word in words[2:6] if "SSL" in word or "TLS" in word)])
 
+    @functools.cache  # noqa: B019
+    def _help(self) -> str:
+        return output_of(["curl", "--help", "tls"])
+
     def missing(self) -> str | None:
         if shutil.which("curl") is None:
             return "no curl on the PATH (apt install curl)"
@@ -33,6 +37,9 @@ class Curl(Peer):
             return {"role": "curl is a client"}
         reasons = openssl_names.lacks(version_tuple(self.version().split()[-1]))
         reasons["key-update:initiate"] = NO_KEY_UPDATE
+        reasons |= dict.fromkeys(PSKS, NO_PSK)
+        if "--tls-earlydata" not in self._help():
+            reasons["early-data"] = "this curl has no --tls-earlydata: 8.11 brought it"
         return reasons
 
     def request(self, spec: ClientSpec) -> ClientDone:
@@ -50,7 +57,12 @@ class Curl(Peer):
             command += ["--curves", openssl_names.group_list(spec.groups)]
         if spec.credential is not None:
             command += ["--cert", str(spec.credential.certificate), "--key", str(spec.credential.key)]
-        for number, turn in enumerate(spec.turns):
+        if spec.early_data is not None:
+            command += ["--tls-earlydata"]
+        turns = spec.turns * spec.connections  # with "Connection: close" at the end each time, or a new session
+        if spec.connections > 1:
+            command += ["--header", "Connection: close"]
+        for number, turn in enumerate(turns):
             if turn.method == "POST":
                 body = spec.workdir / f"body-{number}"
                 body.write_bytes(turn.body)
@@ -60,13 +72,22 @@ class Curl(Peer):
         with running(command, cwd=spec.workdir) as program:
             if program.finished(TALK_SECONDS + 5) != 0:
                 raise PeerFailed(program.output())
-            for number, turn in enumerate(spec.turns):
+            for number, turn in enumerate(turns):
                 check(turn, (spec.workdir / f"answer-{number}").read_bytes())
-            return ClientDone(_facts(program.output()), program.output())
+            return ClientDone(_facts(program.stderr.decode("utf-8", "replace")), program.output())
 
 
 def _facts(text: str) -> Facts:
+    """Return what it says of the last connection."""
+    text = text[max(text.rfind("* Connected to "), 0) :]
     suite = re.search(r"SSL connection using TLSv1\.3 / (\S+)(?: / (\S+))?", text)
     alpn = re.search(r"ALPN: server accepted (\S+)", text)
     group = openssl_names.group_name(suite.group(2)) if suite and suite.group(2) else None
-    return Facts(suite=suite.group(1) if suite else None, group=group, alpn=alpn.group(1) if alpn else "")
+    # It names the messages of the handshake.
+    resumed = None if "Server hello (2)" not in text else "(IN), TLS handshake, Certificate (11)" not in text
+    return Facts(
+        suite=suite.group(1) if suite else None,
+        group=group,
+        alpn=alpn.group(1) if alpn else "",
+        resumed=resumed,
+    )

@@ -8,6 +8,7 @@ import os
 import re
 import shutil
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
@@ -15,8 +16,8 @@ from tests.interop import confined
 from tests.interop.exchange import LARGE, TOKEN, Purpose, Turn, check, http_turn, line_turns
 from tests.interop.names import HYBRIDS, MLDSA, NO_HYBRID, NO_KEY_UPDATE, NO_MLDSA
 from tests.interop.peers.piped import talk
-from tests.interop.process import PeerFailed, output_of, running
-from tests.interop.spec import ClientDone, ClientSpec, Facts, Peer, Role, RunningServer, ServerSpec
+from tests.interop.process import PeerFailed, Program, output_of, running
+from tests.interop.spec import ClientDone, ClientSpec, EarlyData, Facts, Peer, Role, RunningServer, ServerSpec
 
 _CIPHERS: Final = {
     "TLS_AES_128_GCM_SHA256": "AES-128-GCM",
@@ -37,8 +38,16 @@ _GROUPS: Final = {
 }
 
 
+_BEGINNINGS: Final = (Purpose.RESUME, Purpose.EARLY_DATA, Purpose.PSK)
+_RESUMED: Final = "*** This is a resumed session"
+
+
 class GnuTLS(Peer):
     name = "gnutls"
+    answers_early_data = False  # gnutls-serv reads it, and does nothing with it
+
+    def silent_about(self, role: Role) -> frozenset[str]:
+        return frozenset({"early_data"}) if role is Role.CLIENT else frozenset()
 
     @functools.cache  # noqa: B019 - one instance, for as long as the process lives
     def version(self) -> str:
@@ -57,6 +66,8 @@ class GnuTLS(Peer):
         reasons |= {f"credential:{name}": NO_MLDSA for name in MLDSA if f"ML-DSA-{name[-2:]}" not in known.upper()}
         # HSK_KEY_UPDATE_ASKED in lib/tls13/key_update.c; RFC 9846 §4.7.3 has such messages cross.
         reasons["key-update:cross"] = "GnuTLS takes a KeyUpdate that crosses its own for an illegal_parameter"
+        # RFC 9846 §4.2.2: the second ClientHello goes in the open, without early_data.
+        reasons["early-data:retry"] = "GnuTLS protects the second ClientHello with the keys of 0-RTT, and expects it so"
         if role is Role.CLIENT:
             reasons["cookie-only"] = "GnuTLS answers a HelloRetryRequest without key_share with illegal_parameter"
         if role is Role.SERVER:
@@ -77,7 +88,7 @@ class GnuTLS(Peer):
 
     @contextlib.contextmanager
     def serve(self, spec: ServerSpec) -> Iterator[RunningServer]:
-        command = ["gnutls-serv", "--port", str(confined.PORT), "--priority", _priority(spec.suites, spec.groups)]
+        command = ["gnutls-serv", "--port", str(confined.PORT), "--priority", _priority(spec)]
         command += ["--x509certfile", str(spec.credential.certificate), "--x509keyfile", str(spec.credential.key)]
         if spec.client_authentication == "none":
             command += ["--disable-client-cert"]
@@ -86,6 +97,12 @@ class GnuTLS(Peer):
             command += ["--require-client-cert"] if spec.client_authentication == "required" else []
         for name in spec.alpn:
             command += ["--alpn", name]
+        if spec.early_data is not None:
+            command += ["--earlydata", "--debug", "5"]  # it says what it took in its log only
+        if spec.psk is not None:
+            passwords = spec.workdir / "passwords"
+            passwords.write_text(f"{spec.psk.identity}:{spec.psk.key.hex()}\n")
+            command += ["--pskpasswd", str(passwords)]
         if spec.purpose in (Purpose.LARGE, Purpose.ANSWER_KEY_UPDATE):
             command += ["--echo"]
         else:
@@ -93,11 +110,11 @@ class GnuTLS(Peer):
             command += ["--http", "--httpdata", str(spec.workdir / "hello")]
         with confined.confined(command, cwd=spec.workdir) as (program, port):
             program.wait_for(rb"IPv4 .*done")
-            yield RunningServer(port, lambda: _facts(program.output()), program.output, pid=program.pid)
+            yield RunningServer(port, lambda: _server_facts(program, spec), program.output, pid=program.pid)
 
     def request(self, spec: ClientSpec) -> ClientDone:
         log = spec.workdir / "gnutls-cli.log"
-        command = ["gnutls-cli", "--priority", _priority(spec.suites, spec.groups), "--port", str(spec.port)]
+        command = ["gnutls-cli", "--priority", _priority(spec), "--port", str(spec.port)]
         command += ["--x509cafile", str(spec.ca), "--logfile", str(log)]
         command += ["--sni-hostname", spec.server_name, "--verify-hostname", spec.server_name]
         if len(spec.groups) > 1:
@@ -108,6 +125,10 @@ class GnuTLS(Peer):
             command += ["--alpn", name]
         if spec.purpose in (Purpose.INITIATE_KEY_UPDATE, Purpose.CROSS_KEY_UPDATES):
             command += ["--inline-commands"]
+        if spec.psk is not None:
+            command += ["--pskusername", spec.psk.identity, "--pskkey", spec.psk.key.hex()]
+        if spec.connections > 1:
+            return _again(command, spec, log)
         command += ["127.0.0.1"]
         with running(command, cwd=spec.workdir) as program:
 
@@ -122,33 +143,74 @@ class GnuTLS(Peer):
             except PeerFailed as error:
                 raise PeerFailed(f"{error}\n{_text(log)}") from None
             program.close_input()
+            if spec.psk is not None:
+                program.finished()  # only then the log is complete
             return ClientDone(_facts(_text(log)), program.output() + "\n" + _text(log))
+
+
+def _again(command: list[str], spec: ClientSpec, log: Path) -> ClientDone:
+    """Have it connect, keep the session without a word, connect again and only then speak."""
+    (turn,) = spec.turns
+    command += ["--resume", "--waitresumption"]
+    if spec.early_data is not None:
+        early = spec.workdir / "early"
+        early.write_bytes(turn.send)
+        command += ["--earlydata", str(early)]
+        if spec.early_data is not EarlyData.REJECTED:
+            turn = replace(turn, send=b"")
+    with running([*command, "127.0.0.1"], cwd=spec.workdir) as program:
+        try:
+            (answer,) = talk(program, (turn,))
+            check(turn, answer)
+            program.close_input()
+            program.finished()
+        except PeerFailed as error:
+            raise PeerFailed(f"{error}\n{_text(log)}") from None
+        return ClientDone(_facts(_text(log)), program.output() + "\n" + _text(log))
 
 
 def _text(log: Path) -> str:
     return log.read_text("utf-8", "replace") if log.exists() else ""
 
 
-def _priority(suites: tuple[str, ...], groups: tuple[str, ...]) -> str:
+def _priority(spec: ServerSpec | ClientSpec) -> str:
     words = ["NORMAL", "-VERS-ALL", "+VERS-TLS1.3"]
-    if suites:
-        words += ["-CIPHER-ALL", *(f"+{_CIPHERS[suite]}" for suite in suites)]
-    if groups:
-        words += ["-GROUP-ALL", *(f"+GROUP-{_GROUPS[group]}" for group in groups)]
+    if spec.suites:
+        words += ["-CIPHER-ALL", *(f"+{_CIPHERS[suite]}" for suite in spec.suites)]
+    if spec.groups:
+        words += ["-GROUP-ALL", *(f"+GROUP-{_GROUPS[group]}" for group in spec.groups)]
+    if spec.psk is not None:
+        words += ["-KX-ALL", "+DHE-PSK" if spec.psk.key_exchange else "+PSK"]
     return ":".join(words)
 
 
 def _facts(text: str) -> Facts:
-    """Return what the last `- Description: (TLS1.3-X.509)-(ECDHE-X25519)-(…)-(AES-256-GCM)` says."""
-    found = re.findall(r"^- Description: \(TLS1\.3[^)]*\)-\(([^)]+)\)-\([^)]+\)-\(([^)]+)\)", text, re.MULTILINE)
+    """Return what the last `- Description: (TLS1.3-X.509)-(ECDHE-X25519)-(…)-(AES-256-GCM)` says, and around it."""
+    last = text[max(text.rfind("\nConnecting to "), text.rfind("* Accepted connection"), 0) :]
+    found = re.findall(r"^- Description: \(TLS1\.3[^)]*\)-(.*)-\(([^)]+)\)$", last, re.MULTILINE)
     if not found:
         return Facts()
-    key_exchange, cipher = found[-1]
+    middle, cipher = found[-1]
+    key_exchange = re.search(r"\((?:ECDHE|HYBRID)-([^)]+)\)", middle)
     groups = {spelling: name for name, spelling in _GROUPS.items()}
     suites = {spelling: name for name, spelling in _CIPHERS.items()}
-    alpn = re.findall(r"^- Application protocol: (\S+)", text, re.MULTILINE)
+    alpn = re.findall(r"^- Application protocol: (\S+)", last, re.MULTILINE)
     return Facts(
         suite=suites.get(cipher),
-        group=groups.get(key_exchange.removeprefix("ECDHE-").removeprefix("HYBRID-")),
+        group=groups.get(key_exchange.group(1)) if key_exchange else None,
         alpn=alpn[-1] if alpn else None,
+        resumed=_RESUMED in last,
+        psk="- PSK authentication" in last,
     )
+
+
+def _server_facts(program: Program, spec: ServerSpec) -> Facts:
+    with contextlib.suppress(PeerFailed):
+        program.wait_until(lambda out: out.count(b"\n- Channel bindings") >= spec.connections, 2.0)
+    facts = _facts(program.stdout.decode("utf-8", "replace"))
+    if spec.early_data is None:
+        return facts
+    # The last connection's: on the first there is none to be accepted.
+    log = program.stderr.decode("utf-8", "replace")
+    read = re.search(r"decrypted early data with length: [1-9]", log) is not None
+    return replace(facts, early_data=read and "early data accepted" in log)

@@ -8,7 +8,20 @@ import shutil
 from collections.abc import Mapping
 from pathlib import Path
 
-from tests.interop.names import CCM, HYBRIDS, MLDSA, NO_CCM, NO_ED448, NO_KEY_UPDATE, NO_MLDSA, NO_RSASSA_PSS, NO_X448
+from tests.interop.names import (
+    CCM,
+    HYBRIDS,
+    MLDSA,
+    NO_CCM,
+    NO_EARLY_DATA,
+    NO_ED448,
+    NO_KEY_UPDATE,
+    NO_MLDSA,
+    NO_PSK,
+    NO_RSASSA_PSS,
+    NO_X448,
+    PSKS,
+)
 from tests.interop.peers.build import built
 from tests.interop.peers.own import PROGRAMS, requested, serving, version_tuple
 from tests.interop.process import output_of
@@ -37,6 +50,7 @@ class Go(Peer):
             if version >= (1, 24):
                 del reasons["group:X25519MLKEM768"]
         reasons["key-update:initiate"] = NO_KEY_UPDATE
+        reasons |= {"early-data": f"{NO_EARLY_DATA} but for QUIC", **dict.fromkeys(PSKS, NO_PSK)}
         return reasons
 
     def prepare(self) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Final
 
 from tests.interop.exchange import LARGE, TOKEN, Purpose, Turn, http_turn
-from tests.interop.names import CCM, HYBRIDS, MLDSA, NO_CCM, NO_HYBRID, NO_MLDSA
+from tests.interop.names import CCM, HYBRIDS, MLDSA, NO_CCM, NO_EARLY_DATA, NO_HYBRID, NO_MLDSA, NO_PSK, PSKS
 from tests.interop.peers.build import built
 from tests.interop.peers.own import PROGRAMS, requested, serving
 from tests.interop.process import output_of
@@ -37,6 +37,7 @@ class Java(Peer):
         reasons = {f"suite:{suite}": NO_CCM for suite in CCM}
         reasons |= {f"group:{group}": NO_HYBRID for group in HYBRIDS}
         reasons |= {f"credential:{name}": NO_MLDSA for name in MLDSA}
+        reasons |= {"early-data": NO_EARLY_DATA, **dict.fromkeys(PSKS, NO_PSK)}
         return reasons
 
     def retry(self, role: Role) -> tuple[str, str]:

@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import replace
 
 from tests.interop.exchange import LARGE, TOKEN, Purpose, Turn, http_turn
-from tests.interop.names import NO_KEY_UPDATE
+from tests.interop.names import NO_KEY_UPDATE, NO_PSK, PSKS
 from tests.interop.peers import openssl_names
 from tests.interop.peers.own import version_tuple
 from tests.interop.process import PeerFailed, output_of, running
@@ -40,6 +40,7 @@ class Nginx(Peer):
             return {"role": "nginx is a server"}
         reasons = openssl_names.lacks(version_tuple(self.version().rpartition("OpenSSL")[2]))
         reasons["key-update:initiate"] = NO_KEY_UPDATE
+        reasons |= dict.fromkeys(PSKS, NO_PSK)
         return reasons
 
     def turns(self, role: Role, purpose: Purpose) -> tuple[Turn, ...]:
@@ -74,13 +75,12 @@ class Nginx(Peer):
 
                 def facts() -> Facts:
                     with contextlib.suppress(PeerFailed):
-                        program.wait_for(rb"^client_certificate=", 2.0)
+                        program.wait_until(lambda out: out.count(b"\nclient_certificate=") >= spec.connections, 2.0)
                     found = Facts.from_lines(program.stdout.decode())
-                    return Facts(
-                        suite=found.suite,
+                    return replace(
+                        found,
                         group=openssl_names.group_name(found.group or ""),
                         alpn=(found.alpn or "").removeprefix("-"),  # how it logs what is empty
-                        client_certificate=found.client_certificate,
                     )
 
                 yield RunningServer(port, facts, program.output, pid=program.pid)
@@ -97,13 +97,17 @@ def _configuration(spec: ServerSpec, port: int) -> str:
     ]
     if spec.client_authentication != "none":
         tls.append(f"ssl_client_certificate {spec.ca};")
+    if spec.early_data is not None:
+        tls.append("ssl_early_data on;")
     if spec.groups:
         tls.append(f"ssl_ecdh_curve {openssl_names.group_list(spec.groups)};")
     if spec.suites:
         tls.append(f"ssl_conf_command Ciphersuites {':'.join(spec.suites)};")
         if any("CCM" in suite for suite in spec.suites):
             tls.append("ssl_ciphers DEFAULT:@SECLEVEL=0;")
-    facts = r"suite=$ssl_cipher\ngroup=$ssl_curve\nalpn=$ssl_alpn_protocol\nclient_certificate=$shown"
+    # The variable about 0-RTT is 1 until the handshake is complete: only then may the request have come in it.
+    facts = r"suite=$ssl_cipher\ngroup=$ssl_curve\nalpn=$ssl_alpn_protocol\nresumed=$resumed\nearly_data=$early"
+    facts += r"\nclient_certificate=$shown"
     paths = "\n  ".join(
         f"{kind}_temp_path {spec.workdir}/{kind};" for kind in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
     )
@@ -118,6 +122,8 @@ events {{ worker_connections 64; }}
 http {{
   {paths}
   map $ssl_client_verify $shown {{ SUCCESS 1; default 0; }}
+  map $ssl_session_reused $resumed {{ r 1; default 0; }}
+  map $ssl_early_data $early {{ 1 1; default 0; }}
   log_format facts '{facts}';
   access_log /dev/stdout facts;
   client_max_body_size 8m;

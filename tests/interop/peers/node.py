@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Final
 
-from tests.interop.names import NO_KEY_UPDATE
+from tests.interop.names import NO_EARLY_DATA, NO_KEY_UPDATE
 from tests.interop.peers import openssl_names
 from tests.interop.peers.own import PROGRAMS, requested, serving, version_tuple
 from tests.interop.process import output_of
@@ -33,6 +33,7 @@ class Node(Peer):
         version = version_tuple(self.version().rpartition("OpenSSL")[2])
         reasons = openssl_names.lacks(version)
         reasons["key-update:initiate"] = NO_KEY_UPDATE
+        reasons["early-data"] = NO_EARLY_DATA
         return reasons
 
     def serve(self, spec: ServerSpec) -> contextlib.AbstractContextManager[RunningServer]:

@@ -22,6 +22,9 @@ from tests.interop.spec import ClientDone, ClientSpec, Facts, Peer, Role, Runnin
 _LINES: Final = (b"one\n", b"two\n", b"three\n")
 # What s_server can only do while somebody types the answers: with -WWW and -rev, -stateless does nothing.
 _TYPED: Final = (Purpose.INITIATE_KEY_UPDATE, Purpose.CROSS_KEY_UPDATES, Purpose.COOKIE)
+# Where it matters how a connection began: with -WWW s_server does not say, and takes no early data.
+_WORD: Final = b"word\n"
+_BEGINNINGS: Final = (Purpose.RESUME, Purpose.EARLY_DATA, Purpose.PSK)
 # The turn in which s_server sends its KeyUpdate.
 _UPDATES_IN: Final = {Purpose.INITIATE_KEY_UPDATE: 0, Purpose.CROSS_KEY_UPDATES: 1}
 
@@ -47,6 +50,8 @@ class OpenSSL(Peer):
             return line_turns(LARGE, reverse=True)
         if purpose in _TYPED:
             return tuple(Turn(line, b"answer " + line, raw=True) for line in _LINES)
+        if purpose in _BEGINNINGS:
+            return (Turn(_WORD, b"answer " + _WORD, raw=True),)
         # -WWW ends the connection after one answer.
         return (http_turn("GET", "/hello", TOKEN, last=True),)
 
@@ -58,26 +63,28 @@ class OpenSSL(Peer):
             command += ["-CAfile", str(spec.ca), "-verify_return_error"]
             command += ["-Verify" if spec.client_authentication == "required" else "-verify", "3"]
         command += ["-stateless"] if spec.cookie else []
+        command += ["-early_data"] if spec.early_data is not None else []
+        # Against replays it takes a ticket out of its cache at once, and does not find it in a second ClientHello.
+        command += ["-no_anti_replay"] if spec.early_data is not None and spec.retries else []
         if spec.purpose is Purpose.LARGE:
             command += ["-rev"]
         elif spec.purpose in _TYPED:
             command += ["-msg"]  # shows when the KeyUpdate is sent
-        else:
+        elif spec.purpose not in _BEGINNINGS:
             (spec.workdir / "hello").write_bytes(TOKEN)
             command += ["-WWW"]
         with running(command, cwd=spec.workdir) as program:
             port = int(program.wait_for(rb"^ACCEPT 127\.0\.0\.1:(\d+)$").group(1))
             if spec.purpose in _TYPED:
                 threading.Thread(target=_operate, args=(program, spec.purpose), daemon=True).start()
-            yield RunningServer(port, lambda: _server_facts(program), program.output, pid=program.pid)
+            elif spec.purpose in _BEGINNINGS:
+                threading.Thread(target=_answer_each, args=(program, spec.connections), daemon=True).start()
+            yield RunningServer(port, lambda: _server_facts(program, spec), program.output, pid=program.pid)
 
     def request(self, spec: ClientSpec) -> ClientDone:
-        command = ["openssl", "s_client", "-connect", f"127.0.0.1:{spec.port}", "-tls1_3", *_common(spec)]
-        command += ["-servername", spec.server_name, "-verify_hostname", spec.server_name]
-        command += ["-CAfile", str(spec.ca), "-verify_return_error", "-brief"]
-        if spec.credential is not None:
-            command += _credential(spec.credential, spec.workdir)
-        command += [] if spec.middlebox_compatibility else ["-no_middlebox"]
+        if spec.purpose in _BEGINNINGS:
+            return [self._once_more(spec, number) for number in range(spec.connections)][-1]
+        command = [*_client(spec), "-brief"]
         if spec.purpose not in _UPDATES_IN:
             command += ["-ign_eof"]  # or some letters at the start of a line would be commands
         with running(command, cwd=spec.workdir) as program:
@@ -93,6 +100,51 @@ class OpenSSL(Peer):
             suite = re.search(r"^Ciphersuite: (\S+)$", text, re.MULTILINE)
             facts = Facts(suite=suite.group(1) if suite else None, group=openssl_names.temporary_key(text))
             return ClientDone(facts, text)
+
+    def _once_more(self, spec: ClientSpec, number: int) -> ClientDone:
+        """Make connection *number* of several, which keep their sessions in a file."""
+        session, early = spec.workdir / "session.pem", spec.workdir / "early"
+        command = [*_client(spec), "-ign_eof"]
+        command += ["-sess_out", str(session)] if number + 1 < spec.connections else []
+        command += ["-sess_in", str(session)] if number else []
+        (turn,) = spec.turns
+        if number and spec.early_data is not None:
+            early.write_bytes(turn.send)
+            command += ["-early_data", str(early)]
+        with running(command, cwd=spec.workdir) as program:
+            # Once the handshake is done, and before any data, it says what was agreed on.
+            said = program.wait_for(rb"^Early data was (accepted|rejected|not sent)$").group(1).decode()
+            if said != "accepted":
+                program.write(turn.send)
+            program.wait_for(re.escape(turn.expect) + (b"" if turn.raw else rb"(?:.*\n)*closed$"))
+            text = program.stdout.decode("utf-8", "replace")
+        suite = re.search(r"^(New|Reused), TLSv1\.3, Cipher is (\S+)$", text, re.MULTILINE)
+        if suite is None:
+            raise PeerFailed(f"it does not say what was agreed on:\n{text}")
+        alpn = re.search(r"^ALPN protocol: (\S+)$", text, re.MULTILINE)
+        # A PSK is a session to OpenSSL: without a certificate there is one or the other.
+        shown = re.search(r"^Server certificate$", text, re.MULTILINE) is not None
+        reused = suite.group(1) == "Reused"
+        return ClientDone(
+            Facts(
+                suite=suite.group(2),
+                group=openssl_names.temporary_key(text),
+                alpn=alpn.group(1) if alpn else "",
+                resumed=reused and spec.psk is None,
+                early_data={"accepted": True, "rejected": False}.get(said),
+                psk=reused and spec.psk is not None and not shown,
+            ),
+            text,
+        )
+
+
+def _client(spec: ClientSpec) -> list[str]:
+    command = ["openssl", "s_client", "-connect", f"127.0.0.1:{spec.port}", "-tls1_3", *_common(spec)]
+    command += ["-servername", spec.server_name, "-verify_hostname", spec.server_name]
+    command += ["-CAfile", str(spec.ca), "-verify_return_error"]
+    if spec.credential is not None:
+        command += _credential(spec.credential, spec.workdir)
+    return command if spec.middlebox_compatibility else [*command, "-no_middlebox"]
 
 
 def _credential(files: CredentialFiles, workdir: Path) -> list[str]:
@@ -116,6 +168,9 @@ def _common(spec: ServerSpec | ClientSpec) -> list[str]:
         command += ["-groups", openssl_names.group_list(spec.groups)]
     if spec.alpn:
         command += ["-alpn", ",".join(spec.alpn)]
+    if spec.psk is not None:
+        command += ["-psk_identity", spec.psk.identity, "-psk", spec.psk.key.hex()]
+        command += [] if spec.psk.key_exchange else ["-allow_no_dhe_kex"]
     return command
 
 
@@ -131,7 +186,28 @@ def _operate(program: Program, purpose: Purpose) -> None:
             program.write(b"answer " + line)
 
 
-def _server_facts(program: Program) -> Facts:
-    text = program.output()
-    suite = re.search(r"^(?:CIPHER is|Ciphersuite:) (\S+)$", text, re.MULTILINE)
-    return Facts(suite=suite.group(1) if suite else None)
+def _answer_each(program: Program, connections: int) -> None:
+    """Type an answer to what is said on each connection, in 0-RTT or later."""
+    with contextlib.suppress(PeerFailed):
+        for number in range(connections):
+            program.wait_until(
+                lambda out, due=number: len(re.findall(rb"^%b$" % _WORD.rstrip(), bytes(out), re.M)) > due
+            )
+            program.write(b"answer " + _WORD)
+
+
+def _server_facts(program: Program, spec: ServerSpec) -> Facts:
+    text = program.stdout.decode("utf-8", "replace")
+    last = text[max(text.rfind("-----BEGIN SSL SESSION"), 0) :]
+    suite = re.search(r"^(?:CIPHER is|Ciphersuite:) (\S+)$", last, re.MULTILINE)
+    if spec.purpose not in _BEGINNINGS:
+        return Facts(suite=suite.group(1) if suite else None)
+    early = re.findall(r"^(No early data received|Early data was rejected|Early data received:)$", text, re.MULTILINE)
+    reused = re.search(r"^Reused session-id$", last, re.MULTILINE) is not None
+    # A PSK is a session to OpenSSL.
+    return Facts(
+        suite=suite.group(1) if suite else None,
+        resumed=reused and spec.psk is None,
+        early_data=early[-1] == "Early data received:" if early else None,
+        psk=reused and spec.psk is not None,
+    )

@@ -4,8 +4,11 @@
     suites=, groups=, alpn=<comma-separated>           client_authentication=none | optional | required
     port=<where to connect>  turn=<file to send>:<bytes to receive, or http>; the answer goes to <file>.answer
                              (only ssl_shaped: turn=<file with a path>:http2)
+    psk_identity=, psk=<hexadecimal>, psk_mode=psk_dhe_ke | psk_ke
+    connections=<how often to connect and take all turns, each time with the session of the time before>
 
-A server prints port=…; each end prints suite=, group= (if it knows), alpn= and, a server, client_certificate=.
+A server prints port=…; for each connection each end prints suite=, alpn=, if it knows group=, resumed= and psk=, and
+last, a server, client_certificate=.
 """
 
 from __future__ import annotations
@@ -35,6 +38,7 @@ def server_words(spec: ServerSpec) -> list[str]:
         f"groups={','.join(spec.groups)}",
         f"alpn={','.join(spec.alpn)}",
         f"client_authentication={spec.client_authentication}",
+        *_psk_words(spec),
     ]
 
 
@@ -47,6 +51,8 @@ def client_words(spec: ClientSpec) -> list[str]:
         f"suites={','.join(spec.suites)}",
         f"groups={','.join(spec.groups)}",
         f"alpn={','.join(spec.alpn)}",
+        f"connections={spec.connections}",
+        *_psk_words(spec),
     ]
     if spec.credential is not None:
         words += [f"certificate={spec.credential.certificate}", f"key={spec.credential.key}"]
@@ -56,6 +62,13 @@ def client_words(spec: ClientSpec) -> list[str]:
         size = "http2" if turn.http2 else str(len(turn.expect)) if turn.raw else "http"
         words.append(f"turn={path}:{size}")
     return words
+
+
+def _psk_words(spec: ServerSpec | ClientSpec) -> list[str]:
+    if spec.psk is None:
+        return []
+    mode = "psk_dhe_ke" if spec.psk.key_exchange else "psk_ke"
+    return [f"psk_identity={spec.psk.identity}", f"psk={spec.psk.key.hex()}", f"psk_mode={mode}"]
 
 
 @contextlib.contextmanager
@@ -68,7 +81,7 @@ def serving(
 
         def facts() -> Facts:
             with contextlib.suppress(PeerFailed):
-                program.wait_for(rb"^client_certificate=", 2.0)
+                program.wait_until(lambda out: out.count(b"\nclient_certificate=") >= spec.connections, 2.0)
             return Facts.from_lines(program.stdout.decode())
 
         yield RunningServer(port, facts, program.output, pid=program.pid)

@@ -10,7 +10,19 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
-from tests.interop.names import CCM, GROUPS, NO_CCM, NO_ED448, NO_HYBRID, NO_KEY_UPDATE, NO_RSASSA_PSS, NO_X448
+from tests.interop.names import (
+    CCM,
+    GROUPS,
+    NO_CCM,
+    NO_EARLY_DATA,
+    NO_ED448,
+    NO_HYBRID,
+    NO_KEY_UPDATE,
+    NO_PSK,
+    NO_RSASSA_PSS,
+    NO_X448,
+    PSKS,
+)
 from tests.interop.peers import openssl_names
 from tests.interop.peers.own import requested, serving, version_tuple
 from tests.interop.process import output_of
@@ -58,6 +70,7 @@ class Stdlib(SSLShaped):
     def lacks(self, role: Role) -> Mapping[str, str]:
         reasons = openssl_names.lacks(version_tuple(self.version().rpartition("OpenSSL")[2]))
         reasons["key-update:initiate"] = NO_KEY_UPDATE
+        reasons |= {"early-data": NO_EARLY_DATA, **dict.fromkeys(PSKS, NO_PSK)}
         return reasons
 
     def _words(self, spec: ServerSpec | ClientSpec, role: Role) -> list[str]:
@@ -95,6 +108,7 @@ class Rustls(SSLShaped):
             reasons[f"group:{group}"] = "rustls leaves it out by default, and rtls cannot choose groups"
         reasons |= {"credential:ed448": NO_ED448, "credential:rsa-pss": NO_RSASSA_PSS}
         reasons["key-update:initiate"] = NO_KEY_UPDATE
+        reasons |= {"early-data": NO_EARLY_DATA, **dict.fromkeys(PSKS, NO_PSK)}
         if role is Role.SERVER:
             reasons["client-authentication"] = "rtls's server asks for no certificate, whatever its verify_mode"
         return reasons
@@ -122,6 +136,9 @@ class BoringSSL(SSLShaped):
         reasons |= {"group:x448": NO_X448, "group:SecP256r1MLKEM768": NO_HYBRID, "group:SecP384r1MLKEM1024": NO_HYBRID}
         reasons |= {"credential:ed448": NO_ED448, "credential:rsa-pss": NO_RSASSA_PSS}
         reasons["key-update:initiate"] = NO_KEY_UPDATE
+        reasons |= {"early-data": NO_EARLY_DATA, **dict.fromkeys(PSKS, NO_PSK)}
+        if role is Role.CLIENT:
+            reasons["resume"] = "utls gives out the session as it was before there was a ticket"
         if role is Role.SERVER:
             reasons["client-credential:ed25519"] = (
                 "BoringSSL's server does not take Ed25519 unless told to; utls cannot"

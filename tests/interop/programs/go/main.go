@@ -86,7 +86,11 @@ func list(words string) []string {
 }
 
 func printFacts(state tls.ConnectionState) {
-	fmt.Printf("suite=%s\nalpn=%s\n", tls.CipherSuiteName(state.CipherSuite), state.NegotiatedProtocol)
+	resumed := 0
+	if state.DidResume {
+		resumed = 1
+	}
+	fmt.Printf("suite=%s\nalpn=%s\nresumed=%d\n", tls.CipherSuiteName(state.CipherSuite), state.NegotiatedProtocol, resumed)
 	for name, code := range groups {
 		if code == uint16(state.CurveID) {
 			fmt.Printf("group=%s\n", name)
@@ -156,6 +160,20 @@ func connect(words map[string]string, turns []string) error {
 	if err != nil {
 		return err
 	}
+	config.ClientSessionCache = tls.NewLRUClientSessionCache(4)
+	connections, err := strconv.Atoi(words["connections"])
+	if err != nil {
+		return err
+	}
+	for number := 0; number < connections; number++ {
+		if err := connectOnce(words, turns, config); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func connectOnce(words map[string]string, turns []string, config *tls.Config) error {
 	dialer := &net.Dialer{Timeout: timeout}
 	stream, err := tls.DialWithDialer(dialer, "tcp", "127.0.0.1:"+words["port"], config)
 	if err != nil {

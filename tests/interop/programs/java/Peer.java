@@ -109,7 +109,9 @@ public final class Peer {
         }
     }
 
-    private static void printFacts(SSLSocket socket) {
+    // A session that is resumed was made before this connection.
+    private static void printFacts(SSLSocket socket, long started) {
+        System.out.println("resumed=" + (socket.getSession().getCreationTime() < started ? 1 : 0));
         System.out.println("suite=" + socket.getSession().getCipherSuite());
         System.out.println("alpn=" + socket.getApplicationProtocol());
     }
@@ -140,8 +142,9 @@ public final class Peer {
     private static void serveOne(SSLSocket socket) {
         try (socket) {
             socket.setSoTimeout(TIMEOUT_MILLISECONDS);
+            long started = System.currentTimeMillis();
             socket.startHandshake();
-            printFacts(socket);
+            printFacts(socket, started);
             System.out.println("client_certificate=" + (shown(socket) ? 1 : 0));
             InputStream in = socket.getInputStream();
             OutputStream out = socket.getOutputStream();
@@ -184,15 +187,23 @@ public final class Peer {
     }
 
     private static void connect() throws Exception {
+        SSLContext context = context();
+        for (int number = 0; number < Integer.parseInt(words("connections")); number++) {
+            connectOnce(context);
+        }
+    }
+
+    private static void connectOnce(SSLContext context) throws Exception {
         java.net.Socket tcp = new java.net.Socket("127.0.0.1", Integer.parseInt(words("port")));
         tcp.setSoTimeout(TIMEOUT_MILLISECONDS);
         try (SSLSocket socket =
-                (SSLSocket) context().getSocketFactory().createSocket(tcp, words("name"), tcp.getPort(), true)) {
+                (SSLSocket) context.getSocketFactory().createSocket(tcp, words("name"), tcp.getPort(), true)) {
             SSLParameters parameters = socket.getSSLParameters();
             configure(parameters);
             parameters.setEndpointIdentificationAlgorithm("HTTPS");
             parameters.setServerNames(List.of(new SNIHostName(words("name"))));
             socket.setSSLParameters(parameters);
+            long started = System.currentTimeMillis();
             socket.startHandshake();
             InputStream in = socket.getInputStream();
             for (String turn : turns) {
@@ -202,7 +213,7 @@ public final class Peer {
                 byte[] answer = exactly(in, size.equals("http") ? contentLength(head(in)) : Integer.parseInt(size));
                 Files.write(Path.of(turn.substring(0, at) + ".answer"), answer);
             }
-            printFacts(socket);
+            printFacts(socket, started);
         }
     }
 

@@ -1,5 +1,6 @@
 // A client and a server over Node's tls. Arguments are words key=value, see tests/interop/peers/own.py.
 'use strict';
+const crypto = require('crypto');
 const fs = require('fs');
 const tls = require('tls');
 
@@ -24,6 +25,12 @@ function options() {
   }
   if (words.suites) result.ciphers = words.suites.split(',').join(':');
   if (words.groups) result.ecdhCurve = words.groups.split(',').join(':');
+  if (words.psk) {
+    const [identity, psk] = [words.psk_identity, Buffer.from(words.psk, 'hex')];
+    result.pskCallback =
+      words.role === 'server' ? (socket, named) => (named === identity ? psk : null) : () => ({ identity, psk });
+  }
+  if (words.psk_mode === 'psk_ke') result.secureOptions = crypto.constants.SSL_OP_ALLOW_NO_DHE_KEX;
   if (words.alpn) result.ALPNProtocols = words.alpn.split(',');
   return result;
 }
@@ -31,6 +38,9 @@ function options() {
 function printFacts(socket) {
   console.log(`suite=${socket.getCipher().standardName}`);
   console.log(`alpn=${socket.alpnProtocol || ''}`);
+  // A PSK is a session to OpenSSL.
+  console.log(`resumed=${socket.isSessionReused() && !words.psk ? 1 : 0}`);
+  console.log(`psk=${socket.isSessionReused() && words.psk ? 1 : 0}`);
 }
 
 function fail(error) {
@@ -85,12 +95,14 @@ function serve() {
   server.listen(0, '127.0.0.1', () => console.log(`port=${server.address().port}`));
 }
 
-function connect() {
-  const config = Object.assign(options(), { host: '127.0.0.1', port: Number(words.port), servername: words.name });
+function connect(remaining, session) {
+  const address = { host: '127.0.0.1', port: Number(words.port), servername: words.name, session };
+  const config = Object.assign(options(), address);
   const socket = tls.connect(config);
   socket.setTimeout(TIMEOUT_MILLISECONDS, () => fail(new Error('nothing came for 20 s')));
   let buffer = Buffer.alloc(0);
   let current = 0;
+  let ticket;
   const say = () => socket.write(fs.readFileSync(turns[current].slice(0, turns[current].lastIndexOf(':'))));
   const proceed = () => {
     while (current < turns.length) {
@@ -123,11 +135,13 @@ function connect() {
     buffer = Buffer.concat([buffer, data]);
     proceed();
   });
+  socket.on('session', (data) => { ticket = data; });
   socket.on('error', fail);
   socket.on('close', () => {
     if (current < turns.length) fail(new Error(`closed in turn ${current}, ${buffer.length} bytes left`));
+    if (remaining > 1) connect(remaining - 1, ticket);
   });
 }
 
 if (words.role === 'server') serve();
-else connect();
+else connect(Number(words.connections));

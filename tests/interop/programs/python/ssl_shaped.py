@@ -63,6 +63,8 @@ def print_facts(tls_socket: Any) -> None:
     group = getattr(tls_socket, "group", None)
     if callable(group):  # Python 3.15
         print(f"group={group()}")
+    if tls_socket.context.__class__.__module__.partition(".")[0] != "rtls":  # whose session_reused is always False
+        print(f"resumed={1 if tls_socket.session_reused else 0}")
 
 
 def serve(tls: Any, words: dict[str, str]) -> int:
@@ -102,8 +104,17 @@ def connect(tls: Any, words: dict[str, str], turns: list[str]) -> int:
             supported_groups=groups or None, key_shares=groups[:1] or None, signature_algorithms=schemes
         )
         context.set_fingerprint(fingerprint)
+    session = None
+    for _ in range(int(words["connections"])):
+        session = connect_once(context, words, turns, session)
+    return 0
+
+
+def connect_once(context: Any, words: dict[str, str], turns: list[str], session: Any) -> Any:
+    """Connect, converse and close; return the session to offer the next time."""
+    options = {} if session is None else {"session": session}
     sock = socket.create_connection(("127.0.0.1", int(words["port"])), TIMEOUT_SECONDS)
-    with context.wrap_socket(sock, server_hostname=words["name"]) as stream:
+    with context.wrap_socket(sock, server_hostname=words["name"], **options) as stream:
         reader = Reader(stream)
         for turn in turns:
             path, _, size = turn.rpartition(":")
@@ -114,7 +125,7 @@ def connect(tls: Any, words: dict[str, str], turns: list[str]) -> int:
                 answer = reader.message()[1] if size == "http" else reader.exactly(int(size))
             Path(path + ".answer").write_bytes(answer)
         print_facts(stream)
-    return 0
+        return stream.session
 
 
 if __name__ == "__main__":
