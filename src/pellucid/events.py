@@ -15,6 +15,7 @@ from pellucid.handshake.actions import (
     Negotiated,
 )
 from pellucid.messages.handshake import NewSessionTicket
+from pellucid.verify.report import VerifiedPeer
 
 __all__ = [
     "NEED_DATA",
@@ -29,6 +30,7 @@ __all__ = [
     "HandshakeComplete",
     "KeyUpdated",
     "NeedData",
+    "PeerAuthenticated",
     "SignatureNeeded",
     "TicketNeeded",
     "TicketReceived",
@@ -86,6 +88,17 @@ class KeyUpdated(NamedTuple):
     generation: int
 
 
+class PeerAuthenticated(NamedTuple):
+    """Server: the client answered `request_client_certificate` (RFC 9846 §4.7.2).
+
+    peer: who it is; None if it declined, which takes nothing from what was known of it before.
+    request_context: what `request_client_certificate` returned.
+    """
+
+    peer: VerifiedPeer | None
+    request_context: bytes
+
+
 class CloseNotify(NamedTuple):
     """The peer will send no more (RFC 9846 §6.1). Our direction stays open until `close`."""
 
@@ -127,6 +140,7 @@ Event = (
     | EarlyData
     | TicketReceived
     | KeyUpdated
+    | PeerAuthenticated
     | CloseNotify
     | CredentialNeeded
     | SignatureNeeded
