@@ -22,6 +22,7 @@ from pellucid.errors import (
 from pellucid.events import (
     NEED_DATA,
     ApplicationData,
+    CertificateRequested,
     CloseNotify,
     CredentialNeeded,
     Event,
@@ -50,6 +51,7 @@ __all__ = [
     "AlertReceived",
     "ApplicationData",
     "CertificateRejected",
+    "CertificateRequested",
     "ClientAuthentication",
     "ClientConfig",
     "CloseNotify",

@@ -14,6 +14,7 @@ from pellucid.events import (
     NEED_DATA,
     PAUSES,
     ApplicationData,
+    CertificateRequested,
     CloseNotify,
     EarlyData,
     EarlyDataAccepted,
@@ -507,6 +508,7 @@ class Connection(Carrier):
             self._events.append(PAUSES[type(action.need)](action.need))
         elif isinstance(action, CertificateAsked):
             self._patience.certificate_request()
+            self._events.append(CertificateRequested(action.request))
         elif isinstance(action, AnswerOnly):
             self._receiving = not action.begins
         else:

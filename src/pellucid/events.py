@@ -6,6 +6,7 @@ import enum
 from collections.abc import Callable
 from typing import Any, Final, NamedTuple
 
+from pellucid.config import CertificateRequestInfo
 from pellucid.handshake.actions import (
     NeedCredential,
     NeedFirstUse,
@@ -21,6 +22,7 @@ __all__ = [
     "NEED_DATA",
     "PAUSES",
     "ApplicationData",
+    "CertificateRequested",
     "CloseNotify",
     "CredentialNeeded",
     "EarlyData",
@@ -88,6 +90,16 @@ class KeyUpdated(NamedTuple):
     generation: int
 
 
+class CertificateRequested(NamedTuple):
+    """Client: the server asks for a certificate after the handshake (RFC 9846 §4.7.2).
+
+    The configuration's credentials or resolver answer it; where one says PENDING, CredentialNeeded or SignatureNeeded
+    follows. Whether the server takes the answer is not told (§F.1.2).
+    """
+
+    request: CertificateRequestInfo
+
+
 class PeerAuthenticated(NamedTuple):
     """Server: the client answered `request_client_certificate` (RFC 9846 §4.7.2).
 
@@ -140,6 +152,7 @@ Event = (
     | EarlyData
     | TicketReceived
     | KeyUpdated
+    | CertificateRequested
     | PeerAuthenticated
     | CloseNotify
     | CredentialNeeded

@@ -15,8 +15,10 @@ from pellucid import (
     AlertReceived,
     ApplicationData,
     CertificateRejected,
+    CertificateRequested,
     ClientAuthentication,
     ClientConfig,
+    Connection,
     Credential,
     CredentialNeeded,
     HandshakeComplete,
@@ -76,6 +78,12 @@ def connected(client: ClientConfig | None = None, server: ServerConfig | None = 
     return Pair.of(client or willing(), server or able(), **more).connect()
 
 
+def heard(end: Connection) -> tuple[list[Any], TLSError | None]:
+    """What happened at *end*, but for CertificateRequested, and the error after it."""
+    seen, error = events_of(end)
+    return [event for event in seen if not isinstance(event, CertificateRequested)], error
+
+
 def ask(pair: Pair, **more: Any) -> bytes:
     return pair.server.request_client_certificate(**more)
 
@@ -83,8 +91,8 @@ def ask(pair: Pair, **more: Any) -> bytes:
 def answered(pair: Pair) -> PeerAuthenticated:
     """Carry what is to be carried; return the one event that follows, at the server."""
     pair.pump()
-    assert events_of(pair.client) == ([], None)
-    seen, error = events_of(pair.server)
+    assert heard(pair.client) == ([], None)
+    seen, error = heard(pair.server)
     assert error is None, error
     assert len(seen) == 1 and isinstance(seen[0], PeerAuthenticated), seen
     return seen[0]
@@ -134,6 +142,17 @@ def test_client_shows_its_certificate_when_asked_later(chunking: Chunking, suite
     )
 
 
+def test_client_is_told_that_it_was_asked_and_of_what() -> None:
+    pair = connected()
+    ask(pair)
+    pair.pump()
+    (event,), error = events_of(pair.client)
+    assert error is None
+    assert isinstance(event, CertificateRequested)
+    assert event.request.post_handshake
+    assert event.request.signature_schemes == able().signature_schemes
+
+
 @pytest.mark.rfc(SECTION, "a client that declines answers with a Certificate without certificates, and Finished")
 @pytest.mark.rfc("9846 §4.5.1", "a client without a suitable certificate sends an empty Certificate and Finished")
 @three_ways
@@ -155,11 +174,11 @@ def test_client_that_declines_where_a_certificate_is_required_hears_so(chunking:
         pair.client._context.config = willing(credentials=())
         ask(pair, required=configured.client_authentication is ClientAuthentication.NONE)
         pair.pump()
-        _, error = events_of(pair.server)
+        _, error = heard(pair.server)
         assert error is not None and "without a certificate" in str(error)
-        _, heard = events_of(pair.client)
-        assert isinstance(heard, AlertReceived)
-        assert heard.description == AlertDescription.CERTIFICATE_REQUIRED
+        _, told = heard(pair.client)
+        assert isinstance(told, AlertReceived)
+        assert told.description == AlertDescription.CERTIFICATE_REQUIRED
 
 
 @pytest.mark.parametrize("mode", [ClientAuthentication.OPTIONAL, ClientAuthentication.REQUIRED])
@@ -222,11 +241,11 @@ def test_untrusted_certificate_ends_the_connection() -> None:
     pair = connected(willing(credentials=(Credential.from_pem(stranger.chain_pem, stranger.key_pem),)))
     ask(pair)
     pair.pump()
-    _, error = events_of(pair.server)
+    _, error = heard(pair.server)
     assert isinstance(error, CertificateRejected)
     assert pair.server.peer is None
-    _, heard = events_of(pair.client)
-    assert isinstance(heard, AlertReceived) and heard.description == AlertDescription.UNKNOWN_CA
+    _, told = heard(pair.client)
+    assert isinstance(told, AlertReceived) and told.description == AlertDescription.UNKNOWN_CA
 
 
 # ---- what it hangs on ------------------------------------------------------------------------------------------------
@@ -252,7 +271,7 @@ def test_finished_covers_the_main_handshake_and_its_own_request_alone(updates: i
         pair.client.send_key_update(request_peer=True)
         pair.pump()
     for end in (pair.client, pair.server):
-        events_of(end)
+        heard(end)
     seen.clear()
     ask(pair)
     answered(pair)
@@ -320,7 +339,7 @@ def test_data_and_key_updates_go_on_until_the_answer_comes(chunking: Chunking) -
     pair = connected(willing(credentials=(), credential_resolver=lambda _: PENDING), able(), chunking=chunking)
     ask(pair)
     pair.pump()
-    (pause,), _ = events_of(pair.client)
+    (pause,), _ = heard(pair.client)
     assert isinstance(pause, CredentialNeeded)
     for number in range(50):
         both_talk(pair)
@@ -328,8 +347,8 @@ def test_data_and_key_updates_go_on_until_the_answer_comes(chunking: Chunking) -
             sender, receiver = (pair.client, pair.server) if number % 10 else (pair.server, pair.client)
             sender.send_key_update(request_peer=True)
             pair.pump()
-            assert [type(e) for e in events_of(receiver)[0]] == [KeyUpdated]
-            assert [type(e) for e in events_of(sender)[0]] == [KeyUpdated]
+            assert [type(e) for e in heard(receiver)[0]] == [KeyUpdated]
+            assert [type(e) for e in heard(sender)[0]] == [KeyUpdated]
     pair.client.resume(credential("p256", "client.test"), pause.need)
     assert answered(pair).peer is not None
     both_talk(pair)
@@ -369,18 +388,18 @@ def test_signature_that_comes_late_leaves_the_answer_in_one_piece(chunking: Chun
     seen.clear()
     ask(pair)
     pair.pump()
-    (pause,), _ = events_of(pair.client)
+    (pause,), _ = heard(pair.client)
     assert isinstance(pause, SignatureNeeded)
     both_talk(pair)
     pair.client.send_key_update()
     pair.pump()
-    events_of(pair.server)
+    heard(pair.server)
     assert H.CERTIFICATE not in messages(seen, Direction.SENT)
     pair.client.send_data(b"before ")
     pair.client.resume(pause.need.signer.real.sign(pause.need.scheme, pause.need.data))  # type: ignore[attr-defined]
     pair.client.send_data(b"after")
     pair.pump()
-    events, error = events_of(pair.server)
+    events, error = heard(pair.server)
     assert error is None
     assert [type(event) for event in events] == [ApplicationData, PeerAuthenticated, ApplicationData]
     assert messages(seen, Direction.SENT)[-3:] == [H.CERTIFICATE, H.CERTIFICATE_VERIFY, H.FINISHED]
@@ -392,22 +411,22 @@ def test_verdict_that_comes_late_holds_up_nothing(chunking: Chunking) -> None:
     pair = connected(willing(), able(verifier=LateVerifier()), chunking=chunking)
     name = ask(pair)
     pair.pump()
-    (pause,), _ = events_of(pair.server)
+    (pause,), _ = heard(pair.server)
     assert isinstance(pause, VerificationNeeded)
     both_talk(pair)
     pair.client.send_key_update(request_peer=True)
     pair.pump()
     assert pair.server.peer is None
-    assert [type(e) for e in events_of(pair.server)[0]] == [KeyUpdated]
+    assert [type(e) for e in heard(pair.server)[0]] == [KeyUpdated]
     second = ask(pair)
     pair.pump()
-    (other,), _ = events_of(pair.server)
+    (other,), _ = heard(pair.server)
     report = pause.need.verifier.real.verify(pause.need.request)  # type: ignore[attr-defined]
     pair.server.resume(report, other.need)
-    (event,), _ = events_of(pair.server)
+    (event,), _ = heard(pair.server)
     assert event.request_context == second
     pair.server.resume(report)
-    (event,), _ = events_of(pair.server)
+    (event,), _ = heard(pair.server)
     assert event.request_context == name and event.peer is not None
     with pytest.raises(UsageError, match="not paused"):
         pair.server.resume(report)
@@ -419,32 +438,32 @@ def test_verdict_may_come_before_finished() -> None:
     deliver(pair.server.data_to_send(), pair.client)
     data = pair.client.data_to_send()
     pair.server.receive_data(data[:-1])  # one record; its last byte is missing
-    assert events_of(pair.server) == ([], None)
+    assert heard(pair.server) == ([], None)
     pair.client._writer.fragment = 64
     ask(pair)
     deliver(pair.server.data_to_send(), pair.client)
     pair.server.receive_data(data[-1:])
-    (pause,), _ = events_of(pair.server)
+    (pause,), _ = heard(pair.server)
     pair.server.resume(pause.need.verifier.real.verify(pause.need.request), pause.need)
-    (event,), _ = events_of(pair.server)
+    (event,), _ = heard(pair.server)
     assert event.request_context == name
     pieces = pair.client.data_to_send()
     before: list[Any] = []
     for at in range(len(pieces)):
         pair.server.receive_data(pieces[at : at + 1])
-        seen, _ = events_of(pair.server)
+        seen, _ = heard(pair.server)
         for pause in seen:
             if isinstance(pause, VerificationNeeded):
                 assert pair.server.state == "WAIT_PHA_FINISHED"
                 pair.server.send_data(b"meanwhile")
                 pair.server.send_key_update()
                 pair.server.resume(pause.need.verifier.real.verify(pause.need.request))  # type: ignore[attr-defined]
-                assert events_of(pair.server) == ([], None)
+                assert heard(pair.server) == ([], None)
             else:
                 before.append(pause)
     assert [type(event) for event in before] == [PeerAuthenticated]
     deliver(pair.server.data_to_send(), pair.client)
-    events, error = events_of(pair.client)
+    events, error = heard(pair.client)
     assert error is None and [type(event) for event in events] == [ApplicationData, KeyUpdated]
     both_talk(pair)
 
@@ -456,7 +475,7 @@ def test_requests_may_be_answered_in_any_order(chunking: Chunking) -> None:
     pair = connected(config, able(), chunking=chunking)
     names = [ask(pair) for _ in range(3)]
     pair.pump()
-    pauses, _ = events_of(pair.client)
+    pauses, _ = heard(pair.client)
     assert [type(pause) for pause in pauses] == 3 * [CredentialNeeded]
     with pytest.raises(UsageError, match="nobody waits"):
         pair.client.resume(None, pauses[0].need._replace(request=None))
@@ -478,7 +497,7 @@ def test_requests_that_are_open_are_bounded() -> None:
     with pytest.raises(UsageError, match="open already"):
         ask(pair)
     pair.pump()
-    pauses, error = events_of(pair.client)
+    pauses, error = heard(pair.client)
     assert error is None and len(pauses) == MAX_OPEN_CERTIFICATE_REQUESTS
     for _ in pauses:
         pair.client.resume(None)
@@ -498,7 +517,7 @@ def test_verdicts_that_are_waited_for_are_bounded_with_them() -> None:
 
 
 def both_talk_before_verdicts(pair: Pair) -> None:
-    assert [type(e) for e in events_of(pair.server)[0]] == [VerificationNeeded]
+    assert [type(e) for e in heard(pair.server)[0]] == [VerificationNeeded]
     both_talk(pair)
 
 
@@ -556,7 +575,7 @@ def test_client_that_has_closed_says_nothing_more() -> None:
         ask(pair)
         if late:
             pair.pump()
-            assert len(events_of(pair.client)[0]) == 1
+            assert len(heard(pair.client)[0]) == 1
         pair.client.close()
         end = pair.client.data_to_send()
         if late:
@@ -564,11 +583,11 @@ def test_client_that_has_closed_says_nothing_more() -> None:
         else:
             deliver(pair.server.data_to_send(), pair.client)
         assert pair.client.data_to_send() == b""
-        assert events_of(pair.client) == ([], None)
+        assert heard(pair.client) == ([], None)
         deliver(end, pair.server)
         pair.server.send_data(b"read on")
         deliver(pair.server.data_to_send(), pair.client)
-        assert data_of(events_of(pair.client)[0]) == b"read on"
+        assert data_of(heard(pair.client)[0]) == b"read on"
 
 
 def test_off_by_default_nothing_of_it_is_on_the_wire() -> None:
@@ -591,7 +610,7 @@ def resumed(client: ClientConfig, server: ServerConfig) -> Pair:
     pair = Pair.of(client, server)
     pair.pump()
     for end in (pair.client, pair.server):
-        seen, error = events_of(end)
+        seen, error = heard(end)
         assert error is None and isinstance(seen[0], HandshakeComplete)
     return pair
 
@@ -601,8 +620,8 @@ def authenticated(client: ClientConfig, server: ServerConfig) -> Pair:
     pair = resumed(client, server)
     ask(pair)
     pair.pump()
-    assert [type(event) for event in events_of(pair.client)[0]] == [TicketReceived]
-    assert [type(event) for event in events_of(pair.server)[0]] == [PeerAuthenticated]
+    assert [type(event) for event in heard(pair.client)[0]] == [TicketReceived]
+    assert [type(event) for event in heard(pair.server)[0]] == [PeerAuthenticated]
     return pair
 
 
@@ -686,8 +705,8 @@ def test_nonces_of_all_tickets_of_a_connection_differ() -> None:
         pair.pump()
         if number % 4 == 3:
             pair.server.send_data(b"x")
-        events_of(pair.server)
-        assert events_of(pair.client)[1] is None
+        heard(pair.server)
+        assert heard(pair.client)[1] is None
     nonces = [
         BODIES[H.NEW_SESSION_TICKET].decode(e.raw[HEADER_LENGTH:]).ticket_nonce  # type: ignore[attr-defined]
         for e in seen
@@ -726,13 +745,13 @@ def test_resumed_connection_may_be_asked(mode: int) -> None:
     seen: list[TraceEvent] = []
     pair = Pair.of(client, server, client_trace=seen.append)
     pair.pump()
-    events_of(pair.client)
-    events_of(pair.server)
+    heard(pair.client)
+    heard(pair.server)
     assert client_in(pair) is None
     assert H.CERTIFICATE_REQUEST not in messages(seen, Direction.RECEIVED)
     ask(pair)
     pair.pump()
-    (event,), _ = events_of(pair.server)
+    (event,), _ = heard(pair.server)
     assert event.peer.leaf.der == leaf_of()
     unwilling = client_config(sessions=client.sessions, credentials=client.credentials)
     assert unwilling.session_scope != client.session_scope  # who is known by a session is known where it was offered
@@ -789,7 +808,7 @@ def test_error_forgets_what_was_waited_for() -> None:
     pair = connected(willing(credentials=(), credential_resolver=lambda _: PENDING))
     ask(pair)
     pair.pump()
-    events_of(pair.client)
+    heard(pair.client)
     pair.client.fail(AlertDescription.INTERNAL_ERROR)
     with pytest.raises(TLSError):
         pair.client.resume(None)
@@ -803,9 +822,9 @@ def test_resolver_that_breaks_is_an_internal_error() -> None:
     pair = connected(willing(credentials=(), credential_resolver=broken))
     ask(pair)
     pair.pump()
-    assert "ZeroDivisionError" in str(events_of(pair.client)[1])
-    heard = events_of(pair.server)[1]
-    assert isinstance(heard, AlertReceived) and heard.description == AlertDescription.INTERNAL_ERROR
+    assert "ZeroDivisionError" in str(heard(pair.client)[1])
+    told = heard(pair.server)[1]
+    assert isinstance(told, AlertReceived) and told.description == AlertDescription.INTERNAL_ERROR
 
 
 def test_insisting_client_gives_up_without_a_usable_credential() -> None:
@@ -813,5 +832,5 @@ def test_insisting_client_gives_up_without_a_usable_credential() -> None:
     pair = connected(willing(credentials=(rsa,), insist_on_credential=True), able(signature_schemes=(0x0403,)))
     ask(pair)
     pair.pump()
-    heard = events_of(pair.server)[1]
-    assert isinstance(heard, AlertReceived) and heard.description == AlertDescription.HANDSHAKE_FAILURE
+    told = heard(pair.server)[1]
+    assert isinstance(told, AlertReceived) and told.description == AlertDescription.HANDSHAKE_FAILURE

@@ -218,6 +218,8 @@ class ClientAnswered:
 class CertificateAsked(NamedTuple):
     """Client: a CertificateRequest came after the handshake (§4.7.2)."""
 
+    request: CertificateRequestInfo
+
 
 class AnswerOnly(NamedTuple):
     """Server: from here on, or no longer, the messages of one answer must follow each other, without data (§4.7.2)."""

@@ -89,8 +89,9 @@ def on_certificate_request(
             f"more than {MAX_OPEN_CERTIFICATE_REQUESTS} CertificateRequests are open", rfc="9846 §4.7.2"
         )
     info, asked = read_certificate_request(message)
+    info = replace(info, post_handshake=True)
     if context.closed:
-        return Step(phase, phase.state, [CertificateAsked()])
+        return Step(phase, phase.state, [CertificateAsked(info)])
     fork = context.fork()
     fork.transcript.add(raw)
 
@@ -109,9 +110,9 @@ def on_certificate_request(
 
         return sign_certificate_verify(fork, choice.credential, choice.scheme, signed)
 
-    result = client_credential(fork, replace(info, post_handshake=True), chosen)
+    result = client_credential(fork, info, chosen)
     step = _answered(context, fork, replace(phase, asked=phase.asked | {name}), name, result)
-    return step._replace(actions=[CertificateAsked(), *step.actions])
+    return step._replace(actions=[CertificateAsked(info), *step.actions])
 
 
 def _answered(
