@@ -1,4 +1,4 @@
-"""Authentication after the handshake (RFC 9846 §4.7.2) with peers that we did not write: OpenSSL, GnuTLS, both roles."""
+"""Authentication after the handshake (RFC 9846 §4.7.2) with peers that we did not write: OpenSSL and GnuTLS."""
 
 from __future__ import annotations
 
