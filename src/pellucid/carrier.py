@@ -13,7 +13,7 @@ from pellucid.config import ClientConfig, ServerConfig
 from pellucid.crypto.provider import Suite
 from pellucid.errors import AlertReceived, InternalError, PeerError, TLSError, TruncatedStream
 from pellucid.events import Event
-from pellucid.handshake.actions import Complete, Negotiated
+from pellucid.handshake.actions import Complete, Negotiated, PauseAside
 from pellucid.handshake.core import Context, Handshake
 from pellucid.record.patience import Patience
 from pellucid.record.reader import RecordReader
@@ -21,6 +21,7 @@ from pellucid.record.writer import RecordWriter
 from pellucid.registry import AlertDescription
 from pellucid.sessions.client import SessionKey
 from pellucid.trace import AlertTraced, ClosedTraced, Direction, HandshakeCompleted, Observer, Role
+from pellucid.verify.report import VerifiedPeer
 
 WARNING: Final = 1
 FATAL: Final = 2
@@ -60,6 +61,10 @@ class Carrier:
         self._answers_early = False
         """server: data may be sent before the client's Finished (half-RTT)"""
         self._update_owed = False
+        self._asides: list[PauseAside] = []
+        """pauses that stop nothing else, oldest first"""
+        self._authenticated: VerifiedPeer | None = None
+        """server: who the client is by its last answer after the handshake"""
         self._sent_close = False
         self._peer_closed = False
         self._peer_ended = False
@@ -71,6 +76,13 @@ class Carrier:
     @property
     def handshake_complete(self) -> bool:
         return self.negotiated is not None
+
+    @property
+    def peer(self) -> VerifiedPeer | None:
+        """Who the peer is: by its last answer to `request_client_certificate`, else by the handshake; None: unknown."""
+        if self._authenticated is not None:
+            return self._authenticated
+        return None if self.negotiated is None else self.negotiated.peer
 
     @property
     def peer_closed(self) -> bool:
@@ -121,6 +133,7 @@ class Carrier:
         self._update_owed = False
         self._incoming.clear()
         self._message.clear()
+        self._asides.clear()
         self._exporter_secret = None
         self._early_exporter_secret = None
         self._early_left = 0

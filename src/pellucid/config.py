@@ -185,12 +185,14 @@ class CertificateRequestInfo:
     """What a client's credential resolver may go by; the fields are those of `ClientHelloInfo`.
 
     oid_filters: extensions that the certificate must have (RFC 9846 §4.3.5), as far as they are understood.
+    post_handshake: whether the server asks after the handshake (§4.7.2).
     """
 
     signature_schemes: tuple[int, ...]
     authorities: tuple[bytes, ...]
     certificate_signature_schemes: tuple[int, ...] | None = None
     oid_filters: tuple[OIDFilter, ...] = ()
+    post_handshake: bool = False
 
 
 N = TypeVar("N", Suite, Group, Verifier)
@@ -371,6 +373,7 @@ class ClientConfig(_Config):
     credential_resolver: chooses one by itself; may answer PENDING, or None for "no certificate".
     insist_on_credential: whether to give up, saying why, where the server asks for a certificate and none of those
                  there are can be used; otherwise none is sent, and the server decides (RFC 9846 §4.5.1.2).
+    post_handshake_auth: whether the server may ask for a certificate after the handshake too (§4.7.2).
     send_server_name:    SNI (RFC 6066 §3). Never sent for an address.
     middlebox_compatibility: look like TLS 1.2 (RFC 9846 §E.4). A server does so for every client that does.
     sessions:    where tickets are kept for the next connection; shared by copies of this value. None: no resumption.
@@ -385,6 +388,7 @@ class ClientConfig(_Config):
     key_shares: tuple[int, ...] | None = None
     credential_resolver: Callable[[CertificateRequestInfo], Credential | Pending | None] | None = None
     insist_on_credential: bool = False
+    post_handshake_auth: bool = False
     send_server_name: bool = True
     middlebox_compatibility: bool = True
     grease: bool = True
@@ -418,7 +422,13 @@ class ClientConfig(_Config):
             raise UsageError("ticket_request has two numbers of 0 to 255")
         chains = tuple(credential.chain for credential in self.credentials)
         scope = _identity(
-            self.send_server_name, self.alpn, verifier, chains, self.credential_resolver, self._takes(self.request_ocsp)
+            self.send_server_name,
+            self.alpn,
+            verifier,
+            chains,
+            self.credential_resolver,
+            self.post_handshake_auth,
+            self._takes(self.request_ocsp),
         )
         object.__setattr__(self, "session_scope", scope or bytes(32))
         object.__setattr__(self, "session_store", None if scope is None else self.sessions)
@@ -431,7 +441,8 @@ class ServerConfig(_Config):
     credentials: chosen by SNI, then by what the client can verify; the first is the default.
     credential_resolver: chooses one by itself; may answer PENDING; None falls back to *credentials*.
     strict_server_name:  refuse a client whose SNI no credential is for (unrecognized_name).
-    client_authentication, client_trust: whether to ask for a certificate, and whom to believe.
+    client_authentication, client_trust: whether to ask for a certificate in the handshake, and whom to believe. With
+                         NONE and a client_trust, `Connection.request_client_certificate` may ask after it.
     request_ocsp, request_scts: whether clients are asked to staple an OCSP response and SCTs to their leaf.
     client_certificate_compression: what clients may compress their certificates with. Off by default: to decompress
                          is work that is done for somebody who has not yet shown who it is.
@@ -469,6 +480,8 @@ class ServerConfig(_Config):
     early_data_guard: ReplayGuard | None = field(init=False, repr=False, compare=False)
     client_authentication_digest: bytes = field(init=False, repr=False, compare=False)
     """what a ticket is bound to (attack E7): mode, trust and all options of client authentication, 32 bytes"""
+    post_handshake_digest: bytes | None = field(init=False, repr=False, compare=False)
+    """the same for tickets of clients that showed a certificate after the handshake; None: they get no ticket then"""
     external_table: dict[bytes, Psk] = field(init=False, repr=False, compare=False)
     peer_verifier: PeerVerifier | None = field(init=False, repr=False, compare=False)
 
@@ -501,8 +514,13 @@ class ServerConfig(_Config):
         if not 0 <= self.max_early_data <= MAX_EARLY_DATA:
             raise UsageError(f"max_early_data is 0 to {MAX_EARLY_DATA}")
         mode, verifier = self.client_authentication.value, self.peer_verifier
-        digest = _identity(mode, None if mode == "none" else verifier, self._takes(self.request_ocsp))
+        takes = self._takes(self.request_ocsp)
+        digest = _identity(mode, None if mode == "none" else verifier, takes)
         set_field(self, "client_authentication_digest", digest or bytes(32))
+        after = digest
+        if mode == "none":  # where nobody is asked in the handshake, other tickets are not bound to the verifier
+            after = None if verifier is None else _identity("post-handshake", verifier, takes)
+        set_field(self, "post_handshake_digest", after)
         store = self.sessions
         if digest is None or not any(counts):
             store = None

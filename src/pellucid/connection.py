@@ -14,6 +14,7 @@ from pellucid.events import (
     NEED_DATA,
     PAUSES,
     ApplicationData,
+    CertificateRequested,
     CloseNotify,
     EarlyData,
     EarlyDataAccepted,
@@ -21,20 +22,27 @@ from pellucid.events import (
     HandshakeComplete,
     KeyUpdated,
     NeedData,
+    PeerAuthenticated,
     TicketReceived,
 )
 from pellucid.handshake import client as client_side
-from pellucid.handshake import client_hello
+from pellucid.handshake import client_hello, post_handshake
 from pellucid.handshake import server as server_side
 from pellucid.handshake.actions import (
     AcceptEarlyData,
     Action,
     AnswerEarly,
+    AnswerOnly,
+    Authenticated,
+    CertificateAsked,
+    ClientAnswered,
     Complete,
     EndEarlySending,
     InstallKeys,
     LimitRecords,
+    Need,
     OfferEarlyData,
+    PauseAside,
     PeerKeyUpdated,
     SendChangeCipherSpec,
     SendMessage,
@@ -159,11 +167,17 @@ class Connection(Carrier):
             self._guarded(lambda: self._send_key_update(request_peer=False))
         return self._writer.take()
 
-    def resume(self, answer: object) -> None:
-        """Answer a pause: what CredentialNeeded, SignatureNeeded or VerificationNeeded asked for."""
+    def resume(self, answer: object, need: Need | None = None) -> None:
+        """Answer a pause: what CredentialNeeded, SignatureNeeded or VerificationNeeded asked for.
+
+        need: the event's. After the handshake several may be open; without it the oldest is answered.
+        """
         self._check_usable()
         if self._handshake.need is None:
-            raise UsageError("the handshake is not paused")
+            self._resume_aside(answer, need)
+            return
+        if need is not None and need is not self._handshake.need:
+            raise UsageError("nobody waits for that answer")
 
         def go_on() -> None:
             self._do(self._handshake.resume(answer))
@@ -175,6 +189,15 @@ class Connection(Carrier):
             del self._incoming[:offset]
         if self._peer_ended and self._error is None and not self._peer_closed:
             self._end_of_stream()
+
+    def _resume_aside(self, answer: object, need: Need | None) -> None:
+        waiting = [aside for aside in self._asides if need is None or aside.need is need]
+        if not waiting:
+            raise UsageError("the handshake is not paused" if need is None else "nobody waits for that answer")
+        aside = waiting[0]
+        self._asides.remove(aside)
+        handshake = self._handshake
+        self._guarded(lambda: self._do(handshake.begin(aside.resume(handshake.phase, answer), "the answer is there")))
 
     # ---- what the application wants --------------------------------------------------------------------------------
 
@@ -237,6 +260,27 @@ class Connection(Carrier):
             raise UsageError("KeyUpdate before the handshake is complete, or after close")
         self._send_key_update(request_peer=request_peer)
 
+    def request_client_certificate(self, *, required: bool = False) -> bytes:
+        """Server: ask for the client's certificate now (RFC 9846 §4.7.2); PeerAuthenticated tells of the answer.
+
+        Data flows on meanwhile, and what came before the answer came from somebody who had not shown it.
+        required: an answer without a certificate ends the connection with certificate_required.
+        returns:  the request's context, which the event names.
+        raises:   UsageError unless the client offered it and the configuration has client_trust or a verifier, under an
+                  external PSK, after `close`, and while MAX_OPEN_CERTIFICATE_REQUESTS are open.
+        """
+        self._check_usable()
+        config = self._context.config
+        if self.negotiated is None or not isinstance(config, ServerConfig):
+            raise UsageError("a server asks for a certificate, after the handshake is complete")
+        if self._sent_close or self._peer_closed:
+            raise UsageError("a certificate is asked for after close")
+        handshake = self._handshake
+        step = post_handshake.request(self._context, handshake.phase, self.negotiated, required=required)
+        self._guarded(lambda: self._do(handshake.begin(step, "CertificateRequest sent")))
+        self._check_usable()
+        return post_handshake.last_request(handshake.phase)
+
     def close(self) -> None:
         """Send close_notify (RFC 9846 §6.1). Reading goes on until the peer closes. A second call does nothing.
 
@@ -246,7 +290,7 @@ class Connection(Carrier):
             return
         if self._update_owed:
             self._send_key_update(request_peer=False)
-        self._sent_close = True
+        self._sent_close = self._context.closed = True
         self._sending = False
         # A server that took early data may have answered it, and be done.
         gives_up = not self.handshake_complete and (self.role is Role.CLIENT or self._early_suite is None)
@@ -300,7 +344,7 @@ class Connection(Carrier):
             self.start()
         try:
             while offset < size and not self._peer_closed and self._handshake.need is None:
-                if self.negotiated is not None and not self._message:
+                if self._receiving and not self._message:
                     plaintext, offset, error = reader.application_data(data, offset)
                     if plaintext:
                         self._patience.progress()
@@ -337,6 +381,8 @@ class Connection(Carrier):
         elif content_type == ContentType.APPLICATION_DATA:
             if self.negotiated is None:
                 self._early_data(content)
+            elif not self._receiving:
+                raise UnexpectedMessage("application data between the messages of an answer", rfc="9846 §4.7.2")
             elif content:
                 self._patience.progress()
                 self._events.append(ApplicationData(content))
@@ -442,6 +488,8 @@ class Connection(Carrier):
                 self._peer_key_updated(action.generation, requested=action.requested)
             elif isinstance(action, TicketIssued):
                 self._ticket_received(action)
+            elif isinstance(action, (ClientAnswered, CertificateAsked, AnswerOnly, PauseAside)):
+                self._do_later(action)
             else:
                 self._do_early(action)
         self._writer.flush()
@@ -452,6 +500,23 @@ class Connection(Carrier):
         if issued.session is not None and store is not None and self._session_key is not None:
             store.put(self._session_key, issued.session)
         self._events.append(TicketReceived(issued.ticket))
+
+    def _do_later(self, action: ClientAnswered | CertificateAsked | AnswerOnly | PauseAside) -> None:
+        """Carry out what concerns authentication after the handshake (RFC 9846 §4.7.2)."""
+        if isinstance(action, PauseAside):
+            self._asides.append(action)
+            self._events.append(PAUSES[type(action.need)](action.need))
+        elif isinstance(action, CertificateAsked):
+            self._patience.certificate_request()
+            self._events.append(CertificateRequested(action.request))
+        elif isinstance(action, AnswerOnly):
+            self._receiving = not action.begins
+        else:
+            client = action.authentication
+            peer = client.peer if isinstance(client, Authenticated) else None
+            if peer is not None:
+                self._authenticated = peer
+            self._events.append(PeerAuthenticated(peer, action.request_context))
 
     def _do_early(
         self, action: OfferEarlyData | EndEarlySending | AcceptEarlyData | SkipEarlyData | AnswerEarly

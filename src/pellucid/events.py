@@ -6,6 +6,7 @@ import enum
 from collections.abc import Callable
 from typing import Any, Final, NamedTuple
 
+from pellucid.config import CertificateRequestInfo
 from pellucid.handshake.actions import (
     NeedCredential,
     NeedFirstUse,
@@ -15,11 +16,13 @@ from pellucid.handshake.actions import (
     Negotiated,
 )
 from pellucid.messages.handshake import NewSessionTicket
+from pellucid.verify.report import VerifiedPeer
 
 __all__ = [
     "NEED_DATA",
     "PAUSES",
     "ApplicationData",
+    "CertificateRequested",
     "CloseNotify",
     "CredentialNeeded",
     "EarlyData",
@@ -29,6 +32,7 @@ __all__ = [
     "HandshakeComplete",
     "KeyUpdated",
     "NeedData",
+    "PeerAuthenticated",
     "SignatureNeeded",
     "TicketNeeded",
     "TicketReceived",
@@ -86,6 +90,27 @@ class KeyUpdated(NamedTuple):
     generation: int
 
 
+class CertificateRequested(NamedTuple):
+    """Client: the server asks for a certificate after the handshake (RFC 9846 §4.7.2).
+
+    The configuration's credentials or resolver answer it; where one says PENDING, CredentialNeeded or SignatureNeeded
+    follows. Whether the server takes the answer is not told (§F.1.2).
+    """
+
+    request: CertificateRequestInfo
+
+
+class PeerAuthenticated(NamedTuple):
+    """Server: the client answered `request_client_certificate` (RFC 9846 §4.7.2).
+
+    peer: who it is; None if it declined, which takes nothing from what was known of it before.
+    request_context: what `request_client_certificate` returned.
+    """
+
+    peer: VerifiedPeer | None
+    request_context: bytes
+
+
 class CloseNotify(NamedTuple):
     """The peer will send no more (RFC 9846 §6.1). Our direction stays open until `close`."""
 
@@ -127,6 +152,8 @@ Event = (
     | EarlyData
     | TicketReceived
     | KeyUpdated
+    | CertificateRequested
+    | PeerAuthenticated
     | CloseNotify
     | CredentialNeeded
     | SignatureNeeded

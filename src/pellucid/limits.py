@@ -58,6 +58,8 @@ MAX_USER_CANCELED_ALERTS: Final = 4
 MAX_CHANGE_CIPHER_SPECS: Final = 2  # one for each ClientHello
 MAX_KEY_UPDATES: Final = 32  # between two records of application data
 MAX_TICKETS: Final = 32  # NewSessionTickets in a row
+MAX_CERTIFICATE_REQUESTS: Final = 16  # after the handshake, in a row: each may cost a signature
+MAX_OPEN_CERTIFICATE_REQUESTS: Final = 8  # not answered yet, or their answers not judged
 
 # Keys (RFC 9846 §5.3, §5.5, §4.7.3)
 REKEY_AFTER_RECORDS: Final = 2**24

@@ -19,6 +19,7 @@ from pellucid import (
     Connection,
     Credential,
     HandshakeComplete,
+    PeerAuthenticated,
     ServerConfig,
     TicketReceived,
 )
@@ -309,3 +310,73 @@ def test_key_update_from_us_is_answered_by_the_stdlib(their_files: Any, ours_is:
         assert ApplicationData(b"so am I") in events
         assert theirs.received.endswith(b"under a new key")
         assert len(theirs.received) == generation * len(b"under a new key")
+
+
+# ---- after the handshake ---------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("chunk", [None, 1], ids=["all", "1-byte"])
+@pytest.mark.parametrize("kind", KINDS)
+def test_our_client_answers_a_stdlib_server_that_asks_later(their_files: Any, kind: str, chunk: int | None) -> None:
+    """RFC 9846 §4.7.2, twice, with a KeyUpdate in between: OpenSSL checks Finished under the present secret."""
+    context = _their_server(their_files, ask=True)
+    context.post_handshake_auth = True
+    config = ClientConfig(trust=_ca().trust, credentials=(_credential(kind),), post_handshake_auth=True)
+    ours = Connection.client(config, NAME)
+    theirs = Stdlib(context, server=True)
+    _exchange(ours, theirs, chunk)
+    assert theirs.tls.getpeercert(binary_form=True) is None
+    for _ in range(2):
+        theirs.tls.verify_client_post_handshake()
+        theirs.tls.write(b"who is there?")
+        _exchange(ours, theirs, chunk)
+        assert theirs.tls.getpeercert(binary_form=True) == _issued(kind).der
+        ours.send_key_update(request_peer=True)
+        _exchange(ours, theirs, chunk)
+    _talk(ours, theirs)
+
+
+def test_our_client_declines_to_a_stdlib_server_that_asks_later(their_files: Any) -> None:
+    context = _their_server(their_files, ask=True)
+    context.post_handshake_auth = True
+    context.verify_mode = ssl.CERT_OPTIONAL
+    ours = Connection.client(ClientConfig(trust=_ca().trust, post_handshake_auth=True), NAME)
+    theirs = Stdlib(context, server=True)
+    _exchange(ours, theirs)
+    theirs.tls.verify_client_post_handshake()
+    theirs.tls.write(b"who is there?")
+    _exchange(ours, theirs)
+    assert theirs.tls.getpeercert(binary_form=True) is None
+    _talk(ours, theirs)
+
+
+@pytest.mark.parametrize("chunk", [None, 1], ids=["all", "1-byte"])
+@pytest.mark.parametrize("kind", KINDS)
+def test_our_server_asks_a_stdlib_client_later(their_files: Any, kind: str, chunk: int | None) -> None:
+    context = their_files(_their_client(), kind)
+    context.post_handshake_auth = True
+    ours = Connection.server(ServerConfig(credentials=(_credential(),), client_trust=_ca().trust))
+    theirs = Stdlib(context, server=False)
+    assert _complete(_exchange(ours, theirs, chunk)).peer is None
+    for _ in range(2):
+        name = ours.request_client_certificate()
+        ours.send_data(b"x")
+        events = _exchange(ours, theirs, chunk)
+        (event,) = [one for one in events if isinstance(one, PeerAuthenticated)]
+        assert event.request_context == name
+        assert event.peer is not None and event.peer.leaf.der == _issued(kind).der
+        ours.send_key_update(request_peer=True)
+        _exchange(ours, theirs, chunk)
+        theirs.received.clear()
+    _talk(ours, theirs)
+
+
+def test_stdlib_client_without_a_certificate_declines_to_our_server() -> None:
+    context = _their_client()
+    context.post_handshake_auth = True
+    ours = Connection.server(ServerConfig(credentials=(_credential(),), client_trust=_ca().trust))
+    theirs = Stdlib(context, server=False)
+    _exchange(ours, theirs)
+    name = ours.request_client_certificate()
+    assert PeerAuthenticated(None, name) in _exchange(ours, theirs)
+    _talk(ours, theirs)

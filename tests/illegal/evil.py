@@ -82,6 +82,11 @@ def asking_server(**changes: Any) -> ServerConfig:
     return dataclasses.replace(_asking_server(), **changes) if changes else _asking_server()
 
 
+def later_server(**changes: Any) -> ServerConfig:
+    """A server that may ask for a client certificate after the handshake."""
+    return server_config(client_trust=authority().trust, **changes)
+
+
 def client_with_certificate(**changes: Any) -> ClientConfig:
     return client_config(credentials=(credential(),), **changes)
 

@@ -42,6 +42,7 @@ from tests.illegal.evil import (
     flight_of,
     good_client,
     good_server,
+    later_server,
     message,
     refused,
     replacing,
@@ -241,6 +242,7 @@ CLIENT_WAITS = {  # the client's state → the server's message that it would ha
     ClientState.WAIT_CV: (H.CERTIFICATE_VERIFY, server_config),
     ClientState.WAIT_FINISHED: (H.FINISHED, server_config),
     ClientState.CONNECTED: (None, server_config),
+    ClientState.CONNECTED_PHA: (None, server_config),
 }
 SERVER_WAITS = {
     ServerState.START: (H.CLIENT_HELLO, server_config),
@@ -249,6 +251,9 @@ SERVER_WAITS = {
     ServerState.WAIT_CV: (H.CERTIFICATE_VERIFY, asking_server),
     ServerState.WAIT_FINISHED: (H.FINISHED, server_config),
     ServerState.CONNECTED: (None, server_config),
+    ServerState.WAIT_PHA: (None, later_server),
+    ServerState.WAIT_PHA_CV: (H.CERTIFICATE_VERIFY, later_server),
+    ServerState.WAIT_PHA_FINISHED: (H.FINISHED, later_server),
 }
 
 
@@ -268,7 +273,7 @@ def test_client_refuses_every_message_that_has_no_arrow(state: ClientState, kind
     """A1, A11: all pairs of (state, message) that Appendix A.1 does not draw."""
     before, config = CLIENT_WAITS[state]
     raw = _samples()[kind]
-    client = good_client(client_with_certificate())
+    client = good_client(client_with_certificate(post_handshake_auth=state is ClientState.CONNECTED_PHA))
     if before is None:
         evil = evil_server(config())
         connected(client, evil)
@@ -290,7 +295,15 @@ def test_server_refuses_every_message_that_has_no_arrow(state: ServerState, kind
     if state is ServerState.WAIT_EOED:
         configured, client = early_pair()
     server = good_server(configured)
-    if before is None:
+    if config is later_server:
+        evil = evil_client(client_with_certificate(post_handshake_auth=True))
+        connected(server, evil)
+        server.request_client_certificate()
+        if before is None:
+            evil.record(ContentType.HANDSHAKE, raw)
+        else:
+            evil.rewrite = _instead_of(before, raw)
+    elif before is None:
         evil = evil_client(client)
         connected(server, evil)
         evil.record(ContentType.HANDSHAKE, raw)

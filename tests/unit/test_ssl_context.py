@@ -69,7 +69,6 @@ REFUSED = {
     "options": ssl.OP_NO_TLSv1_3,
     "verify_flags": ssl.VERIFY_CRL_CHECK_LEAF,
     "hostname_checks_common_name": True,
-    "post_handshake_auth": True,
     "num_tickets": 2,
     "sni_callback": print,
 }

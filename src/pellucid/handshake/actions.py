@@ -203,6 +203,40 @@ class Complete:
     exporter_secret: bytes = field(repr=False)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ClientAnswered:
+    """Server: an answer to a CertificateRequest is complete (§4.7.2). It cannot be built without the proofs.
+
+    request_context: which request was answered; authentication: Unauthenticated where the client declined.
+    """
+
+    request_context: bytes
+    authentication: Authenticated | Unauthenticated
+    finished: FinishedChecked
+
+
+class CertificateAsked(NamedTuple):
+    """Client: a CertificateRequest came after the handshake (§4.7.2)."""
+
+    request: CertificateRequestInfo
+
+
+class AnswerOnly(NamedTuple):
+    """Server: from here on, or no longer, the messages of one answer must follow each other, without data (§4.7.2)."""
+
+    begins: bool
+
+
+class PauseAside(NamedTuple):
+    """Ask for what *need* names, and go on with everything else meanwhile: data, tickets, KeyUpdates.
+
+    resume: (phase at that time, answer) → step.
+    """
+
+    need: Need
+    resume: Callable[[Any, Any], Step]  # Any: each phase and answer has its own type
+
+
 Action = (
     SendMessage
     | SendChangeCipherSpec
@@ -216,6 +250,10 @@ Action = (
     | TicketIssued
     | PeerKeyUpdated
     | Complete
+    | ClientAnswered
+    | CertificateAsked
+    | AnswerOnly
+    | PauseAside
 )
 
 

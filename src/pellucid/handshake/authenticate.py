@@ -75,15 +75,15 @@ class PresentedCertificates:
 
 
 def read_certificate(
-    context: Context[Any], message: Certificate, requested: Container[int]
+    context: Context[Any], message: Certificate, requested: Container[int], *, request_context: bytes = b""
 ) -> PresentedCertificates | None:
     """Return the certificates presented, None for an empty list (RFC 9846 §4.5.1.3).
 
-    requested: the extension types that the entries may answer.
+    requested: the extension types that the entries may answer. request_context: of the CertificateRequest answered.
     Raises DecodeError, BadCertificate, UnsupportedCertificate, UnsupportedExtension, IllegalParameter.
     """
-    if message.certificate_request_context:
-        raise IllegalParameter("certificate_request_context is not empty in the handshake", rfc="9846 §4.5.1")
+    if message.certificate_request_context != request_context:
+        raise IllegalParameter("certificate_request_context is not the request's", rfc="9846 §4.5.1")
     entries = message.certificate_list
     if not entries:
         return None
@@ -203,7 +203,8 @@ def check_finished(
 ) -> FinishedChecked:
     """Return the proof that the peer's Finished is right (RFC 9846 §4.5.3).
 
-    secret: the sender's handshake traffic secret.   transcript_hash: up to what came before this Finished.
+    secret: the sender's handshake traffic secret, after the handshake its application traffic secret of that moment.
+    transcript_hash: up to what came before this Finished.
     Raises DecodeError for a wrong length, DecryptError for a wrong value.
     """
     if len(message.verify_data) != secret.suite.hash_length:
@@ -262,5 +263,8 @@ def sign_certificate_verify(
 
 
 def finished_message(secret: TrafficSecret, transcript_hash: bytes) -> bytes:
-    """Return our Finished, header included (RFC 9846 §4.5.3). secret: our handshake traffic secret."""
+    """Return our Finished, header included (RFC 9846 §4.5.3).
+
+    secret: the base key: our handshake traffic secret; after the handshake our application traffic secret (§4.5).
+    """
     return handshake_message(Finished(secret.verify_data(transcript_hash)))

@@ -58,20 +58,27 @@ def client_certificate_extensions(config: ServerConfig) -> list[Extension]:
 # ---- our own -------------------------------------------------------------------------------------------------------
 
 
-def certificate_message(context: Context[Any], credential: Credential | None, asked: Extensions) -> bytes:
+def certificate_message(
+    context: Context[Any], credential: Credential | None, asked: Extensions, *, request_context: bytes = b""
+) -> bytes:
     """Return our Certificate or CompressedCertificate, header included; with an empty list for None (§4.5.1).
 
-    asked: the extensions of the peer's ClientHello or CertificateRequest.
+    asked: the extensions of the peer's ClientHello or CertificateRequest. request_context: the latter's.
     """
-    if credential is None:
-        return _encoded_chain((), ())
-    return _compressed(context, _encoded_chain(credential.chain, _stapled(context, credential, asked)), asked)
+    chain = () if credential is None else credential.chain
+    of_leaf = () if credential is None else _stapled(context, credential, asked)
+    # One that echoes a context is never the same again: it would push others out of the caches.
+    once = bool(request_context)
+    raw = _encode_chain(chain, of_leaf, request_context) if once else _encoded_chain(chain, of_leaf)
+    return raw if credential is None else _compressed(context, raw, asked, once=once)
 
 
-@functools.lru_cache(maxsize=64)
-def _encoded_chain(chain: tuple[bytes, ...], of_leaf: tuple[Extension, ...]) -> bytes:
+def _encode_chain(chain: tuple[bytes, ...], of_leaf: tuple[Extension, ...], request_context: bytes = b"") -> bytes:
     entries = (CertificateEntry(der, () if index else of_leaf) for index, der in enumerate(chain))
-    return handshake_message(Certificate(b"", tuple(entries)))
+    return handshake_message(Certificate(request_context, tuple(entries)))
+
+
+_encoded_chain = functools.lru_cache(maxsize=64)(_encode_chain)
 
 
 def _stapled(context: Context[Any], credential: Credential, asked: Extensions) -> tuple[Extension, ...]:
@@ -119,12 +126,13 @@ def _tell_stapled(context: Context[Any], what: str, sent: str | None, *, wanted:
         context.chose(what, "none", "the peer did not ask for it")
 
 
-def _compressed(context: Context[Any], raw: bytes, asked: Extensions) -> bytes:
+def _compressed(context: Context[Any], raw: bytes, asked: Extensions, *, once: bool) -> bytes:
     """Return *raw* compressed, as far as the peer accepts that and it helps (RFC 8879 §4)."""
     accepted = asked.get(x.COMPRESS_CERTIFICATE) or ()
     ours: dict[int, CertificateCompression] = context.config.compression_table
     algorithm = next((ours[code] for code in ours if code in accepted), None)
-    sent = None if algorithm is None else _compressed_message(algorithm, raw)
+    compress = _compress if once else _compressed_message
+    sent = None if algorithm is None else compress(algorithm, raw)
     if context.trace is not None and (accepted or ours):
         chosen = "none"
         if not ours or not accepted:
@@ -140,13 +148,16 @@ def _compressed(context: Context[Any], raw: bytes, asked: Extensions) -> bytes:
     return raw if sent is None else sent
 
 
-@functools.lru_cache(maxsize=64)  # a credential's chain is compressed once, not for every client
-def _compressed_message(algorithm: CertificateCompression, raw: bytes) -> bytes | None:
+def _compress(algorithm: CertificateCompression, raw: bytes) -> bytes | None:
     body = raw[HEADER_LENGTH:]
     compressed = algorithm.compress(body)
     if compressed is None:
         return None
     return handshake_message(CompressedCertificate(algorithm.code, len(body), compressed))
+
+
+# A credential's chain is compressed once, not for every client.
+_compressed_message = functools.lru_cache(maxsize=64)(_compress)
 
 
 # ---- the peer's ----------------------------------------------------------------------------------------------------

@@ -38,6 +38,7 @@ from pellucid.handshake.client_hello import ClientContext, Keyed, on_hello_retry
 from pellucid.handshake.connected import Connected, on_key_update, on_new_session_ticket, secret_name
 from pellucid.handshake.core import Handler
 from pellucid.handshake.credentials import Choice, client_credential, read_certificate_request
+from pellucid.handshake.post_handshake import client_state, handlers_of
 from pellucid.handshake.record_size import client_limits
 from pellucid.handshake.secrets import (
     ApplicationSecrets,
@@ -315,8 +316,9 @@ def _second_flight(
         resumption = ClientResumption(
             suite=keyed.suite, secret=secret, alpn=alpn, peer=remembered, local_certificates=own
         )
-    connected = Connected(C.CONNECTED, sending=secrets.client, receiving=secrets.server, resumption=resumption)
-    return Step(connected, C.CONNECTED, actions)
+    state = client_state(context.config, negotiated)
+    connected = Connected(state, sending=secrets.client, receiving=secrets.server, resumption=resumption)
+    return Step(connected, state, actions)
 
 
 def _remembered_server(
@@ -350,4 +352,7 @@ HANDLERS: Final[dict[tuple[State, int], Handler]] = {
     (C.WAIT_FINISHED, H.FINISHED): on_finished,
     (C.CONNECTED, H.NEW_SESSION_TICKET): on_new_session_ticket,
     (C.CONNECTED, H.KEY_UPDATE): on_key_update,
+    (C.CONNECTED_PHA, H.NEW_SESSION_TICKET): on_new_session_ticket,
+    (C.CONNECTED_PHA, H.KEY_UPDATE): on_key_update,
+    **handlers_of(Role.CLIENT),
 }

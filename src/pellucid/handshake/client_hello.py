@@ -104,6 +104,8 @@ def _tell_offer(context: ClientContext, offer: Offer) -> None:
         context.chose("psk_offer", " and ".join(kinds), "there is a ticket or key for this server")
     elif config.session_store is not None:
         context.chose("psk_offer", "none", "no session with this server is kept")
+    if config.post_handshake_auth:
+        context.chose("post_handshake_auth", "offered", "the configuration lets the server ask for a certificate later")
     if config.early_data:
         offered = offer.offers_early_data
         why = "the session allows it" if offered else offer.early_data.value

@@ -26,6 +26,7 @@ class Connected:
 
     resumption:    what a client makes sessions of tickets with; None if none are kept.
     awaits_update: we asked the peer for a KeyUpdate and have not seen one since (§4.7.3: we do not ask twice).
+    asked:         client: the contexts of CertificateRequests that are not answered yet (§4.7.2).
     """
 
     state: State
@@ -33,6 +34,7 @@ class Connected:
     receiving: TrafficSecret
     awaits_update: bool = False
     resumption: ClientResumption | None = None
+    asked: frozenset[bytes] = frozenset()
 
 
 def secret_name(sender: Role, generation: int) -> str:

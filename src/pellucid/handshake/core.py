@@ -36,7 +36,7 @@ Handler = Callable[[Any, Any, Any, bytes], Result]
 class Context(Generic[Config]):
     """What every handler of one connection may use: the configuration, the transcript, the observer."""
 
-    __slots__ = ("config", "epoch", "provider", "role", "trace", "transcript")
+    __slots__ = ("closed", "config", "epoch", "provider", "role", "trace", "transcript")
 
     def __init__(self, role: Role, config: Config, trace: Observer | None) -> None:
         self.role = role
@@ -45,6 +45,15 @@ class Context(Generic[Config]):
         self.trace = trace
         self.transcript = Transcript()
         self.epoch = Epoch.INITIAL
+        self.closed = False
+        """whether close_notify was our last word: nothing more is said, tickets and answers neither"""
+
+    def fork(self) -> Context[Config]:
+        """Return a context whose transcript goes on by itself: that of one post-handshake authentication (§4.5)."""
+        copy = Context(self.role, self.config, self.trace)
+        copy.transcript = self.transcript.fork()
+        copy.epoch = self.epoch
+        return copy
 
     def chose(
         self, what: str, chosen: str, reason: str, local: tuple[str, ...] = (), peer: tuple[str, ...] = ()

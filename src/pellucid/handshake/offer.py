@@ -171,6 +171,8 @@ def _extensions(
         built.append(x.CERTIFICATE_AUTHORITIES.extension(config.certificate_authorities))
     if config.record_size_limit is not None:
         built.append(x.RECORD_SIZE_LIMIT.extension(config.record_size_limit))
+    if config.post_handshake_auth:
+        built.append(x.POST_HANDSHAKE_AUTH.extension(True))
     built += server_certificate_extensions(config)
     return built
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import field
+from dataclasses import field, replace
 from typing import Final
 
 from pellucid.config import ClientAuthentication
@@ -27,6 +27,7 @@ from pellucid.handshake.connected import Connected, on_key_update, secret_name
 from pellucid.handshake.cookie import Retry
 from pellucid.handshake.core import Handler
 from pellucid.handshake.negotiate import ClientOffer
+from pellucid.handshake.post_handshake import handlers_of, server_phase
 from pellucid.handshake.secrets import resumption_secret
 from pellucid.handshake.server_flight import (
     Answered,
@@ -45,7 +46,7 @@ from pellucid.handshake.server_flight import (
 from pellucid.handshake.server_psk import Choice, SelectedPsk, choose_psk, external_hashes, verify_binder
 from pellucid.handshake.states import ServerState as S
 from pellucid.handshake.states import State
-from pellucid.handshake.tickets import client_of, new_tickets, remembered_client, tickets_to_send
+from pellucid.handshake.tickets import TicketSource, client_of, new_tickets, remembered_client, tickets_to_send
 from pellucid.messages import extensions as x
 from pellucid.messages.handshake import (
     Certificate,
@@ -270,29 +271,42 @@ def on_finished(context: ServerContext, phase: WaitFinished, message: Finished, 
     context.transcript.add(raw)
     negotiated = negotiated_by(answered, phase.client)
     application = answered.application
+    tickets, source = _tickets(context, phase, negotiated)
     actions: list[Action] = [
         InstallKeys(Direction.RECEIVED, application.client, secret_name(Role.CLIENT, 0)),
         Complete(
             negotiated=negotiated, authentication=phase.client, finished=proof, exporter_secret=application.exporter
         ),
-        *_tickets(context, phase, negotiated),
+        *tickets,
     ]
     connected = Connected(S.CONNECTED, sending=application.server, receiving=application.client)
-    return Step(connected, S.CONNECTED, actions)
+    return Step(server_phase(context, answered.selected.offer, negotiated, connected, source), S.CONNECTED, actions)
 
 
-def _tickets(context: ServerContext, phase: WaitFinished, negotiated: Negotiated) -> list[Action]:
-    """Return the NewSessionTickets (§4.7.1)."""
+def _tickets(
+    context: ServerContext, phase: WaitFinished, negotiated: Negotiated
+) -> tuple[list[Action], TicketSource | None]:
+    """Return the NewSessionTickets (§4.7.1), and what more could be made of."""
     selected, shown = phase.answered.selected, phase.answered.shown
-    count = tickets_to_send(context.config, selected.offer, resumed=shown.resumes)
+    count = 0 if context.closed else tickets_to_send(context.config, selected.offer, resumed=shown.resumes)
     if not count:
-        return []
+        return [], None
+    binding = context.config.client_authentication_digest
     if isinstance(shown, ShownPsk) and shown.psk.session is not None:
-        client = client_of(shown.psk.session)
+        # Whom the session is for was found by the rules that its ticket was bound to (attack E7).
+        client, binding = client_of(shown.psk.session), shown.psk.session.binding
     else:
         client = remembered_client(context, phase.client)
     secret = resumption_secret(context, phase.answered.application)
-    return new_tickets(context, selected.suite, secret, negotiated, client, count)
+    source = TicketSource(
+        suite=selected.suite,
+        secret=secret,
+        negotiated=negotiated,
+        authenticated_at=client.authenticated_at,
+        sent=0,
+    )
+    messages = new_tickets(context, source, client, count, binding=binding)
+    return messages, replace(source, sent=len(messages))
 
 
 HANDLERS: Final[dict[tuple[State, int], Handler]] = {
@@ -303,4 +317,6 @@ HANDLERS: Final[dict[tuple[State, int], Handler]] = {
     (S.WAIT_CV, H.CERTIFICATE_VERIFY): on_certificate_verify,
     (S.WAIT_FINISHED, H.FINISHED): on_finished,
     (S.CONNECTED, H.KEY_UPDATE): on_key_update,
+    (S.WAIT_PHA, H.KEY_UPDATE): on_key_update,
+    **handlers_of(Role.SERVER),
 }

@@ -257,7 +257,7 @@ def _answer_with_certificate(context: ServerContext, selected: Selected, shown: 
     requested: frozenset[int] = frozenset()
     asks = context.config.client_authentication is not ClientAuthentication.NONE
     if asks:
-        request = _certificate_request(context.config)
+        request = certificate_request(context.config)
         requested = negotiate.suits_request(request.extensions)
         flight.append(handshake_message(request))
     flight.append(certificate_message(context, shown.credential, selected.offer.extensions))
@@ -444,7 +444,8 @@ def _encrypted_extensions(
     return handshake_message(EncryptedExtensions(tuple(extensions)))
 
 
-def _certificate_request(config: ServerConfig) -> CertificateRequest:
+def certificate_request(config: ServerConfig, request_context: bytes = b"") -> CertificateRequest:
+    """Return what asks for a client's certificate (RFC 9846 §4.4.2). request_context: b"" in the handshake."""
     extensions = [x.SIGNATURE_ALGORITHMS.extension(config.signature_schemes)]
     if config.signature_algorithms_cert is not None:
         extensions.append(x.SIGNATURE_ALGORITHMS_CERT.extension(config.signature_algorithms_cert))
@@ -457,4 +458,4 @@ def _certificate_request(config: ServerConfig) -> CertificateRequest:
     if authorities:
         extensions.append(x.CERTIFICATE_AUTHORITIES.extension(authorities))
     extensions += client_certificate_extensions(config)
-    return CertificateRequest(b"", tuple(extensions))
+    return CertificateRequest(request_context, tuple(extensions))

@@ -132,7 +132,7 @@ def _mismatch(
         return "the session was made under another server name"
     if session.alpn != (None if alpn is None else alpn.decode("utf-8", "backslashreplace")):
         return "the session was made with another application protocol"
-    if session.binding != config.client_authentication_digest:
+    if session.binding not in {config.client_authentication_digest, config.post_handshake_digest}:
         return "client authentication is configured otherwise than when the session was made"
     return None
 

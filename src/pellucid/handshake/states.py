@@ -1,6 +1,7 @@
 """RFC 9846 Appendix A as two tables: one row is one arrow. The driver obeys them; the docs draw them.
 
-A state is where an endpoint waits; `via` names the boxes that the RFC draws and nobody waits in.
+A state is where an endpoint waits; `via` names the boxes that the RFC draws and nobody waits in. Those whose names have
+PHA in them the RFC does not draw: CONNECTED, with post-handshake authentication (§4.7.2).
 """
 
 from __future__ import annotations
@@ -23,6 +24,8 @@ class ClientState(enum.StrEnum):
     WAIT_CV = "WAIT_CV"
     WAIT_FINISHED = "WAIT_FINISHED"
     CONNECTED = "CONNECTED"
+    CONNECTED_PHA = "CONNECTED_PHA"
+    """CONNECTED, and a certificate may be asked for: post_handshake_auth was offered"""
 
     __hash__ = str.__hash__  # Enum's own is a call of Python, on every look-up of an arrow
 
@@ -39,6 +42,10 @@ class ServerState(enum.StrEnum):
     WAIT_CV = "WAIT_CV"
     WAIT_FINISHED = "WAIT_FINISHED"
     CONNECTED = "CONNECTED"
+    WAIT_PHA = "WAIT_PHA"
+    """CONNECTED, and CertificateRequests are open: an answer may begin"""
+    WAIT_PHA_CV = "WAIT_PHA_CV"
+    WAIT_PHA_FINISHED = "WAIT_PHA_FINISHED"
 
     __hash__ = str.__hash__
 
@@ -74,9 +81,12 @@ CLIENT: Final = (
     arrow(C.WAIT_CERT, H.CERTIFICATE, C.WAIT_CV),
     arrow(C.WAIT_CERT, H.COMPRESSED_CERTIFICATE, C.WAIT_CV),
     arrow(C.WAIT_CV, H.CERTIFICATE_VERIFY, C.WAIT_FINISHED),
-    arrow(C.WAIT_FINISHED, H.FINISHED, C.CONNECTED),
+    arrow(C.WAIT_FINISHED, H.FINISHED, C.CONNECTED, C.CONNECTED_PHA),
     arrow(C.CONNECTED, H.NEW_SESSION_TICKET, C.CONNECTED),
     arrow(C.CONNECTED, H.KEY_UPDATE, C.CONNECTED),
+    arrow(C.CONNECTED_PHA, H.NEW_SESSION_TICKET, C.CONNECTED_PHA),
+    arrow(C.CONNECTED_PHA, H.KEY_UPDATE, C.CONNECTED_PHA),
+    arrow(C.CONNECTED_PHA, H.CERTIFICATE_REQUEST, C.CONNECTED_PHA),
 )
 
 _ANSWERED: Final = (S.RECVD_CH, S.NEGOTIATED, S.WAIT_FLIGHT2)
@@ -88,6 +98,12 @@ SERVER: Final = (
     arrow(S.WAIT_CV, H.CERTIFICATE_VERIFY, S.WAIT_FINISHED),
     arrow(S.WAIT_FINISHED, H.FINISHED, S.CONNECTED),
     arrow(S.CONNECTED, H.KEY_UPDATE, S.CONNECTED),
+    # §4.7.2: CertificateRequest leads to WAIT_PHA. The messages of an answer are consecutive: nothing comes in between.
+    arrow(S.WAIT_PHA, H.KEY_UPDATE, S.WAIT_PHA),
+    arrow(S.WAIT_PHA, H.CERTIFICATE, S.WAIT_PHA_CV, S.WAIT_PHA_FINISHED),
+    arrow(S.WAIT_PHA, H.COMPRESSED_CERTIFICATE, S.WAIT_PHA_CV, S.WAIT_PHA_FINISHED),
+    arrow(S.WAIT_PHA_CV, H.CERTIFICATE_VERIFY, S.WAIT_PHA_FINISHED),
+    arrow(S.WAIT_PHA_FINISHED, H.FINISHED, S.WAIT_PHA, S.CONNECTED),
 )
 
 

@@ -185,6 +185,20 @@ def remembered_client(context: Context[Any], client: Authenticated | Unauthentic
     )
 
 
+@internal_value
+class TicketSource:
+    """What a server makes a connection's tickets of. secret: the resumption secret; sent: how many there were so far.
+
+    authenticated_at: when the handshake was made that the session began with.
+    """
+
+    suite: Suite
+    secret: bytes = field(repr=False)
+    negotiated: Negotiated
+    authenticated_at: float
+    sent: int
+
+
 def tickets_to_send(config: ServerConfig, offer: ClientOffer, *, resumed: bool) -> int:
     """Return how many tickets follow the handshake: as the client asks within our bound (RFC 9149 §3), else as
     configured; none for a client that could not use them (§4.3.9). resumed: by a ticket, not by an external PSK."""
@@ -199,11 +213,12 @@ def tickets_to_send(config: ServerConfig, offer: ClientOffer, *, resumed: bool) 
 
 
 def new_tickets(
-    context: Context[ServerConfig], suite: Suite, secret: bytes, negotiated: Negotiated, client: Remembered, count: int
+    context: Context[ServerConfig], source: TicketSource, client: Remembered, count: int, *, binding: bytes
 ) -> list[Action]:
     """Return *count* NewSessionTicket messages, each for a PSK of its own (§4.7.1).
 
-    secret: the resumption secret. client: whom the session stands for, and since when: resuming does not renew that.
+    client: whom the session stands for, and since when: resuming does not renew that.
+    binding: the digest of the client authentication by which *client* is known (attack E7).
     """
     config, provider = context.config, context.provider
     store = config.session_store
@@ -218,19 +233,21 @@ def new_tickets(
     if config.max_early_data:
         extensions = (x.MAX_EARLY_DATA_SIZE.extension(config.max_early_data),)
     messages: list[Action] = []
-    for number in range(count):
-        nonce = bytes((number,))
+    for number in range(source.sent, source.sent + count):
+        nonce = number.to_bytes(
+            max(1, (number.bit_length() + 7) // 8), "big"
+        )  # §4.7.1: unique across the connection's tickets
         age_add = int.from_bytes(provider.random(4), "big")
         session = ServerSession(
-            cipher_suite=suite.code,
-            psk=resumption_psk(suite, secret, nonce),
+            cipher_suite=source.suite.code,
+            psk=resumption_psk(source.suite, source.secret, nonce),
             issued_at=now,
             lifetime_seconds=lifetime,
             age_add=age_add,
             authenticated_at=client.authenticated_at,
-            server_name=negotiated.server_name,
-            alpn=negotiated.alpn,
-            binding=config.client_authentication_digest,
+            server_name=source.negotiated.server_name,
+            alpn=source.negotiated.alpn,
+            binding=binding,
             max_early_data_size=config.max_early_data,
             client_chain=client.path,
             client_presented=client.presented,

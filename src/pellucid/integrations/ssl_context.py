@@ -85,6 +85,7 @@ class SSLContext(Settings, ssl.SSLContext):  # type: ignore[misc,override]  # at
         self._authentication: ClientAuthentication | None = None
         if isinstance(config, ServerConfig):
             self._authentication = config.client_authentication
+        self._later = isinstance(config, ClientConfig) and config.post_handshake_auth
         self._keylog: str | None = None
         self._built: dict[bool, Config] = {}
 
@@ -314,13 +315,16 @@ class SSLContext(Settings, ssl.SSLContext):  # type: ignore[misc,override]  # at
         trust = self._trust
         if trust is None and base.verifier is None:
             trust = system_trust()
-        return replace(base, trust=trust, credentials=self._credentials, **self._overrides())
+        changes = {**self._overrides(), "post_handshake_auth": self._later}
+        return replace(base, trust=trust, credentials=self._credentials, **changes)
 
     def _server_config(self) -> ServerConfig:
         overrides = self._overrides()
         authentication = self._authentication or ClientAuthentication.NONE
+        asked_later = self._later and authentication is not ClientAuthentication.NONE
+        in_handshake = ClientAuthentication.NONE if asked_later else authentication
         if isinstance(self._base, ServerConfig):
-            changes = {**overrides, "client_authentication": authentication, "client_trust": self._trust}
+            changes = {**overrides, "client_authentication": in_handshake, "client_trust": self._trust}
             return replace(self._base, credentials=self._credentials, **changes)
         if not self._credentials:
             raise ConfigurationError("a server needs a certificate: call load_cert_chain first")
@@ -328,7 +332,7 @@ class SSLContext(Settings, ssl.SSLContext):  # type: ignore[misc,override]  # at
         if trust is None and authentication is not ClientAuthentication.NONE:
             raise ConfigurationError("no CA of clients is trusted: call load_verify_locations first")
         return ServerConfig(
-            credentials=self._credentials, client_authentication=authentication, client_trust=trust, **overrides
+            credentials=self._credentials, client_authentication=in_handshake, client_trust=trust, **overrides
         )
 
     def _overrides(self) -> dict[str, Any]:  # Any: each setting has its own type

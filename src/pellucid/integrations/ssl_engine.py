@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import ssl
 from typing import TYPE_CHECKING, Any, Final
 
 from pellucid.connection import Connection
@@ -126,6 +127,15 @@ class Engine:
         self._at = 0
         self._guarded(self.connection.close)
 
+    def request_certificate(self, *, required: bool) -> None:
+        """Server: ask for the client's certificate after the handshake."""
+        if not self.context.post_handshake_auth or self.context.verify_mode is ssl.CERT_NONE:
+            raise ConfigurationError("post-handshake authentication is off: set post_handshake_auth and verify_mode")
+        try:
+            self.connection.request_client_certificate(required=required)
+        except TLSError as error:
+            raise ssl_error(error) from None
+
     @property
     def pending(self) -> int:
         """How many bytes `read` has at hand."""
@@ -172,7 +182,7 @@ class Engine:
         except Exception as error:
             self.connection.fail(AlertDescription.INTERNAL_ERROR)
             raise InternalError(f"{type(error).__name__} while answering {type(pause).__name__}") from error
-        self.connection.resume(value)
+        self.connection.resume(value, pause.need)
 
 
 class Facts:
@@ -194,9 +204,8 @@ class Facts:
 
     @property
     def peer(self) -> VerifiedPeer | None:
-        """The peer's verified certificates; None before the handshake, and for a client that showed none."""
-        negotiated = self.negotiated
-        return None if negotiated is None else negotiated.peer
+        """The peer's verified certificates, of the handshake or of after it; None for a client that showed none."""
+        return None if self._engine is None else self._engine.connection.peer
 
     @property
     def report(self) -> VerificationReport | None:
@@ -283,7 +292,13 @@ class Facts:
         raise ValueError(f"{cb_type} channel binding type not implemented")
 
     def verify_client_post_handshake(self) -> None:
-        raise ConfigurationError("a client's certificate is asked for in the handshake; post-handshake it is not")
+        """Server: ask for the client's certificate; the next reads find the answer, and `getpeercert` has it then.
+
+        It goes out with the next write. Raises ssl.SSLError unless `post_handshake_auth` is set at both ends.
+        """
+        engine = self._tls
+        engine.check()
+        engine.request_certificate(required=engine.context.verify_mode is ssl.CERT_REQUIRED)
 
     @property
     def _tls(self) -> Engine:

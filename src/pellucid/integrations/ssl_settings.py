@@ -39,6 +39,7 @@ class Settings:
     """The smaller half of SSLContext. `_change` and the private fields are SSLContext's."""
 
     _server_side: bool | None
+    _later: bool
     _change: Callable[..., None]
     config: Callable[..., Any]  # Any: either side's configuration
 
@@ -149,12 +150,12 @@ class Settings:
 
     @property
     def post_handshake_auth(self) -> bool:
-        return False
+        """Client: whether the server may ask for a certificate later. Server: it asks then, not in the handshake."""
+        return self._later
 
     @post_handshake_auth.setter
     def post_handshake_auth(self, value: bool) -> None:
-        if value:
-            raise ConfigurationError("post-handshake authentication is not offered here")
+        self._change(_later=bool(value))
 
     @property
     def num_tickets(self) -> int:

@@ -220,6 +220,12 @@ class SSLSocket(Facts, socket.socket):
         with self._core:
             self._tls.feed(data)
 
+    def verify_client_post_handshake(self) -> None:
+        """Server: ask for the client's certificate, at once; the next reads find the answer."""
+        with self._core:
+            super().verify_client_post_handshake()
+        self._flush_if_free()
+
     def pending(self) -> int:
         """Return how many decrypted bytes can be read at once: look here before waiting for the descriptor."""
         return 0 if self._engine is None else self._engine.pending

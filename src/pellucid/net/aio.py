@@ -153,6 +153,14 @@ class Stream(StreamFacts, anyio.abc.ByteStream):
         """Change the sending key, and have the peer change its own if *request_peer* (RFC 9846 §4.7.3)."""
         await self._run(self._script.key_update(request_peer=request_peer))
 
+    async def request_client_certificate(self, *, required: bool = False) -> None:
+        """Server: ask for the client's certificate (RFC 9846 §4.7.2). Once a read found the answer, `peer` has it.
+
+        required: an answer without one ends the connection. Raises UsageError where it cannot be asked for: see
+        `Connection.request_client_certificate`.
+        """
+        await self._run(self._script.request_client_certificate(required=required))
+
     async def aclose(self) -> None:
         """Send close_notify, wait a little for the peer's end (about 0.1 s, 5 s at most), close the transport.
 

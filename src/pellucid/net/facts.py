@@ -37,8 +37,9 @@ class StreamFacts:
 
     @property
     def peer(self) -> VerifiedPeer | None:
-        """The peer's verified certificates; None for a client that showed none."""
-        return self.negotiated.peer
+        """The peer's verified certificates; None for a client that showed none, in the handshake or after it."""
+        connection = self._script.connection
+        return self.negotiated.peer if connection.peer is None else connection.peer
 
     def export_keying_material(self, label: bytes, context: bytes, length: int) -> bytes:
         """Return *length* bytes that only the two ends know (RFC 9846 §7.5)."""

@@ -99,6 +99,8 @@ class Script:
         self._write_error: BaseException | None = None
         self._output_lost = False
         """nobody knows how much of a record was sent: nothing may follow, not even an alert"""
+        self._pause: Pause | None = None
+        """after the handshake: what is asked of us, and not answered yet"""
         self._ended = False
         """the peer's close_notify is read"""
         self._transport_ended = False
@@ -182,6 +184,12 @@ class Script:
         if not self._ready:
             yield from self.handshake()
         yield from self._command(lambda: self.connection.send_key_update(request_peer=request_peer))
+
+    def request_client_certificate(self, *, required: bool) -> Steps[None]:
+        """Server: ask for the client's certificate (RFC 9846 §4.7.2). Reading finds the answer."""
+        if not self._ready:
+            yield from self.handshake()
+        yield from self._command(lambda: self.connection.request_client_certificate(required=required))
 
     def end_writing(self) -> Steps[None]:
         """Send close_notify: nothing more will be written; reading goes on (RFC 9846 §6.1)."""
@@ -268,6 +276,8 @@ class Script:
         """Return the next application data, b"" at the peer's close_notify; the receive lock is held."""
         connection, core = self.connection, self._core
         try:
+            if self._pause is not None:
+                yield from self._answer_later(self._pause)
             with core:
                 event = connection.next_event()
             while True:
@@ -288,7 +298,9 @@ class Script:
                 if isinstance(event, CloseNotify):
                     self._ended = True
                     return b""
-                # KeyUpdated: perhaps the peer wants one in answer. It leaves before any data is in hand to be lost.
+                if isinstance(event, _PAUSES):
+                    yield from self._answer_later(event)
+                # KeyUpdated, CertificateRequested: the answer leaves before any data is in hand to be lost.
                 self._flush_wanted = True
                 yield from self._flush_now()
                 with core:
@@ -319,6 +331,27 @@ class Script:
         answer = yield Answer(pause)
         with self._core:
             self.connection.resume(answer)
+
+    def _answer_later(self, pause: Pause) -> Steps[None]:
+        """Answer what is asked after the handshake (RFC 9846 §4.7.2); who is cancelled leaves it to the next reader.
+
+        Where there is no answer the connection ends, and the peer is told.
+        """
+        self._pause = pause
+        try:
+            answer = yield Answer(pause)
+        except DeadlineExceeded:
+            raise
+        except Exception as error:
+            self._pause = None
+            self._read_error = error
+            with self._core:
+                self.connection.fail(AlertDescription.INTERNAL_ERROR)
+            yield from self._last_words()
+            raise
+        self._pause = None
+        with self._core:
+            self.connection.resume(answer, pause.need)
 
     def _handshake_failed(self, error: BaseException) -> Steps[BaseException]:
         """Note that the connection is lost, whatever the reason; send the alert; return what to raise."""
@@ -452,7 +485,7 @@ class Script:
             finally:
                 self.sending.release()
 
-    def _command(self, command: Callable[[], None]) -> Steps[None]:
+    def _command(self, command: Callable[[], object]) -> Steps[None]:
         """Run what produces output, and send that."""
         yield from self._acquire(self.sending)
         failure: BaseException | None = None

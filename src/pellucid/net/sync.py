@@ -169,6 +169,14 @@ class Stream(StreamFacts):
         """Change the sending key, and have the peer change its own if *request_peer* (RFC 9846 §4.7.3)."""
         self._run(self._script.key_update(request_peer=request_peer))
 
+    def request_client_certificate(self, *, required: bool = False) -> None:
+        """Server: ask for the client's certificate (RFC 9846 §4.7.2). Once a read found the answer, `peer` has it.
+
+        required: an answer without one ends the connection. Raises UsageError where it cannot be asked for: see
+        `Connection.request_client_certificate`.
+        """
+        self._run(self._script.request_client_certificate(required=required))
+
     def shutdown_write(self) -> None:
         """Send close_notify: nothing more will be written. Reading goes on (RFC 9846 §6.1)."""
         self._run(self._script.end_writing())

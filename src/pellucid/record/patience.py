@@ -3,25 +3,39 @@
 from __future__ import annotations
 
 from pellucid.errors import UnexpectedMessage
-from pellucid.limits import MAX_CHANGE_CIPHER_SPECS, MAX_KEY_UPDATES, MAX_TICKETS, MAX_USER_CANCELED_ALERTS
+from pellucid.limits import (
+    MAX_CERTIFICATE_REQUESTS,
+    MAX_CHANGE_CIPHER_SPECS,
+    MAX_KEY_UPDATES,
+    MAX_TICKETS,
+    MAX_USER_CANCELED_ALERTS,
+)
 
 
 class Patience:
     """What one peer has done in a row. Each method counts one, and raises UnexpectedMessage past its limit."""
 
-    __slots__ = ("_change_cipher_specs", "_key_updates", "_tickets", "_user_canceled", "tried")
+    __slots__ = (
+        "_certificate_requests",
+        "_change_cipher_specs",
+        "_key_updates",
+        "_tickets",
+        "_user_canceled",
+        "tried",
+    )
 
     def __init__(self) -> None:
         self._change_cipher_specs = 0
         self._user_canceled = 0
         self._key_updates = 0
         self._tickets = 0
+        self._certificate_requests = 0
         self.tried = False
         """whether there is anything for `progress` to forget"""
 
     def progress(self) -> None:
         """Application data came: what is counted between two records of it begins anew."""
-        self._key_updates = self._tickets = 0
+        self._key_updates = self._tickets = self._certificate_requests = 0
         self.tried = False
 
     def change_cipher_spec(self) -> None:
@@ -45,3 +59,11 @@ class Patience:
         self._tickets += 1
         if self._tickets > MAX_TICKETS:
             raise UnexpectedMessage(f"more than {MAX_TICKETS} tickets in a row", rfc="9846 §4.7.1")
+
+    def certificate_request(self) -> None:
+        self.tried = True
+        self._certificate_requests += 1
+        if self._certificate_requests > MAX_CERTIFICATE_REQUESTS:
+            raise UnexpectedMessage(
+                f"more than {MAX_CERTIFICATE_REQUESTS} CertificateRequests without data", rfc="9846 §4.7.2"
+            )
