@@ -24,16 +24,33 @@ from pellucid.events import (
     ApplicationData,
     CloseNotify,
     CredentialNeeded,
+    EarlyData,
+    EarlyDataAccepted,
     Event,
+    FirstUseNeeded,
     HandshakeComplete,
     KeyUpdated,
     SignatureNeeded,
+    TicketNeeded,
     TicketReceived,
     VerificationNeeded,
 )
-from pellucid.handshake.actions import Negotiated
+from pellucid.handshake.actions import EarlyDataOutcome, Negotiated
 from pellucid.net.listener import Listener, listen
+from pellucid.net.session_file import FileSessionStore
 from pellucid.net.sync import Stream, connect, wrap
+from pellucid.registry import PskKeyExchangeMode
+from pellucid.sessions import (
+    ClientSession,
+    ExternalPsk,
+    MemoryServerSessions,
+    MemorySessionStore,
+    ServerSession,
+    SessionKey,
+    StrikeRegister,
+    TicketKeys,
+)
+from pellucid.trace import Role
 from pellucid.verify.report import CertificateRejected, VerificationReport, VerifiedPeer
 from pellucid.verify.revocation import RevocationPolicy
 from pellucid.verify.trust import TrustStore
@@ -51,24 +68,40 @@ __all__ = [
     "CertificateRejected",
     "ClientAuthentication",
     "ClientConfig",
+    "ClientSession",
     "CloseNotify",
     "Connection",
     "Credential",
     "CredentialNeeded",
     "CryptoProvider",
+    "EarlyData",
+    "EarlyDataAccepted",
+    "EarlyDataOutcome",
     "Event",
+    "ExternalPsk",
+    "FileSessionStore",
+    "FirstUseNeeded",
     "HandshakeComplete",
     "InternalError",
     "KeyUpdated",
     "Listener",
+    "MemoryServerSessions",
+    "MemorySessionStore",
     "Negotiated",
     "PeerError",
+    "PskKeyExchangeMode",
     "RevocationPolicy",
+    "Role",
     "SSLContext",
     "ServerConfig",
+    "ServerSession",
+    "SessionKey",
     "SignatureNeeded",
     "Stream",
+    "StrikeRegister",
     "TLSError",
+    "TicketKeys",
+    "TicketNeeded",
     "TicketReceived",
     "TruncatedStream",
     "TrustStore",
