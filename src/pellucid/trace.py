@@ -41,6 +41,8 @@ __all__ = [
 
 
 class Role(enum.Enum):
+    """Which end of a connection."""
+
     CLIENT = "client"
     SERVER = "server"
 

@@ -27,9 +27,7 @@ CHUNKED = pytest.mark.parametrize("chunking", CHUNKINGS.values(), ids=CHUNKINGS)
 
 def resumable() -> tuple[SSLContext, Connection]:
     """A server's context, and a client that has a session with it and offers early data."""
-    context = SSLContext(
-        server_config(tickets=1, tickets_on_resumption=1, max_early_data=16_384)
-    )
+    context = SSLContext(server_config(tickets=1, tickets_on_resumption=1, max_early_data=16_384))
     config = client_config(early_data=True, sessions=MemorySessionStore())
     first = Connection.client(config, NAME)
     pump(first, context.new_engine(server_side=True, server_hostname=None).connection)
