@@ -25,17 +25,34 @@ from pellucid.events import (
     CertificateRequested,
     CloseNotify,
     CredentialNeeded,
+    EarlyData,
+    EarlyDataAccepted,
     Event,
+    FirstUseNeeded,
     HandshakeComplete,
     KeyUpdated,
     PeerAuthenticated,
     SignatureNeeded,
+    TicketNeeded,
     TicketReceived,
     VerificationNeeded,
 )
-from pellucid.handshake.actions import Negotiated
+from pellucid.handshake.actions import EarlyDataOutcome, Negotiated
 from pellucid.net.listener import Listener, listen
+from pellucid.net.session_file import FileSessionStore
 from pellucid.net.sync import Stream, connect, wrap
+from pellucid.registry import PskKeyExchangeMode
+from pellucid.sessions import (
+    ClientSession,
+    ExternalPsk,
+    MemoryServerSessions,
+    MemorySessionStore,
+    ServerSession,
+    SessionKey,
+    StrikeRegister,
+    TicketKeys,
+)
+from pellucid.trace import Role
 from pellucid.verify.report import CertificateRejected, VerificationReport, VerifiedPeer
 from pellucid.verify.revocation import RevocationPolicy
 from pellucid.verify.trust import TrustStore
@@ -54,25 +71,41 @@ __all__ = [
     "CertificateRequested",
     "ClientAuthentication",
     "ClientConfig",
+    "ClientSession",
     "CloseNotify",
     "Connection",
     "Credential",
     "CredentialNeeded",
     "CryptoProvider",
+    "EarlyData",
+    "EarlyDataAccepted",
+    "EarlyDataOutcome",
     "Event",
+    "ExternalPsk",
+    "FileSessionStore",
+    "FirstUseNeeded",
     "HandshakeComplete",
     "InternalError",
     "KeyUpdated",
     "Listener",
+    "MemoryServerSessions",
+    "MemorySessionStore",
     "Negotiated",
     "PeerAuthenticated",
     "PeerError",
+    "PskKeyExchangeMode",
     "RevocationPolicy",
+    "Role",
     "SSLContext",
     "ServerConfig",
+    "ServerSession",
+    "SessionKey",
     "SignatureNeeded",
     "Stream",
+    "StrikeRegister",
     "TLSError",
+    "TicketKeys",
+    "TicketNeeded",
     "TicketReceived",
     "TruncatedStream",
     "TrustStore",

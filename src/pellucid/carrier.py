@@ -52,6 +52,7 @@ class Carrier:
         self._early_suite: Suite | None = None
         self._early_left = 0
         """bytes of early data that may still be sent, by a client, or come, at a server"""
+        self._early_protocol: str | None = None
         self._session_key: SessionKey | None = None
         """client: where this server's sessions are kept"""
         self._receiving = False
@@ -186,6 +187,8 @@ class Carrier:
                     alpn=negotiated.alpn,
                     server_name=negotiated.server_name,
                     client_random=negotiated.client_random,
+                    resumed=negotiated.resumed,
+                    authenticated_at=negotiated.authenticated_at,
                 )
             )
 

@@ -60,7 +60,7 @@ from pellucid.record.reader import Record
 from pellucid.record.reassembly import take_message
 from pellucid.registry import AlertDescription, ContentType, content_type_name
 from pellucid.sessions.client import SessionKey
-from pellucid.trace import ClosedTraced, Direction, Epoch, Observer, Role
+from pellucid.trace import ClosedTraced, Direction, EarlyDataTraced, Epoch, Observer, Role
 from pellucid.verify.names import normalize_server_name
 
 
@@ -227,6 +227,11 @@ class Connection(Carrier):
         # §5.5: there is no KeyUpdate for early data; it ends before the key is used up, however small its pieces.
         return min(self._early_left, MAX_PLAINTEXT * self._writer.records_left()) if self.role is Role.CLIENT else 0
 
+    @property
+    def early_data_protocol(self) -> str | None:
+        """Client: the application protocol that early data is in, the session's; None for none, or no early data."""
+        return self._early_protocol
+
     def send_early_data(self, data: Buffer) -> None:
         """Client: send 0-RTT data before the server has answered (RFC 9846 §4.3.10).
 
@@ -240,6 +245,8 @@ class Connection(Carrier):
         if data:
             self._early_left -= len(data)
             self._writer.application_data(data)
+            if self._trace is not None:
+                self._trace(EarlyDataTraced(direction=Direction.SENT, size=len(data)))
 
     def _before_sending(self) -> None:
         self._check_usable()
@@ -402,6 +409,8 @@ class Connection(Carrier):
         self._early_left -= len(content)
         if content:
             self._events.append(EarlyData(content))
+            if self._trace is not None:
+                self._trace(EarlyDataTraced(direction=Direction.RECEIVED, size=len(content)))
 
     def _plaintext_under_keys(self, content_type: int) -> None:
         """Only the dummy change_cipher_spec may come unprotected now, or the error alert of a peer that got no keys."""
@@ -471,7 +480,8 @@ class Connection(Carrier):
             raise UnexpectedMessage("handshake data runs across a key change, or past a hello", rfc="9846 §5.1")
         for action in actions:
             if isinstance(action, SendMessage):
-                self._writer.handshake(action.raw)
+                if not self._sent_close:  # a server may have answered early data, and closed: no tickets then (§6.1)
+                    self._writer.handshake(action.raw)
             elif isinstance(action, InstallKeys):
                 if action.direction is Direction.SENT:
                     self._writer.install(action.secret)
@@ -530,6 +540,7 @@ class Connection(Carrier):
                 self._events.append(EarlyDataAccepted(action.negotiated, action.limit))
             else:
                 self._limit_records(action.suite)
+                self._early_protocol = action.alpn
         elif isinstance(action, EndEarlySending):
             self._early_left = 0
             self._early_exporter_secret = None

@@ -17,6 +17,7 @@ __all__ = [
     "ChoiceMade",
     "ClosedTraced",
     "Direction",
+    "EarlyDataTraced",
     "Epoch",
     "HandshakeCompleted",
     "KeysInstalled",
@@ -40,6 +41,8 @@ __all__ = [
 
 
 class Role(enum.Enum):
+    """Which end of a connection."""
+
     CLIENT = "client"
     SERVER = "server"
 
@@ -242,6 +245,14 @@ class ChoiceMade(TraceEvent):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class EarlyDataTraced(TraceEvent):
+    """0-RTT data of the application went out, or came and was accepted (RFC 9846 §4.3.10): it may be replayed."""
+
+    direction: Direction
+    size: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class SharedSecretComputed(TraceEvent):
     """(EC)DHE or KEM output (RFC 9846 §7.4): both public values, and the secret that never travelled."""
 
@@ -307,7 +318,10 @@ class SignatureTraced(TraceEvent):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HandshakeCompleted(TraceEvent):
-    """Both Finished are sent and checked. client_random: the key log's index; group: None in psk_ke."""
+    """Both Finished are sent and checked. client_random: the key log's index; group: None in psk_ke.
+
+    resumed: a session was; authenticated_at: when its certificates were verified, seconds since 1970; else None.
+    """
 
     role: Role
     cipher_suite: int
@@ -315,6 +329,8 @@ class HandshakeCompleted(TraceEvent):
     alpn: str | None
     server_name: str | None
     client_random: bytes
+    resumed: bool = False
+    authenticated_at: float | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from datetime import UTC, datetime
 from typing import Any, Final
 
 from pellucid.explain.text import escaped
 from pellucid.registry import AlertDescription as A
-from pellucid.registry import HandshakeType as H
 from pellucid.registry import (
+    ContentType,
     alert_name,
     content_type_name,
     exchange_name,
@@ -17,12 +18,14 @@ from pellucid.registry import (
     scheme_name,
     suite_name,
 )
+from pellucid.registry import HandshakeType as H
 from pellucid.trace import (
     AlertTraced,
     CertificateDecompressed,
     ChoiceMade,
     ClosedTraced,
     Direction,
+    EarlyDataTraced,
     Epoch,
     HandshakeCompleted,
     KeysInstalled,
@@ -41,7 +44,7 @@ from pellucid.trace import (
 )
 from pellucid.verify.report import Outcome, VerificationReport
 
-__all__ = ["ALERTS", "DESCRIBERS", "MESSAGES", "describe", "protection", "seconds"]
+__all__ = ["ALERTS", "DESCRIBERS", "MESSAGES", "describe", "moment", "protection", "seconds"]
 
 MESSAGES: Final = {
     H.CLIENT_HELLO: "the client says what it can do, and sends its half of the key exchange",
@@ -116,6 +119,16 @@ def seconds(value: float) -> str:
     return f"{value:.2f} s"
 
 
+def moment(seconds_since_1970: float | None) -> str:
+    """Return a time as people say it: "2026-09-21 14:13 UTC"."""
+    if seconds_since_1970 is None:
+        return "an unknown time"
+    try:
+        return datetime.fromtimestamp(seconds_since_1970, UTC).strftime("%Y-%m-%d %H:%M UTC")
+    except (OverflowError, OSError, ValueError):  # a session is read from a file: any number may stand there
+        return f"second {seconds_since_1970:.0f} since 1970"
+
+
 def _tcp_connecting(event: TcpConnecting) -> str:
     where = "" if event.host == event.address else f" for {escaped(event.host)}"
     return f"Knocks at {event.address} port {event.port}{where} (attempt {event.attempt})."
@@ -140,9 +153,11 @@ def _tcp_connected(event: TcpConnected) -> str:
 def _record(event: RecordTraced) -> str:
     padding = f" and {event.padding_size} of padding" if event.padding_size else ""
     number = "" if event.sequence is None else f", number {event.sequence} under its key"
+    early = event.epoch is Epoch.EARLY and event.content_type == ContentType.APPLICATION_DATA
+    replay = ", which may be replayed" if early else ""
     return (
         f"A record of {event.size} bytes {event.direction.value} {_under(event.epoch)}{number}: "
-        f"{event.content_size} bytes of {content_type_name(event.content_type)}{padding}."
+        f"{event.content_size} bytes of {content_type_name(event.content_type)}{padding}{replay}."
     )
 
 
@@ -161,6 +176,11 @@ def _decompressed(event: CertificateDecompressed) -> str:
         f"The peer's certificate was compressed with {escaped(event.name)}: {event.compressed_size} bytes travelled "
         f"for {event.size}."
     )
+
+
+def _early_data(event: EarlyDataTraced) -> str:
+    whose = "before the server has answered" if event.direction is Direction.SENT else "before the handshake is done"
+    return f"Early data {event.direction.value}, {event.size} bytes {whose}: whoever recorded it can replay it."
 
 
 def _state(event: StateChanged) -> str:
@@ -224,9 +244,12 @@ def _signature(event: SignatureTraced) -> str:
 
 def _completed(event: HandshakeCompleted) -> str:
     protocol = f", speaking {escaped(event.alpn)}" if event.alpn else ""
+    again = ""
+    if event.resumed:
+        again = f". It resumed a session, without certificates: they were verified at {moment(event.authenticated_at)}"
     return (
         f"The handshake is complete: {suite_name(event.cipher_suite)}, {exchange_name(event.group)}{protocol}; "
-        "data may flow."
+        f"data may flow{again}."
     )
 
 
@@ -256,6 +279,7 @@ DESCRIBERS: Final[dict[type[TraceEvent], Callable[[Any], str]]] = {  # Any: each
     MessageTraced: _message,
     CertificateDecompressed: _decompressed,
     StateChanged: _state,
+    EarlyDataTraced: _early_data,
     ChoiceMade: _choice,
     SharedSecretComputed: _shared_secret,
     SecretDerived: _secret,

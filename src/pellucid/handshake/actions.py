@@ -43,11 +43,15 @@ class InstallKeys(NamedTuple):
 
 
 class OfferEarlyData(NamedTuple):
-    """Client: data may be sent under the early keys, which are installed (§4.3.10). limit: bytes of it."""
+    """Client: data may be sent under the early keys, which are installed (§4.3.10).
+
+    limit: bytes of it; alpn: the session's protocol, which it is in.
+    """
 
     limit: int
     suite: Suite
     exporter_secret: bytes
+    alpn: str | None
 
 
 class EndEarlySending(NamedTuple):
@@ -157,6 +161,7 @@ class EarlyDataOutcome(enum.Enum):
     OTHER_SUITE = "another cipher suite than the session's"
     TICKET_AGE = "the ticket's age does not fit"
     REPLAYED = "the ClientHello was seen before, or may have been"
+    TOO_LONG = "there was more of it than the session allows"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

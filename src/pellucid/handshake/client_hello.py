@@ -92,7 +92,8 @@ def begin_early_data(context: ClientContext, offer: Offer) -> Step:
     if context.config.middlebox_compatibility:
         actions.append(SendChangeCipherSpec(at_once=True))  # §E.4: right after the ClientHello, once
     actions.append(InstallKeys(Direction.SENT, secrets.client, "client_early_traffic_secret"))
-    actions.append(OfferEarlyData(first.session.max_early_data_size, first.early.suite, secrets.exporter))
+    session = first.session
+    actions.append(OfferEarlyData(session.max_early_data_size, first.early.suite, secrets.exporter, session.alpn))
     return Step(WaitServerHello(offer=offer), C.WAIT_SH, actions)
 
 

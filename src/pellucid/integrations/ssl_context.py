@@ -18,11 +18,10 @@ from pellucid.connection import Connection
 from pellucid.crypto.certificates import parse_certificate
 from pellucid.crypto.provider import Buffer
 from pellucid.errors import PeerError, UsageError
-from pellucid.events import CredentialNeeded, SignatureNeeded, VerificationNeeded
 from pellucid.explain.keylog import KeyLogWriter
 from pellucid.explain.recorder import tee
 from pellucid.integrations.ssl_certificate import certificate_dict
-from pellucid.integrations.ssl_engine import Engine
+from pellucid.integrations.ssl_engine import Engine, Pause
 from pellucid.integrations.ssl_errors import ConfigurationError
 from pellucid.integrations.ssl_object import SSLObject
 from pellucid.integrations.ssl_settings import Settings
@@ -33,7 +32,6 @@ from pellucid.verify.trust import TrustStore
 
 __all__ = ["SSLContext"]
 
-Pause = CredentialNeeded | SignatureNeeded | VerificationNeeded
 Config = ClientConfig | ServerConfig
 FilePath = str | bytes | os.PathLike[str] | os.PathLike[bytes]
 

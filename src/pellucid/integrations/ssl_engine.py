@@ -16,7 +16,11 @@ from pellucid.events import (
     ApplicationData,
     CloseNotify,
     CredentialNeeded,
+    EarlyData,
+    EarlyDataAccepted,
+    FirstUseNeeded,
     SignatureNeeded,
+    TicketNeeded,
     VerificationNeeded,
 )
 from pellucid.handshake.actions import Negotiated
@@ -29,11 +33,13 @@ from pellucid.verify.report import VerificationReport, VerifiedPeer
 if TYPE_CHECKING:
     from pellucid.integrations.ssl_context import SSLContext
 
-__all__ = ["VERSION", "Cipher", "Engine", "Facts", "cipher_of"]
+__all__ = ["VERSION", "Cipher", "Engine", "Facts", "Pause", "cipher_of"]
 
 VERSION: Final = "TLSv1.3"
 Cipher = tuple[str, str, int]
 """name, protocol, secret bits: what `ssl` calls a cipher"""
+
+Pause = CredentialNeeded | SignatureNeeded | VerificationNeeded | TicketNeeded | FirstUseNeeded
 
 _MAX_WRITE: Final = 2**18  # sealed by one write; of a longer one it is told how much was taken
 
@@ -55,6 +61,9 @@ class Engine:
         """whether what the peer still sends is thrown away: this end has closed"""
         self.peer_closed = False
         self.error: TLSError | None = None
+        self.early_bytes = 0
+        """how many bytes came as early data, accepted: the first that are read, and perhaps somebody's replay"""
+        self._accepted: Negotiated | None = None
         self._plain = bytearray()
         self._at = 0
         self._output = b""
@@ -78,14 +87,19 @@ class Engine:
 
     # ---- calls -----------------------------------------------------------------------------------------------------
 
+    @property
+    def negotiated(self) -> Negotiated | None:
+        """What was agreed on; while a server reads early data: what will have been when the handshake is complete."""
+        return self.connection.negotiated or self._accepted
+
     def handshake(self) -> None:
-        """Return once the handshake is complete; WantRead before that."""
-        if self.connection.handshake_complete:
+        """Return once data may flow: the handshake is complete, or early data is accepted. WantRead before that."""
+        if self.negotiated is not None:
             return
         self.connection.start()
         self._work()
         self.check()
-        if not self.connection.handshake_complete:
+        if self.negotiated is None:
             raise WantRead
 
     def read(self, size: int) -> bytes | None:
@@ -120,11 +134,15 @@ class Engine:
             piece.release()
         return size
 
-    def close(self) -> None:
-        """Say close_notify. What the peer still sends is thrown away from now on. A second call does nothing."""
+    def discard(self) -> None:
+        """Throw away what was not read, and what the peer still sends."""
         self.discarding = True
         self._plain.clear()
         self._at = 0
+
+    def close(self) -> None:
+        """Say close_notify. What the peer still sends is thrown away from now on. A second call does nothing."""
+        self.discard()
         self._guarded(self.connection.close)
 
     def request_certificate(self, *, required: bool) -> None:
@@ -164,12 +182,18 @@ class Engine:
             if isinstance(event, ApplicationData):
                 if not self.discarding:
                     self._plain += event.data
+            elif isinstance(event, EarlyData):
+                self.early_bytes += len(event.data)
+                if not self.discarding:
+                    self._plain += event.data
+            elif isinstance(event, EarlyDataAccepted):
+                self._accepted = event.negotiated
             elif isinstance(event, CloseNotify):
                 self.peer_closed = True
-            elif isinstance(event, (CredentialNeeded, SignatureNeeded, VerificationNeeded)):
+            elif isinstance(event, Pause):
                 self._answer(event)
 
-    def _answer(self, pause: CredentialNeeded | SignatureNeeded | VerificationNeeded) -> None:
+    def _answer(self, pause: Pause) -> None:
         answer = self.context.answer
         if answer is None:
             self.connection.fail(AlertDescription.INTERNAL_ERROR)
@@ -199,8 +223,18 @@ class Facts:
 
     @property
     def negotiated(self) -> Negotiated | None:
-        """What was agreed on; None before the handshake is complete."""
-        return None if self._engine is None else self._engine.connection.negotiated
+        """What was agreed on; None before the handshake. While a server reads early data: what will have been."""
+        return None if self._engine is None else self._engine.negotiated
+
+    @property
+    def handshake_complete(self) -> bool:
+        """Whether the peer's Finished is in. False while a server reads early data."""
+        return self._engine is not None and self._engine.connection.handshake_complete
+
+    @property
+    def early_bytes(self) -> int:
+        """How many bytes came as early data, the first that are read. They may be a replay: RFC 9846 §8."""
+        return 0 if self._engine is None else self._engine.early_bytes
 
     @property
     def peer(self) -> VerifiedPeer | None:

@@ -43,7 +43,7 @@ class SSLObject(Facts):
         return self._tls.context
 
     def do_handshake(self) -> None:
-        """Go on with the handshake. Raises WantRead until it is complete."""
+        """Go on with the handshake. Raises WantRead until it is complete, or early data is accepted by this server."""
         try:
             self._receive()
             self._tls.handshake()
@@ -89,16 +89,21 @@ class SSLObject(Facts):
     def write(self, data: Buffer) -> int:
         """Put *data*, protected, into *outgoing*; return how much of it: all, or 256 KiB of more."""
         try:
-            if self._tls.connection.negotiated is None:
+            if not self.handshake_complete:
                 self._receive()
             return self._tls.write(data)
         finally:
             self._send()
 
     def unwrap(self) -> None:
-        """Say close_notify and wait for the peer's: WantRead until it is there. Data that still comes is dropped."""
+        """Say close_notify and wait for the peer's: WantRead until it is there. Data that still comes is dropped.
+
+        A server that has answered early data waits for the end of the handshake first: tickets follow it.
+        """
         engine = self._tls
         try:
+            if not self._handshake_over():
+                raise WantRead
             engine.close()
             self._receive()
             engine.check()
@@ -106,6 +111,14 @@ class SSLObject(Facts):
             self._send()
         if not engine.peer_closed:
             raise WantRead
+
+    def _handshake_over(self) -> bool:
+        engine = self._tls
+        if engine.negotiated is None or self.handshake_complete:
+            return True
+        engine.discard()
+        self._receive()
+        return engine.error is not None or engine.connection.handshake_complete
 
     def pending(self) -> int:
         """Return how many decrypted bytes can be read at once."""

@@ -287,7 +287,7 @@ class SSLSocket(Facts, socket.socket):
         return sent
 
     def _ready(self) -> None:
-        if not self._tls.connection.handshake_complete:
+        if self._tls.negotiated is None:
             self.do_handshake()
 
     def _writable(self) -> None:
@@ -376,7 +376,7 @@ class SSLSocket(Facts, socket.socket):
     def _say_goodbye(self) -> None:
         """Send close_notify if there is room for it (RFC 9846 §6.1): closing does not wait."""
         engine = self._engine
-        if engine is not None and engine.error is None and engine.connection.handshake_complete:
+        if engine is not None and engine.error is None and engine.negotiated is not None:
             with self._core:
                 engine.close()
             self._last_words()

@@ -33,3 +33,5 @@ class _Object(SSLObject):
         except ssl.SSLWantReadError:
             if not cast(StoppingContext, self.context).stopping:
                 raise
+            self._tls.close()  # it may still have waited for the end of a handshake
+            self._send()

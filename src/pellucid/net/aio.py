@@ -47,15 +47,18 @@ async def connect(
     resolve: Resolve | None = None,
     trace: Observer | None = None,
     answer: AsyncPauseAnswer | None = None,
+    early_data: bytes = b"",
 ) -> Stream:
     """Return a stream to *host*, verified and past the handshake; the arguments are those of `pellucid.connect`.
 
     answer: an async function, called with each pause of a signer, verifier or resolver that said PENDING.
     """
     observer = observer_of(config, trace)
-    connection = new_connection(config, server_name or host, observer, port=port)
+    connection = new_connection(config, server_name or host, observer, port=port, early_data=early_data)
     sock = await connect_tcp(host, port, timeout=timeout, local_address=local_address, resolve=resolve, trace=observer)
-    return await _shaken(Stream(sock, connection, handshake_timeout=handshake_timeout, answer=answer))
+    return await _shaken(
+        Stream(sock, connection, handshake_timeout=handshake_timeout, answer=answer, early_data=early_data)
+    )
 
 
 async def wrap(
@@ -67,19 +70,21 @@ async def wrap(
     handshake_timeout: float | None = HANDSHAKE_TIMEOUT_SECONDS,
     trace: Observer | None = None,
     answer: AsyncPauseAnswer | None = None,
+    early_data: bytes = b"",
 ) -> Stream:
     """Return a stream over a connected socket or any byte stream of anyio's, past the handshake. Takes the transport.
 
     config:   a ServerConfig makes it the server's end; else it is the client's, and *server_name* must be given.
     received: ciphertext that was read already. A client must have none, nor may any wait in its socket: a server
               that speaks before the ClientHello had it slipped in by somebody else (STARTTLS injection).
+    early_data: a client's, as for `connect`.
     """
     sock = transport if isinstance(transport, socket.socket) else None
     try:
         if not isinstance(config, ServerConfig):
             refuse_early_bytes(sock, received)
         observer = observer_of(config, trace)
-        connection = new_connection(config, server_name, observer, sock)
+        connection = new_connection(config, server_name, observer, sock, early_data=early_data)
         if received:
             connection.receive_data(received)
     except BaseException:
@@ -88,7 +93,9 @@ async def wrap(
         else:
             await anyio.aclose_forcefully(transport)
         raise
-    return await _shaken(Stream(transport, connection, handshake_timeout=handshake_timeout, answer=answer))
+    return await _shaken(
+        Stream(transport, connection, handshake_timeout=handshake_timeout, answer=answer, early_data=early_data)
+    )
 
 
 async def _shaken(stream: Stream) -> Stream:
@@ -119,6 +126,7 @@ class Stream(StreamFacts, anyio.abc.ByteStream):
         *,
         handshake_timeout: float | None = HANDSHAKE_TIMEOUT_SECONDS,
         answer: AsyncPauseAnswer | None = None,
+        early_data: bytes = b"",
     ) -> None:
         self._socket = transport if isinstance(transport, socket.socket) else None
         self._transport: SocketTransport | ByteStreamTransport = (
@@ -126,7 +134,8 @@ class Stream(StreamFacts, anyio.abc.ByteStream):
         )
         self._under = None if isinstance(transport, socket.socket) else transport
         self._driver = AsyncDriver(self._transport, answer)
-        super().__init__(Script(connection, TaskLock, handshake_timeout=handshake_timeout), self._socket)
+        script = Script(connection, TaskLock, handshake_timeout=handshake_timeout, early_data=early_data)
+        super().__init__(script, self._socket)
 
     async def receive(self, max_bytes: int = RECEIVE_SIZE) -> bytes:
         """Return 1 to *max_bytes* bytes as soon as there are any. Raises EndOfStream after the peer's close_notify."""
@@ -146,8 +155,26 @@ class Stream(StreamFacts, anyio.abc.ByteStream):
         await self._run(self._script.end_writing())
 
     async def do_handshake(self) -> None:
-        """Shake hands, if it is not done yet; any other use does so too."""
+        """Shake hands, if it is not done yet; any other use does so too.
+
+        A server that accepts early data is done as soon as it has: data may be read and written, and the rest goes on
+        inside reading. See `early_bytes_read` and `wait_handshake_complete`.
+        """
         await self._run(self._script.handshake())
+
+    async def wait_handshake_complete(self) -> None:
+        """Return once the handshake is complete: from then on this stream's early data is known to be no replay.
+
+        What comes meanwhile is kept for reading. Raises what `do_handshake` does.
+        """
+        await self._run(self._script.finish_handshake())
+
+    async def wait_for_ticket(self) -> bool:
+        """Read until the server has sent a ticket for the next connection; data is kept for reading (256 KiB of it).
+
+        False: the stream ended without one, or too much came before. Many servers send none: bound the time.
+        """
+        return await self._run(self._script.ticket())
 
     async def key_update(self, *, request_peer: bool = False) -> None:
         """Change the sending key, and have the peer change its own if *request_peer* (RFC 9846 §4.7.3)."""

@@ -24,6 +24,7 @@ from pellucid.net.operations import (
     Deadline,
     EndDeadline,
     EndOutput,
+    KeepDeadline,
     Lock,
     Operation,
     Pause,
@@ -33,6 +34,7 @@ from pellucid.net.operations import (
     Steps,
     Unacknowledged,
     Until,
+    earlier,
     until,
 )
 
@@ -209,8 +211,11 @@ class AsyncDriver:
                 result: object = None
                 try:
                     if isinstance(operation, Deadline):
-                        deadline = until(operation, call, anyio.current_time())
+                        result = own = until(operation, anyio.current_time())
+                        deadline = own if operation.cleanup else earlier(own, call)
                         cleanup = operation.cleanup
+                    elif isinstance(operation, KeepDeadline):
+                        deadline = earlier(operation.until, call)
                     elif isinstance(operation, EndDeadline):
                         deadline = call
                     else:

@@ -19,6 +19,7 @@ from pellucid.net.operations import (
     Deadline,
     EndDeadline,
     EndOutput,
+    KeepDeadline,
     Operation,
     Pause,
     Receive,
@@ -27,6 +28,7 @@ from pellucid.net.operations import (
     Steps,
     Unacknowledged,
     Until,
+    earlier,
     until,
 )
 
@@ -75,7 +77,10 @@ class Driver:
                     elif deadline is None and _DONT_WAIT and type(operation) is Send:
                         result = self._socket.send(operation.data, _NO_SIGNAL)
                     elif isinstance(operation, Deadline):
-                        deadline = until(operation, call, time.monotonic())
+                        result = own = until(operation, time.monotonic())
+                        deadline = own if operation.cleanup else earlier(own, call)
+                    elif isinstance(operation, KeepDeadline):
+                        deadline = earlier(operation.until, call)
                     elif isinstance(operation, EndDeadline):
                         deadline = call
                     else:

@@ -6,7 +6,7 @@ import socket
 
 from pellucid.connection import Connection
 from pellucid.errors import UsageError
-from pellucid.handshake.actions import Negotiated
+from pellucid.handshake.actions import EarlyDataOutcome, Negotiated
 from pellucid.net.script import Script
 from pellucid.net.setup import socket_address
 from pellucid.verify.report import VerifiedPeer
@@ -29,8 +29,11 @@ class StreamFacts:
 
     @property
     def negotiated(self) -> Negotiated:
-        """What was agreed on: cipher_suite, group, alpn, server_name, … Raises UsageError before the handshake."""
-        negotiated = self._script.connection.negotiated
+        """What was agreed on: cipher_suite, group, alpn, server_name, … Raises UsageError before the handshake.
+
+        While a server reads early data: what will have been agreed once the handshake is complete.
+        """
+        negotiated = self._script.connection.negotiated or self._script.accepted
         if negotiated is None:
             raise UsageError("nothing is negotiated before the handshake is complete")
         return negotiated
@@ -41,9 +44,33 @@ class StreamFacts:
         connection = self._script.connection
         return self.negotiated.peer if connection.peer is None else connection.peer
 
+    @property
+    def handshake_complete(self) -> bool:
+        """Whether the peer's Finished is in. False while early data is read: it may be a replay (RFC 9846 §8)."""
+        return self._script.complete
+
+    @property
+    def early_data(self) -> EarlyDataOutcome:
+        """What became of early data, and why. For a client: of that which it was given; unless it is ACCEPTED, none of
+        it reached the server's application, and it is for the caller to send it again (RFC 9846 §4.3.10).
+        """
+        return EarlyDataOutcome.TOO_LONG if self._script.early_data_too_long else self.negotiated.early_data
+
+    @property
+    def early_bytes_read(self) -> int:
+        """Server: how many of the bytes read so far came as early data: the first ones. No read mixes them with others.
+
+        Until `handshake_complete` they may be somebody's replay of what the client sent once.
+        """
+        return self._script.early_bytes_read
+
     def export_keying_material(self, label: bytes, context: bytes, length: int) -> bytes:
         """Return *length* bytes that only the two ends know (RFC 9846 §7.5)."""
         return self._script.call(lambda: self._script.connection.export_keying_material(label, context, length))
+
+    def export_early_keying_material(self, label: bytes, context: bytes, length: int) -> bytes:
+        """Return *length* bytes by the early exporter, while early data is under way (RFC 9846 §7.5)."""
+        return self._script.call(lambda: self._script.connection.export_early_keying_material(label, context, length))
 
     def channel_binding(self) -> bytes:
         """Return this connection's tls-exporter channel binding (RFC 9266 §2): 32 bytes."""

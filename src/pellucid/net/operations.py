@@ -6,7 +6,7 @@ from collections.abc import Generator
 from dataclasses import dataclass
 from typing import Any, Final, Protocol, TypeVar
 
-from pellucid.events import CredentialNeeded, SignatureNeeded, VerificationNeeded
+from pellucid.events import CredentialNeeded, FirstUseNeeded, SignatureNeeded, TicketNeeded, VerificationNeeded
 
 __all__ = [
     "RECEIVE_SIZE",
@@ -16,6 +16,7 @@ __all__ = [
     "DeadlineExceeded",
     "EndDeadline",
     "EndOutput",
+    "KeepDeadline",
     "Lock",
     "Operation",
     "Pause",
@@ -25,6 +26,7 @@ __all__ = [
     "Steps",
     "Unacknowledged",
     "Until",
+    "earlier",
     "until",
 ]
 
@@ -32,12 +34,14 @@ RECEIVE_SIZE: Final = 2**16
 
 T = TypeVar("T")
 
-Pause = CredentialNeeded | SignatureNeeded | VerificationNeeded
+Pause = CredentialNeeded | SignatureNeeded | VerificationNeeded | TicketNeeded | FirstUseNeeded
 """An event that the connection waits at until it is answered."""
 
 
 class DeadlineExceeded(TimeoutError):
-    """The time was up: the call's own timeout, or that of the handshake."""
+    """The time was up: the call's own timeout, or that of the handshake. until: the deadline that it was."""
+
+    until: Until | None = None
 
 
 class Lock(Protocol):
@@ -82,12 +86,20 @@ class SendNow:
 class Deadline:
     """From now on operations fail with DeadlineExceeded after *seconds*, and no later than the call's own deadline.
 
+    Returns the deadline set, an Until, for `KeepDeadline`.
     cleanup: after an error; the call's deadline counts no more, and a cancellation does not interrupt.
     """
 
     seconds: float
     what: str
     cleanup: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class KeepDeadline:
+    """From now on operations fail with DeadlineExceeded at a deadline set before, or the call's if that is first."""
+
+    until: Until
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,14 +133,22 @@ class Until:
     seconds: float
 
     def error(self) -> DeadlineExceeded:
-        return DeadlineExceeded(f"{self.what} took longer than {self.seconds:g} s")
+        exceeded = DeadlineExceeded(f"{self.what} took longer than {self.seconds:g} s")
+        exceeded.until = self
+        return exceeded
 
 
-def until(operation: Deadline, call: Until | None, now: float) -> Until:
-    """Return the deadline that counts from *now* on. call: the call's own."""
-    own = Until(now + operation.seconds, operation.what, operation.seconds)
-    return own if call is None or operation.cleanup or own.moment < call.moment else call
+def until(operation: Deadline, now: float) -> Until:
+    """Return the deadline that *operation* sets at *now*."""
+    return Until(now + operation.seconds, operation.what, operation.seconds)
 
 
-Operation = Acquire | Receive | Send | SendNow | Deadline | EndDeadline | EndOutput | Unacknowledged | Answer
+def earlier(own: Until, call: Until | None) -> Until:
+    """Return which of the two deadlines comes first."""
+    return own if call is None or own.moment < call.moment else call
+
+
+Operation = (
+    Acquire | Receive | Send | SendNow | Deadline | KeepDeadline | EndDeadline | EndOutput | Unacknowledged | Answer
+)
 Steps = Generator[Operation, Any, T]

@@ -12,24 +12,15 @@ it holds to:
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable
-from typing import Final, TypeVar
+from typing import Final
 
 from pellucid.connection import Connection
-from pellucid.errors import AlertReceived, PeerError, TLSError, UsageError
-from pellucid.events import (
-    NEED_DATA,
-    ApplicationData,
-    CloseNotify,
-    CredentialNeeded,
-    Event,
-    HandshakeComplete,
-    NeedData,
-    SignatureNeeded,
-    VerificationNeeded,
-)
+from pellucid.errors import AlertReceived, TLSError
+from pellucid.events import NEED_DATA, EarlyDataAccepted, HandshakeComplete
+from pellucid.handshake.actions import Negotiated
 from pellucid.limits import BULK_STEP, HANDSHAKE_TIMEOUT_SECONDS
+from pellucid.net.input import PAUSES, RECEIVE, Input
 from pellucid.net.operations import (
     Acquire,
     Answer,
@@ -39,38 +30,25 @@ from pellucid.net.operations import (
     EndOutput,
     Lock,
     Pause,
-    Receive,
-    Send,
-    SendNow,
     Steps,
     Unacknowledged,
 )
-from pellucid.registry import AlertDescription
+from pellucid.net.output import LAST_WORDS_SECONDS
 from pellucid.trace import Role
 
 __all__ = ["Script"]
 
-T = TypeVar("T")
-
 WRITE_STEP: Final = BULK_STEP  # sealed and sent at a time
-LAST_WORDS_SECONDS: Final = 1.0  # for the alert after an error, and for the peer's alert after a failed write
 QUIET_SECONDS: Final = 0.1  # without a byte from the peer, after which an acknowledged end is taken to have arrived
 MAX_QUIET: Final = 10
 MAX_DRAINED: Final = 2**20
-MAX_KEPT: Final = 2**18  # plaintext kept for readers while a writer looks for the peer's alert
-
-_PAUSES: Final = (CredentialNeeded, SignatureNeeded, VerificationNeeded)
 
 
-_RECEIVE: Final = Receive()
-_RECEIVE_OR_WRITABLE: Final = Receive(or_writable=True)
-_NOTHING: Final = memoryview(b"")
-
-
-class Script:
+class Script(Input):
     """One connection's I/O, for any number of readers and writers at a time; each takes its turn.
 
     handshake_timeout: seconds for the whole handshake, None for no end.
+    early_data:        a client's: sent with the ClientHello if a session allows all of it, and never again (§4.3.10).
     """
 
     def __init__(
@@ -79,38 +57,26 @@ class Script:
         new_lock: Callable[[], Lock],
         *,
         handshake_timeout: float | None = HANDSHAKE_TIMEOUT_SECONDS,
+        early_data: bytes = b"",
     ) -> None:
-        self.connection = connection
+        super().__init__(connection, new_lock)
         self._handshake_timeout = handshake_timeout
-        self._core = threading.Lock()
         self._handshaking = new_lock()
-        self.receiving = new_lock()
-        self.sending = new_lock()
-        self._unsent = _NOTHING
-        """sealed, and taken from the connection; the send lock's holder sends it before anything else"""
-        self._flush_wanted = False
-        """reading may have produced output"""
-        self._stuck = False
-        """what reading produced found no room; the next reader or writer sends it"""
-        self._plain = _NOTHING
-        """received, and not yet read"""
         self._ready = False
-        self._read_error: BaseException | None = None
-        self._write_error: BaseException | None = None
-        self._output_lost = False
-        """nobody knows how much of a record was sent: nothing may follow, not even an alert"""
-        self._pause: Pause | None = None
-        """after the handshake: what is asked of us, and not answered yet"""
-        self._ended = False
-        """the peer's close_notify is read"""
-        self._transport_ended = False
-        self._alert_sent = False
-        self.closed = False
+        """data may be read and written: the handshake is complete, or early data is accepted"""
+        self._early_data = early_data
+        self.early_data_too_long = False
+        """there was more of it than the session allows, and none was sent"""
+        self.accepted: Negotiated | None = None
+        """a server's, once early data is accepted: what will have been agreed when the handshake is complete"""
 
     # ---- what a user asks for ------------------------------------------------------------------------------
 
     def handshake(self) -> Steps[None]:
-        """Shake hands, if that is not done yet. Whatever interrupts it ends the connection."""
+        """Shake hands, if that is not done yet. Whatever interrupts it ends the connection.
+
+        A server that accepts early data is done as soon as it has: the rest goes on inside reading.
+        """
         if self._ready:
             return
         yield from self._acquire(self._handshaking)
@@ -128,6 +94,35 @@ class Script:
         finally:
             self._handshaking.release()
 
+    def finish_handshake(self) -> Steps[None]:
+        """Shake hands to the end, with early data too: then what was read as such is known to be no replay."""
+        yield from self.handshake()
+        if self.complete:
+            return
+        yield from self._acquire(self.receiving)
+        try:
+            if self._read_error is not None:
+                raise self._read_error
+            yield from self._keep_deadline()
+            yield from self._in_time(self._go_on(lambda: self.complete))
+        finally:
+            self.receiving.release()
+
+    def ticket(self) -> Steps[bool]:
+        """Read until a NewSessionTicket has come; what comes before it is kept. False: none will, or too much came."""
+        yield from self.finish_handshake()
+        yield from self._acquire(self.receiving)
+        try:
+            if self._read_error is None and not self._ended:
+                yield from self._go_on(lambda: self.tickets > 0)
+        except OSError as error:
+            if isinstance(error, DeadlineExceeded):
+                raise
+            return self.tickets > 0
+        finally:
+            self.receiving.release()
+        return self.tickets > 0
+
     def read(self, limit: int) -> Steps[bytes]:
         """Return 1 to *limit* bytes of data; b"" after the peer's close_notify, and only then."""
         if not self._ready:
@@ -135,6 +130,8 @@ class Script:
         if not self.receiving.try_acquire():
             yield Acquire(self.receiving)
         try:
+            if self._early:
+                return (yield from self._read_early(limit))
             if not self._plain:
                 self._check_open()
                 if self._ended:
@@ -206,7 +203,10 @@ class Script:
         """
         if self.closed:
             return
-        self.closed = True
+        try:
+            yield from self._tickets_before_closing()
+        finally:
+            self.closed = True
         try:
             yield from self._acquire(self.sending)
             try:
@@ -232,30 +232,30 @@ class Script:
             except OSError:
                 return
 
-    def call(self, function: Callable[[], T]) -> T:
-        """Return what *function*, which uses the connection and does not wait, returns."""
-        with self._core:
-            return function()
-
-    # ---- reading -------------------------------------------------------------------------------------------
+    # ---- the handshake -------------------------------------------------------------------------------------
 
     def _shake_hands(self) -> Steps[None]:
         """Run the handshake; the receive lock is held."""
         try:
             if self._handshake_timeout is not None:
-                yield Deadline(self._handshake_timeout, "the handshake")
+                self._handshake_until = yield Deadline(self._handshake_timeout, "the handshake")
             with self._core:
-                self.connection.start()
+                self._begin()
             while True:
                 event = self._next_event()
                 if isinstance(event, HandshakeComplete):
                     yield from self._end_of_flight()
+                    self.complete = True
                     break
                 yield from self._flush_all()
                 if event is NEED_DATA:
                     yield from self._receive()
-                elif isinstance(event, _PAUSES):
+                elif isinstance(event, PAUSES):
                     yield from self._answer(event)
+                elif isinstance(event, EarlyDataAccepted):
+                    self.accepted = event.negotiated
+                    self._early = True
+                    break
         except BaseException as error:  # noqa: BLE001 - raised, or the alert that explains it
             failure = error
         else:
@@ -263,6 +263,16 @@ class Script:
             yield EndDeadline()
             return
         raise (yield from self._handshake_failed(failure))
+
+    def _begin(self) -> None:
+        """Make the ClientHello, and the early data that goes with it; the core lock is held."""
+        connection, data = self.connection, self._early_data
+        connection.start()
+        left = connection.early_data_left
+        if data and len(data) <= left:
+            connection.send_early_data(data)
+        else:
+            self.early_data_too_long = bool(data) and left > 0
 
     def _end_of_flight(self) -> Steps[None]:
         """Send what completes the handshake. Of a server that is tickets: a client that has left already wants none."""
@@ -272,257 +282,25 @@ class Script:
         self._flush_wanted = True
         yield from self._flush_now()
 
-    def _next_data(self) -> Steps[bytes]:
-        """Return the next application data, b"" at the peer's close_notify; the receive lock is held."""
-        connection, core = self.connection, self._core
-        try:
-            if self._pause is not None:
-                yield from self._answer_later(self._pause)
-            with core:
-                event = connection.next_event()
-            while True:
-                if type(event) is ApplicationData:
-                    return event.data
-                if event is NEED_DATA:
-                    if self._flush_wanted or self._stuck:
-                        yield from self._flush_now()
-                    data = yield _RECEIVE_OR_WRITABLE if self._stuck else _RECEIVE
-                    if data is None:
-                        continue
-                    if not data:
-                        self._transport_ends()
-                    with core:
-                        connection.receive_data(data)
-                        event = connection.next_event()
-                    continue
-                if isinstance(event, CloseNotify):
-                    self._ended = True
-                    return b""
-                if isinstance(event, _PAUSES):
-                    yield from self._answer_later(event)
-                # KeyUpdated, CertificateRequested: the answer leaves before any data is in hand to be lost.
-                self._flush_wanted = True
-                yield from self._flush_now()
-                with core:
-                    event = connection.next_event()
-        except OSError as error:
-            if isinstance(error, DeadlineExceeded) or self.closed:
-                raise
-            self._read_error = error
-            yield from self._last_words()
-            raise
-
-    def _next_event(self) -> Event | NeedData:
-        with self._core:
-            return self.connection.next_event()
-
-    def _receive(self) -> Steps[None]:
-        data = yield _RECEIVE
-        if not data:
-            self._transport_ends()
-        with self._core:
-            self.connection.receive_data(data)
-
-    def _transport_ends(self) -> None:
-        self._check_open()  # it was closed at this end meanwhile: no fault of the peer
-        self._transport_ended = True
-
     def _answer(self, pause: Pause) -> Steps[None]:
         answer = yield Answer(pause)
         with self._core:
             self.connection.resume(answer)
 
-    def _answer_later(self, pause: Pause) -> Steps[None]:
-        """Answer what is asked after the handshake (RFC 9846 §4.7.2); who is cancelled leaves it to the next reader.
+    # ---- closing -------------------------------------------------------------------------------------------
 
-        Where there is no answer the connection ends, and the peer is told.
-        """
-        self._pause = pause
-        try:
-            answer = yield Answer(pause)
-        except DeadlineExceeded:
-            raise
-        except Exception as error:
-            self._pause = None
-            self._read_error = error
-            with self._core:
-                self.connection.fail(AlertDescription.INTERNAL_ERROR)
-            yield from self._last_words()
-            raise
-        self._pause = None
-        with self._core:
-            self.connection.resume(answer, pause.need)
-
-    def _handshake_failed(self, error: BaseException) -> Steps[BaseException]:
-        """Note that the connection is lost, whatever the reason; send the alert; return what to raise."""
-        self._read_error = error if isinstance(error, Exception) else UsageError("the handshake was interrupted")
-        if self.closed or isinstance(error, GeneratorExit):
-            return error
-        if isinstance(error, OSError) and not isinstance(error, TLSError | DeadlineExceeded):
-            yield Deadline(LAST_WORDS_SECONDS, "the peer's alert", cleanup=True)
-            self._read_error = None
-            reason = yield from self._look_for_alert()
-            self._read_error = reason or error
-            if reason is not None:
-                reason.__cause__ = error
-                return reason
-        else:
-            self._give_up(error)
-        yield from self._last_words()
-        return error
-
-    def _give_up(self, error: BaseException) -> None:
-        """If the handshake ends for a reason of our own, let the connection say so (RFC 9846 §6)."""
-        with self._core:
-            if isinstance(error, DeadlineExceeded) or not isinstance(error, Exception):
-                self.connection.close()  # user_canceled, close_notify
-            else:
-                self.connection.fail(AlertDescription.INTERNAL_ERROR)
-
-    def _last_words(self) -> Steps[None]:
-        """Send what is pending, the alert above all, for a short time; that it cannot be sent changes nothing."""
-        if self._output_lost:
+    def _tickets_before_closing(self) -> Steps[None]:
+        """A server that has answered early data lets the handshake end, for a short time: tickets follow it."""
+        if not self._ready or self.complete or self._read_error is not None or not self.receiving.try_acquire():
             return
         try:
-            yield Deadline(LAST_WORDS_SECONDS, "sending the alert", cleanup=True)
-            yield from self._acquire(self.sending)
-            try:
-                self._alert_sent = (yield from self._flush()) > 0
-            finally:
-                self.sending.release()
+            yield Deadline(LAST_WORDS_SECONDS, "the end of the handshake")
+            yield from self._go_on(lambda: self.complete)
         except OSError:
-            return
-
-    def _look_for_alert(self) -> Steps[AlertReceived | PeerError | None]:
-        """The transport failed: read what the peer said before it went away; the receive lock is held.
-
-        Data that comes before it is kept for readers, within bounds.
-        """
-        kept = bytearray(self._plain)
-        try:
-            while len(kept) < MAX_KEPT:
-                event = self._next_event()
-                if isinstance(event, ApplicationData):
-                    kept += event.data
-                elif event is NEED_DATA:
-                    yield from self._receive()
-                elif isinstance(event, _PAUSES):
-                    break
-                elif isinstance(event, CloseNotify):
-                    self._ended = True
-                    break
-        except OSError as error:
-            if not isinstance(error, DeadlineExceeded):
-                self._read_error = error
-            return error if isinstance(error, AlertReceived | PeerError) else None
-        finally:
-            self._plain = memoryview(bytes(kept))
-        return None
-
-    # ---- writing -------------------------------------------------------------------------------------------
-
-    def _flush(self) -> Steps[int]:
-        """Send everything pending, waiting as needed; the send lock is held. Returns how many bytes that was."""
-        total = 0
-        if self._unsent:
-            total += yield from self._send_unsent()
-        with self._core:
-            self._unsent = memoryview(self.connection.data_to_send())
-        if self._unsent:
-            total += yield from self._send_unsent()
-        return total
-
-    def _send_unsent(self) -> Steps[int]:
-        unsent = self._unsent
-        size = len(unsent)
-        try:
-            while unsent:
-                sent = yield Send(unsent)
-                unsent = unsent[sent:]
-        except DeadlineExceeded:
-            self._unsent = unsent
-            raise
-        except BaseException:
-            self._output_lost = True
-            raise
-        self._unsent = _NOTHING
-        self._stuck = False
-        return size
-
-    def _flush_all(self) -> Steps[None]:
-        yield from self._acquire(self.sending)
-        try:
-            yield from self._flush()
-        finally:
-            self.sending.release()
-
-    def _flush_now(self) -> Steps[None]:
-        """Send what is pending as far as it goes without waiting.
-
-        If the send lock is taken, its holder sends it: it looks at the flag after releasing the lock. While some of it
-        is unsent nothing more is taken, so that the connection can keep to one KeyUpdate in answer to any number.
-        """
-        while (self._flush_wanted or self._stuck) and self.sending.try_acquire():
-            try:
-                self._flush_wanted = self._stuck = False
-                if self._write_error is not None or self._output_lost:
-                    return
-                if not self._unsent:
-                    with self._core:
-                        self._unsent = memoryview(self.connection.data_to_send())
-                while self._unsent:
-                    sent = yield SendNow(self._unsent)
-                    if not sent:
-                        self._stuck = True
-                        return
-                    self._unsent = self._unsent[sent:]
-            except OSError as error:
-                self._write_error, self._unsent = error, _NOTHING
-                return  # reading will find the reason
-            except BaseException:
-                self._output_lost = True
-                raise
-            finally:
-                self.sending.release()
-
-    def _command(self, command: Callable[[], object]) -> Steps[None]:
-        """Run what produces output, and send that."""
-        yield from self._acquire(self.sending)
-        failure: BaseException | None = None
-        try:
-            self._check_sending()
-            with self._core:
-                command()
-            yield from self._flush()
-        except BaseException as error:  # noqa: BLE001 - raised below, without the lock
-            failure = error
-        finally:
-            self.sending.release()
-        if failure is not None:
-            raise (yield from self._write_failed(failure))
-
-    def _write_failed(self, error: BaseException) -> Steps[BaseException]:
-        """Note that a write was cut short; return what to raise: the peer's alert, if that is the reason."""
-        if isinstance(error, TLSError):
-            return error
-        self._write_error = error
-        if not isinstance(error, OSError) or isinstance(error, DeadlineExceeded) or self.closed:
-            return error
-        try:
-            yield Deadline(LAST_WORDS_SECONDS, "the peer's alert", cleanup=True)
-            yield from self._acquire(self.receiving)
-        except OSError:
-            return error
-        try:
-            reason: BaseException | None = self._read_error
-            if reason is None and not self._ended:
-                reason = yield from self._look_for_alert()
+            return  # a client that does not go on gets no ticket
         finally:
             self.receiving.release()
-        if not isinstance(reason, AlertReceived | PeerError):
-            return error
-        reason.__cause__ = error
-        return reason
+        yield EndDeadline()
 
     def _drain(self) -> Steps[None]:
         """End the output, then read and throw away until the peer ends its own: so much, so long, and no more."""
@@ -538,7 +316,7 @@ class Script:
             while drained < MAX_DRAINED and quiet < MAX_QUIET:
                 try:
                     yield Deadline(QUIET_SECONDS, "the peer's end of stream")
-                    data = yield _RECEIVE
+                    data = yield RECEIVE
                 except DeadlineExceeded:
                     quiet += 1
                     if (yield Unacknowledged()) == 0:
@@ -549,21 +327,3 @@ class Script:
                 drained += len(data)
         finally:
             self.receiving.release()
-
-    # ---- checks --------------------------------------------------------------------------------------------
-
-    def _acquire(self, lock: Lock) -> Steps[None]:
-        if not lock.try_acquire():
-            yield Acquire(lock)
-
-    def _check_open(self) -> None:
-        if self.closed:
-            raise UsageError("the stream is closed")
-
-    def _check_sending(self) -> None:
-        self._check_open()
-        if self._write_error is None:
-            return
-        if isinstance(self._write_error, OSError) and not isinstance(self._write_error, DeadlineExceeded):
-            raise self._read_error if isinstance(self._read_error, TLSError) else self._write_error
-        raise UsageError("an earlier write was cut short; nothing more can be sent")

@@ -34,18 +34,25 @@ def new_connection(
     sock: socket.socket | None = None,
     *,
     port: int = 0,
+    early_data: bytes = b"",
 ) -> Connection:
     """Return the connection without I/O. trace: None takes what config.trace gives.
 
+    early_data: of a client; that there is some says that it may be sent, whatever the configuration says.
     sock: what it will go over, if that is known; a server's cookies are bound to its peer, a client's sessions to the
           port there. port: that port, where the socket is not known yet.
     """
     peer, peer_port = ("", port) if sock is None else socket_address(sock.getpeername)
     if isinstance(config, ServerConfig):
+        if early_data:
+            raise UsageError("a server sends no early data")
         return Connection.server(config, peer_address=peer, trace=trace)
     if server_name is None:
         raise UsageError("a client names the server: server_name")
-    return Connection.client(with_system_trust(config), server_name, port=port or peer_port, trace=trace)
+    config = with_system_trust(config)
+    if early_data and not config.early_data:
+        config = replace(config, early_data=True)
+    return Connection.client(config, server_name, port=port or peer_port, trace=trace)
 
 
 def observer_of(config: ClientConfig | ServerConfig | None, trace: Observer | None) -> Observer | None:

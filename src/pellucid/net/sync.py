@@ -38,6 +38,7 @@ def connect(
     resolve: Resolve | None = None,
     trace: Observer | None = None,
     answer: PauseAnswer | None = None,
+    early_data: bytes = b"",
 ) -> Stream:
     """Return a stream to *host*, verified and past the handshake.
 
@@ -47,13 +48,15 @@ def connect(
     resolve:     host → address(es), instead of asking the resolver.   local_address: (address, port) to connect from.
     trace:       observer of this connection; None: what config.trace gives.
     answer:      answers the pauses of a signer, verifier or resolver that said PENDING.
+    early_data:  sent with the ClientHello, before the server has answered, if a session allows all of it (0-RTT). It
+                 can be replayed, and is not sent again: `Stream.early_data` says whether the server took it.
     raises:      ConnectFailed (an OSError), TimeoutError, PeerError, AlertReceived, TruncatedStream.
     """
     observer = observer_of(config, trace)
     # Before the TCP connection: a mistake in the configuration costs no round trip.
-    connection = new_connection(config, server_name or host, observer, port=port)
+    connection = new_connection(config, server_name or host, observer, port=port, early_data=early_data)
     sock = connect_tcp(host, port, timeout=timeout, local_address=local_address, resolve=resolve, trace=observer)
-    return shaken(Stream(sock, connection, handshake_timeout=handshake_timeout, answer=answer))
+    return shaken(Stream(sock, connection, handshake_timeout=handshake_timeout, answer=answer, early_data=early_data))
 
 
 def wrap(
@@ -65,12 +68,14 @@ def wrap(
     handshake_timeout: float | None = HANDSHAKE_TIMEOUT_SECONDS,
     trace: Observer | None = None,
     answer: PauseAnswer | None = None,
+    early_data: bytes = b"",
 ) -> Stream:
     """Return a stream over a connected socket, past the handshake: STARTTLS, proxies, socket pairs. Takes the socket.
 
     config:   a ServerConfig makes it the server's end; else it is the client's, and *server_name* must be given.
     received: ciphertext that was read from the socket already. A client must have none, nor may any wait in
               the socket: a server that speaks before the ClientHello had it slipped in by somebody else.
+    early_data: a client's, as for `connect`.
     raises:   UsageError for bytes that were there too early; the socket is closed then, as after any error.
     """
     try:
@@ -79,13 +84,13 @@ def wrap(
                 raise UsageError("a client names the server: server_name")
             refuse_early_bytes(sock, received)
         observer = observer_of(config, trace)
-        connection = new_connection(config, server_name, observer, sock)
+        connection = new_connection(config, server_name, observer, sock, early_data=early_data)
         if received:
             connection.receive_data(received)
     except BaseException:
         sock.close()
         raise
-    return shaken(Stream(sock, connection, handshake_timeout=handshake_timeout, answer=answer))
+    return shaken(Stream(sock, connection, handshake_timeout=handshake_timeout, answer=answer, early_data=early_data))
 
 
 def shaken(stream: Stream) -> Stream:
@@ -115,10 +120,12 @@ class Stream(StreamFacts):
         *,
         handshake_timeout: float | None = HANDSHAKE_TIMEOUT_SECONDS,
         answer: PauseAnswer | None = None,
+        early_data: bytes = b"",
     ) -> None:
         self._socket = sock
         self._driver = Driver(sock, answer)
-        super().__init__(Script(connection, ThreadLock, handshake_timeout=handshake_timeout), sock)
+        script = Script(connection, ThreadLock, handshake_timeout=handshake_timeout, early_data=early_data)
+        super().__init__(script, sock)
         self.timeout: float | None = None
 
     # ---- data ----------------------------------------------------------------------------------------------
@@ -162,8 +169,27 @@ class Stream(StreamFacts):
     # ---- the connection ------------------------------------------------------------------------------------
 
     def do_handshake(self) -> None:
-        """Shake hands, if it is not done yet; any other use does so too."""
+        """Shake hands, if it is not done yet; any other use does so too.
+
+        A server that accepts early data is done as soon as it has: data may be read and written, and the rest goes on
+        inside reading. See `early_bytes_read` and `wait_handshake_complete`.
+        """
         self._run(self._script.handshake())
+
+    def wait_handshake_complete(self) -> None:
+        """Return once the handshake is complete: from then on this stream's early data is known to be no replay.
+
+        What comes meanwhile is kept for reading. Raises what `do_handshake` does.
+        """
+        self._run(self._script.finish_handshake())
+
+    def wait_for_ticket(self) -> bool:
+        """Read until the server has sent a ticket for the next connection; data is kept for reading (256 KiB of it).
+
+        False: the stream ended without one, or too much came before. TimeoutError where `timeout` is over: many servers
+        send none.
+        """
+        return self._run(self._script.ticket())
 
     def key_update(self, *, request_peer: bool = False) -> None:
         """Change the sending key, and have the peer change its own if *request_peer* (RFC 9846 §4.7.3)."""
