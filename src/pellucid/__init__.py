@@ -34,6 +34,7 @@ from pellucid.events import (
 from pellucid.handshake.actions import Negotiated
 from pellucid.net.listener import Listener, listen
 from pellucid.net.sync import Stream, connect, wrap
+from pellucid.verify.raw_keys import RawPublicKeyVerifier
 from pellucid.verify.report import CertificateRejected, VerificationReport, VerifiedPeer
 from pellucid.verify.revocation import RevocationPolicy
 from pellucid.verify.trust import TrustStore
@@ -63,6 +64,7 @@ __all__ = [
     "Listener",
     "Negotiated",
     "PeerError",
+    "RawPublicKeyVerifier",
     "RevocationPolicy",
     "SSLContext",
     "ServerConfig",
