@@ -25,7 +25,16 @@ from pellucid.verify import (
     VerificationRequest,
     WebPKIVerifier,
 )
-from tests.support.pair import NAME, Chunking, Pair, asking_server_config, authority, client_config, server_config
+from tests.support.pair import (
+    NAME,
+    Chunking,
+    Pair,
+    asking_server_config,
+    authority,
+    client_config,
+    events_of,
+    server_config,
+)
 
 
 class Stapling:
@@ -48,22 +57,20 @@ def ends(purpose: Purpose, issued: Issued, **changes: object) -> tuple[ClientCon
     credential = Credential.from_pem(issued.chain_pem, issued.key_pem)
     if purpose is Purpose.SERVER_AUTH:
         return client_config(**changes), server_config(credentials=(credential,))
-    return client_config(credentials=(credential,)), asking_server_config(**changes)
+    return client_config(credentials=(credential,)), asking_server_config(request_ocsp=True, **changes)
 
 
 def refusal(pair: Pair, purpose: Purpose) -> CertificateRejected:
     """Shake hands; return the verifying end's error, which the other end must have heard of."""
     pair.pump()
     verifying, other = (pair.client, pair.server) if purpose is Purpose.SERVER_AUTH else (pair.server, pair.client)
-    with pytest.raises(CertificateRejected) as caught:
-        while verifying.next_event():
-            pass
+    _, error = events_of(verifying)
+    assert isinstance(error, CertificateRejected)
     pair.pump()
-    with pytest.raises(AlertReceived) as heard:
-        while other.next_event():
-            pass
-    assert heard.value.description == caught.value.alert
-    return caught.value
+    _, heard = events_of(other)
+    assert isinstance(heard, AlertReceived)
+    assert heard.description == error.alert
+    return error
 
 
 @pytest.fixture(params=list(Purpose), ids=["server", "client"])

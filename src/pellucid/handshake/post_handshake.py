@@ -52,7 +52,7 @@ from pellucid.messages.handshake import (
     Finished,
     handshake_message,
 )
-from pellucid.registry import ExtensionType
+from pellucid.registry import CertificateType, ExtensionType
 from pellucid.registry import HandshakeType as H
 from pellucid.trace import Epoch, Role
 from pellucid.value import internal_value
@@ -88,7 +88,7 @@ def on_certificate_request(
         raise UnexpectedMessage(
             f"more than {MAX_OPEN_CERTIFICATE_REQUESTS} CertificateRequests are open", rfc="9846 §4.7.2"
         )
-    info, asked = read_certificate_request(message)
+    info, asked = read_certificate_request(message, CertificateType.X509)
     info = replace(info, post_handshake=True)
     if context.closed:
         return Step(phase, phase.state, [CertificateAsked(info)])
@@ -261,7 +261,7 @@ def on_certificate(context: Context[ServerConfig], phase: Asking, message: Certi
         tell_uncompressed(context)
     fork = context.fork()
     fork.transcript.add(asked.raw)
-    presented = read_certificate(fork, message, asked.requested, request_context=asked.name)
+    presented = read_certificate(fork, message, asked.requested, CertificateType.X509, request_context=asked.name)
     fork.transcript.add(raw)
     if presented is None and asked.required:
         raise CertificateRequired("the client answered without a certificate", rfc="9846 §4.5.1.3")
