@@ -82,6 +82,7 @@ TABLE: Final = (
     Row("PSK_IDENTITY_BINDER_COUNT_MISMATCH", e.IllegalParameter, "9846 §4.3.11", "PSK identities with"),
     Row("PRE_SHARED_KEY_MUST_BE_LAST", e.IllegalParameter, "9846 §4.3.11", "is not the last extension"),
     Row("PSK_IDENTITY_NOT_FOUND", e.IllegalParameter, "9846 §4.3.11", "selected_identity is"),
+    Row("PSK_IDENTITY_NOT_FOUND", e.IllegalParameter, "9846 §4.2.2", "dropped the PSK"),
     Row("PSK_IDENTITY_NOT_FOUND", e.HandshakeFailure, "9846 §4.2.1", "no credential for this peer"),
     Row("OLD_SESSION_PRF_HASH_MISMATCH", e.IllegalParameter, "9846 §4.3.11", "the PSK selected is not for"),
     Row("MISSING_KEY_SHARE", e.IllegalParameter, "9846 §4.3.11", "psk_ke was not offered"),

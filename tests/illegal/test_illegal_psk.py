@@ -124,6 +124,22 @@ def test_e1_a_binder_over_another_hello_is_refused(kind: str) -> None:
     refused(good_server(server), evil_client(client, edit=edit, name=NAME), DX)
 
 
+@both_kinds
+@pytest.mark.parametrize("how", ["another", "none"])
+def test_e1_a_psk_that_fits_is_not_dropped_after_a_retry(kind: str, how: str) -> None:
+    """Only PSKs that do not fit the suite may go from the second ClientHello (§4.2.2)."""
+    client, server = met(kind)
+    client = dataclasses.replace(client, groups=(G.SECP256R1, G.X25519), key_shares=(G.X25519,))
+    server = resuming_server(groups=(G.SECP256R1,), external_psks=server.external_psks)
+    meet(client, server)
+    if how == "another":
+        edit = changing_psks(lambda psks: OfferedPsks((PskIdentity(b"another", 0),), psks.binders), which=2)
+        refused(good_server(server), evil_client(client, edit=edit, name=NAME), IP)
+    else:
+        edit = changing_extensions(CH, lambda extensions: extensions[:-1], which=2)
+        refused(good_server(server), evil_client(client, edit=edit, name=NAME), ME)
+
+
 @pytest.mark.rfc("9846 §4.3.11", "a binder that does not validate aborts the handshake")
 def test_e1_the_first_hellos_binder_in_the_second_is_refused() -> None:
     """After a HelloRetryRequest the binder covers both (§4.3.11.2)."""

@@ -97,15 +97,16 @@ def _exchange_keys(context: ServerContext, phase: WaitClientHello, heard: _Heard
     config, offer, suite = context.config, heard.offer, heard.suite
     group: Group | None = None
     group_reason = "the PSK is used without a key exchange (psk_ke)"
-    chosen = isinstance(psk, SelectedPsk)
     exchanges = not (isinstance(psk, SelectedPsk) and psk.mode == PskKeyExchangeMode.PSK_KE)
     if heard.retry is None:
         if exchanges:
             group, group_reason = negotiate.choose_group(config, offer)
         if config.always_retry or (group is not None and group.code not in offer.shares):
-            return ask_again(context, phase, offer, suite, group, group_reason, psk=chosen, raw=heard.raw)
+            identity = psk.psk.identity if isinstance(psk, SelectedPsk) else None
+            return ask_again(context, phase, offer, suite, group, group_reason, psk=identity, raw=heard.raw)
         context.transcript.choose(suite)
     else:
+        _check_same_psk(phase, heard.retry, offer)
         found, group_reason = _after_retry(context, heard.retry, offer, suite)
         group = found if exchanges else None
     if isinstance(psk, SelectedPsk):
@@ -153,13 +154,23 @@ def _retry_answered(context: ServerContext, phase: WaitClientHello, offer: Clien
     return retry
 
 
+def _check_same_psk(phase: WaitClientHello, retry: Retry, offer: ClientOffer) -> None:
+    """Raise IllegalParameter if the second ClientHello lost the PSK that was going to be used (§4.2.2).
+
+    MissingExtension if it has none at all. A server that only has the cookie does not know which one it was.
+    """
+    offered = offer.extensions.get(x.OFFERED_PSKS)
+    if retry.psk and offered is None:
+        raise MissingExtension("the second ClientHello dropped a PSK that can be used", rfc="9846 §4.2.2")
+    if phase.psk is not None and offered is not None and phase.psk not in {one.identity for one in offered.identities}:
+        raise IllegalParameter("the second ClientHello dropped the PSK that can be used", rfc="9846 §4.2.2")
+
+
 def _after_retry(context: ServerContext, retry: Retry, offer: ClientOffer, suite: Suite) -> tuple[Group | None, str]:
     """Return the group of a retried handshake, None where the client offers none.
 
-    Raises IllegalParameter if the client changed its mind (§4.2.2), MissingExtension if it dropped a PSK that fits.
+    Raises IllegalParameter if the client changed its mind (§4.2.2).
     """
-    if retry.psk and ExtensionType.PRE_SHARED_KEY not in offer.extensions:
-        raise MissingExtension("the second ClientHello dropped a PSK that can be used", rfc="9846 §4.2.2")
     if ExtensionType.EARLY_DATA in offer.extensions:
         raise IllegalParameter("the second ClientHello has early_data", rfc="9846 §4.2.2")
     if cookies.unchanged_digest(offer.hello, retry.group) != retry.unchanged:

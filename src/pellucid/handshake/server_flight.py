@@ -77,11 +77,13 @@ class WaitClientHello:
     """peer_address: what cookies are bound to. retry: what we asked for, if we did.
 
     early_data: the ClientHello before the retry offered it.
+    psk:        the identity in it that was going to be used, if there was one.
     """
 
     peer_address: str
     retry: Retry | None = None
     early_data: bool = False
+    psk: bytes | None = None
 
 
 @internal_value
@@ -169,10 +171,10 @@ def ask_again(
     group: Group | None,
     reason: str,
     *,
-    psk: bool,
+    psk: bytes | None,
     raw: bytes,
 ) -> Step:
-    """Answer with a HelloRetryRequest (RFC 9846 §4.2.4). psk: whether one that is offered can be used."""
+    """Answer with a HelloRetryRequest (RFC 9846 §4.2.4). psk: the identity of one that is offered and can be used."""
     config = context.config
     context.transcript.add(raw)
     wanted = None if group is None or group.code in offer.shares else group.code
@@ -182,7 +184,7 @@ def ask_again(
         client_hello_hash=context.transcript.replace_by_message_hash(suite),
         unchanged=cookies.unchanged_digest(offer.hello, wanted),
         cookie=None,
-        psk=psk,
+        psk=psk is not None,
     )
     if config.cookie_key is not None:
         cookie = cookies.seal(config, config.cookie_key, retry, phase.peer_address)
@@ -198,7 +200,7 @@ def ask_again(
     early_data = ExtensionType.EARLY_DATA in offer.extensions
     if early_data:
         actions.append(SkipEarlyData(MAX_SKIPPED_EARLY_DATA))
-    waits = WaitClientHello(peer_address=phase.peer_address, retry=retry, early_data=early_data)
+    waits = WaitClientHello(peer_address=phase.peer_address, retry=retry, early_data=early_data, psk=psk)
     return Step(waits, S.START, actions)
 
 
