@@ -191,9 +191,10 @@ class Peer:
     lacks: feature → reason, for what it cannot do in a role. A feature is "suite:…", "group:…", "credential:…"
     (as a server: has; as a client: verifies; of clients' certificates the other way round), "client-credential:…" (as
     a client: has; as a server: verifies), "alpn:h2", "alpn:http/1.1", "client-authentication", "retry", "cookie",
-    "cookie-only", "key-update:initiate", "key-update:answer", "key-update:cross", "large", "resume", "early-data",
-    "early-data:accepted", "early-data:rejected" (as a server: where a ticket's age is wrong), "early-data:retry",
-    "early-data:replayed", "psk:psk_dhe_ke", "psk:psk_ke", or "role" for a role it does not have at all.
+    "cookie-only", "key-update:initiate", "key-update:answer", "key-update:cross", "large", "resume",
+    "resume:client-authentication", "early-data", "early-data:accepted", "early-data:rejected" (as a server: where a
+    ticket's age is wrong), "early-data:retry", "early-data:replayed", "psk:psk_dhe_ke", "psk:psk_ke", or "role" for a
+    role it does not have at all.
 
     silent_about: the facts of `Facts` that it does not tell in a role, where the others have to.
     answers_early_data: whether the server answers what came in 0-RTT.
@@ -228,8 +229,8 @@ class Peer:
         """Return why the peer cannot be used on this machine, with what to install; None if it can."""
         raise NotImplementedError
 
-    def prepare(self) -> None:
-        """Build what has to be built; a cell's time does not run meanwhile."""
+    def prepare(self, purpose: Purpose) -> None:
+        """Build what has to be built for *purpose*; a cell's time does not run meanwhile."""
 
     def lacks(self, role: Role) -> Mapping[str, str]:
         return {}
