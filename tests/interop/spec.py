@@ -53,8 +53,9 @@ class PskSpec:
 
 # "The certificate is for another name" in the clients' words.
 _OTHER_NAME: Final = (
-    r"(?i)hostname mismatch|name in the certificate does not match|not valid for name|is valid for \S+, not"
-    r"|no alternative certificate subject name matches|no subject alternative DNS name matching|altname_invalid"
+    r"(?i)hostname mismatch|subject name mismatch|name in the certificate does not match|not valid for name"
+    r"|is valid for \S+, not|no alternative certificate subject name matches"
+    r"|no subject alternative DNS name matching|altname_invalid"
 )
 
 
@@ -214,7 +215,9 @@ class Peer:
         limits = dict(self.lacks(role))
         if role is Role.SERVER and not self.demands_cookies:
             for feature in ("cookie", "cookie-only"):
-                limits.setdefault(feature, "of the peers only openssl s_server can be told to demand a cookie")
+                limits.setdefault(
+                    feature, "of the peers only openssl s_server and wolfSSL can be told to demand a cookie"
+                )
         if role is Role.SERVER:
             limits.setdefault("early-data:replayed", "whether a replay is found is the server's affair, not ours")
         for feature in ("ours:bad-ticket", "ours:early-data"):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import re
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
@@ -18,6 +19,7 @@ from tests.interop.process import output_of
 from tests.interop.spec import ClientDone, ClientSpec, Role, RunningServer, ServerSpec
 
 _SESSIONS: Final = (Purpose.RESUME, Purpose.EARLY_DATA)
+_LOCK: Final = PROGRAMS / "rust" / "Cargo.lock"
 _CARGO: Final = (1, 78)  # reads the lock file
 
 
@@ -27,6 +29,12 @@ class Rustls(SSLShaped):
     title = "rtls"
     package = "rtls"
 
+    @functools.cache  # noqa: B019 - one instance, for as long as the process lives
+    def version(self) -> str:
+        locked = re.search(r'^name = "rustls"\nversion = "([\d.]+)"$', _LOCK.read_text(), re.MULTILINE)
+        sessions = f"; for sessions {locked.group(1)} with ring" if locked and self._has_cargo() else ""
+        return super().version() + sessions
+
     def lacks(self, role: Role) -> Mapping[str, str]:
         reasons = {f"suite:{suite}": NO_CCM for suite in CCM}
         reasons |= {"group:x448": NO_X448, "group:SecP384r1MLKEM1024": NO_HYBRID}
@@ -35,7 +43,7 @@ class Rustls(SSLShaped):
         reasons |= {"credential:ed448": NO_ED448, "credential:rsa-pss": NO_RSASSA_PSS}
         reasons["key-update:initiate"] = NO_KEY_UPDATE
         reasons |= dict.fromkeys(PSKS, NO_PSK)
-        if version_tuple(self._cargo()) < _CARGO:
+        if not self._has_cargo():
             reasons["resume"] = (
                 f"rtls says nothing of sessions, and there is no cargo {_CARGO[0]}.{_CARGO[1]} for rustls"
             )
@@ -65,9 +73,11 @@ class Rustls(SSLShaped):
     def _cargo(self) -> str:
         return output_of(["cargo", "--version"]) if shutil.which("cargo") else ""
 
+    def _has_cargo(self) -> bool:
+        return version_tuple(self._cargo()) >= _CARGO
+
     def _program(self) -> Path:
-        root = PROGRAMS / "rust"
-        sources = [root / "Cargo.toml", root / "Cargo.lock", root / "src" / "main.rs"]
+        sources = [_LOCK.with_name("Cargo.toml"), _LOCK, _LOCK.parent / "src" / "main.rs"]
         command = ["cargo", "build", "--quiet", "--locked", "--manifest-path", str(sources[0]), "--target-dir"]
         return built("rust", self._cargo(), sources, lambda to: [*command, str(to)]) / "debug" / "peer"
 
