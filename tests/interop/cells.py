@@ -84,7 +84,7 @@ def run_cell(
             return Outcome(peer.name, role, scenario.name, Mark.EMPTY, reason)
         if (missing := peer.missing()) is not None:
             return Outcome(peer.name, role, scenario.name, Mark.FAILED, f"CI must have every peer: {missing}")
-        peer.prepare()
+        peer.prepare(scenario.purpose)
         start = time.monotonic()
         for name in ("client", "server"):
             (workdir / name).mkdir(parents=True, exist_ok=True)

@@ -79,9 +79,9 @@ def report(outcomes: Sequence[Outcome], peers: Sequence[Peer], ours: str, *, ver
     marks = {(outcome.peer, outcome.role, outcome.scenario): outcome.mark for outcome in outcomes}
     scenarios = list(dict.fromkeys(outcome.scenario for outcome in outcomes))
     left = max((len(name) for name in scenarios), default=0) + 1
-    widths = {peer.name: max(len(peer.name), 3) + 2 for peer in peers}
+    widths = {peer.name: max(len(peer.name), 3) + 1 for peer in peers}
     lines = [f"Interoperability of {ours}. Left mark: the peer is the client; right: the server.", ""]
-    lines.append((" " * left + "".join(name.center(width) for name, width in widths.items())).rstrip())
+    lines.append((" " * left + "".join(name.rjust(width) for name, width in widths.items())).rstrip())
     for name in scenarios:
         row = [
             " ".join(marks[peer, role, name].value if (peer, role, name) in marks else " " for role in Role).center(

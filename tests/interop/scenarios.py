@@ -82,7 +82,7 @@ class Scenario:
         if self.cookie:
             yield "cookie" if self.retry else "cookie-only"
         if self.client_authentication != "none":
-            yield "client-authentication"
+            yield "client-authentication" if self.ticket is None else "resume:client-authentication"
         if self.client_credential is not None:
             yield f"client-credential:{self.client_credential}"
             yield f"credential:{self.client_credential}"

@@ -53,8 +53,9 @@ class PskSpec:
 
 # "The certificate is for another name" in the clients' words.
 _OTHER_NAME: Final = (
-    r"(?i)hostname mismatch|name in the certificate does not match|not valid for name|is valid for \S+, not"
-    r"|no alternative certificate subject name matches|no subject alternative DNS name matching|altname_invalid"
+    r"(?i)hostname mismatch|subject name mismatch|name in the certificate does not match|not valid for name"
+    r"|is valid for \S+, not|no alternative certificate subject name matches"
+    r"|no subject alternative DNS name matching|altname_invalid"
 )
 
 
@@ -191,9 +192,10 @@ class Peer:
     lacks: feature → reason, for what it cannot do in a role. A feature is "suite:…", "group:…", "credential:…"
     (as a server: has; as a client: verifies; of clients' certificates the other way round), "client-credential:…" (as
     a client: has; as a server: verifies), "alpn:h2", "alpn:http/1.1", "client-authentication", "retry", "cookie",
-    "cookie-only", "key-update:initiate", "key-update:answer", "key-update:cross", "large", "resume", "early-data",
-    "early-data:accepted", "early-data:rejected" (as a server: where a ticket's age is wrong), "early-data:retry",
-    "early-data:replayed", "psk:psk_dhe_ke", "psk:psk_ke", or "role" for a role it does not have at all.
+    "cookie-only", "key-update:initiate", "key-update:answer", "key-update:cross", "large", "resume",
+    "resume:client-authentication", "early-data", "early-data:accepted", "early-data:rejected" (as a server: where a
+    ticket's age is wrong), "early-data:retry", "early-data:replayed", "psk:psk_dhe_ke", "psk:psk_ke", or "role" for a
+    role it does not have at all.
 
     silent_about: the facts of `Facts` that it does not tell in a role, where the others have to.
     answers_early_data: whether the server answers what came in 0-RTT.
@@ -213,7 +215,9 @@ class Peer:
         limits = dict(self.lacks(role))
         if role is Role.SERVER and not self.demands_cookies:
             for feature in ("cookie", "cookie-only"):
-                limits.setdefault(feature, "of the peers only openssl s_server can be told to demand a cookie")
+                limits.setdefault(
+                    feature, "of the peers only openssl s_server and wolfSSL can be told to demand a cookie"
+                )
         if role is Role.SERVER:
             limits.setdefault("early-data:replayed", "whether a replay is found is the server's affair, not ours")
         for feature in ("ours:bad-ticket", "ours:early-data"):
@@ -228,8 +232,8 @@ class Peer:
         """Return why the peer cannot be used on this machine, with what to install; None if it can."""
         raise NotImplementedError
 
-    def prepare(self) -> None:
-        """Build what has to be built; a cell's time does not run meanwhile."""
+    def prepare(self, purpose: Purpose) -> None:
+        """Build what has to be built for *purpose*; a cell's time does not run meanwhile."""
 
     def lacks(self, role: Role) -> Mapping[str, str]:
         return {}

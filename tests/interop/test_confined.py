@@ -15,6 +15,7 @@ import pytest
 from tests.interop import confined
 from tests.interop.cells import all_cells
 from tests.interop.certificates import Certificates
+from tests.interop.exchange import Purpose
 from tests.interop.peers import PEERS
 from tests.interop.spec import Role, ServerSpec
 
@@ -47,7 +48,7 @@ def test_interop_server_peer_listens_on_loopback_only(name: str, certificates: C
     if (missing := peer.missing() or peer.limits(Role.SERVER).get("role")) is not None:
         assert not os.environ.get("CI"), missing
         pytest.skip(missing)
-    peer.prepare()
+    peer.prepare(Purpose.HELLO)
     spec = ServerSpec(workdir=tmp_path, ca=certificates.ca, credential=certificates.servers["ecdsa-p256"])
     with peer.serve(spec) as server:
         assert server.pid is not None

@@ -33,6 +33,25 @@ SAMPLE = {
     "rustls": ("mldsa65", "key-update-ours"),
     "stdlib": ("AES_128_CCM_SHA256", "rsa-pss"),
     "boringssl": ("large", "mldsa44"),
+    "wolfssl": ("resume", "retry-cookie"),
+}
+
+# Besides: sessions, 0-RTT and external PSKs, in both roles as far as the peer has them.
+SESSIONS = {
+    "openssl": (
+        "resume",
+        "resume-retry",
+        "resume-client",
+        "ticket-bad",
+        "early",
+        "early-rejected",
+        "early-replay",
+        "psk",
+    ),
+    "gnutls": ("resume", "early", "early-rejected", "psk-ke"),
+    "nginx": ("early",),
+    "go": ("resume",),
+    "java": ("resume",),
 }
 
 # Besides: what must be refused, by both ends, and key updates that cross.
@@ -49,6 +68,7 @@ def _sampled() -> list[object]:
     for peer, role in all_cells():
         names = ["client-refused", "server-refused"] if peer.name in REFUSALS else []
         names += ["key-update-both", "chain", "client-ed25519"] if peer.name == "openssl" else []
+        names += SESSIONS.get(peer.name, ())
         for name in names:
             if SCENARIOS[name].why_not(peer, role, SCENARIOS[name].purpose) is None:
                 label = f"{peer.name}-{role.value}-{name}"
@@ -150,6 +170,75 @@ def test_interop_client_that_refuses_for_another_reason_is_a_failure(
     outcome = run_cell(Grumbling(), Role.CLIENT, SCENARIOS["server-refused"], Pellucid(), certificates, tmp_path)
     assert outcome.mark is Mark.FAILED
     assert "the client should have said something like" in outcome.text
+
+
+class Forgetful(Peer):
+    """A client that does not resume, and one that says so of a session that it did resume."""
+
+    name = "forgetful"
+
+    def __init__(self, *, resumes: bool) -> None:
+        self._resumes = resumes
+
+    def missing(self) -> None:
+        return None
+
+    def request(self, spec: ClientSpec) -> ClientDone:
+        if self._resumes:
+            done = run_client(spec)
+            return ClientDone(dataclasses.replace(done.facts, resumed=None))
+        once = dataclasses.replace(spec, connections=1)
+        run_client(once)
+        done = run_client(once)
+        return ClientDone(dataclasses.replace(done.facts, resumed=True))
+
+
+@pytest.mark.parametrize(
+    ("resumes", "said"),
+    [(False, "the server says resumed is False, it should be True"), (True, "the client does not say whether resumed")],
+)
+def test_interop_resumption_that_one_end_does_not_confirm_is_a_failure(
+    resumes: bool, said: str, certificates: Certificates, tmp_path: Path
+) -> None:
+    outcome = run_cell(Forgetful(resumes=resumes), Role.CLIENT, SCENARIOS["resume"], Pellucid(), certificates, tmp_path)
+    assert outcome.mark is Mark.FAILED
+    assert said in outcome.text
+
+
+def test_interop_pellucid_resumes_early_and_finds_replays(certificates: Certificates, tmp_path: Path) -> None:
+    """Both ends ours: the harness alone."""
+
+    class Ours(Peer):
+        name = "ours"
+
+        def missing(self) -> None:
+            return None
+
+        def request(self, spec: ClientSpec) -> ClientDone:
+            return run_client(spec)
+
+    for name in ("resume", "early", "early-retry", "early-replay", "psk", "psk-ke"):
+        outcome = run_cell(Ours(), Role.CLIENT, SCENARIOS[name], Pellucid(), certificates, tmp_path / name)
+        assert outcome.mark is Mark.PASSED, outcome.text
+
+
+class Repeating(Peer):
+    """A client whose 0-RTT data never is any: it says it after the handshake, and that it was accepted."""
+
+    name = "repeating"
+
+    def missing(self) -> None:
+        return None
+
+    def request(self, spec: ClientSpec) -> ClientDone:
+        done = run_client(dataclasses.replace(spec, early_data=None))
+        return ClientDone(dataclasses.replace(done.facts, early_data=True))
+
+
+def test_interop_early_data_that_came_late_is_a_failure(certificates: Certificates, tmp_path: Path) -> None:
+    outcome = run_cell(Repeating(), Role.CLIENT, SCENARIOS["early"], Pellucid(), certificates, tmp_path)
+    assert outcome.mark is Mark.FAILED
+    assert "the server says early_data is False, it should be True" in outcome.text
 
 
 def test_matrix_report_fits_into_100_columns_and_says_each_reason_once() -> None:

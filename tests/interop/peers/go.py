@@ -8,6 +8,7 @@ import shutil
 from collections.abc import Mapping
 from pathlib import Path
 
+from tests.interop.exchange import Purpose
 from tests.interop.names import (
     CCM,
     HYBRIDS,
@@ -53,7 +54,7 @@ class Go(Peer):
         reasons |= {"early-data": f"{NO_EARLY_DATA} but for QUIC", **dict.fromkeys(PSKS, NO_PSK)}
         return reasons
 
-    def prepare(self) -> None:
+    def prepare(self, purpose: Purpose) -> None:
         self._program()
 
     def serve(self, spec: ServerSpec) -> contextlib.AbstractContextManager[RunningServer]:

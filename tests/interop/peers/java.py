@@ -57,7 +57,7 @@ class Java(Peer):
             return (*first, large, http_turn("GET", "/hello", TOKEN, last=True))
         return super().turns(role, purpose)
 
-    def prepare(self) -> None:
+    def prepare(self, purpose: Purpose) -> None:
         self._command()
 
     def serve(self, spec: ServerSpec) -> contextlib.AbstractContextManager[RunningServer]:

@@ -105,8 +105,9 @@ def _configuration(spec: ServerSpec, port: int) -> str:
         tls.append(f"ssl_conf_command Ciphersuites {':'.join(spec.suites)};")
         if any("CCM" in suite for suite in spec.suites):
             tls.append("ssl_ciphers DEFAULT:@SECLEVEL=0;")
-    # The variable about 0-RTT is 1 until the handshake is complete: only then may the request have come in it.
-    facts = r"suite=$ssl_cipher\ngroup=$ssl_curve\nalpn=$ssl_alpn_protocol\nresumed=$resumed\nearly_data=$early"
+    # $ssl_early_data is 1 until the handshake is complete, which it may be once the line is logged: it is looked at
+    # when the request is read.
+    facts = r"suite=$ssl_cipher\ngroup=$ssl_curve\nalpn=$ssl_alpn_protocol\nresumed=$resumed\nearly_data=$came_early"
     facts += r"\nclient_certificate=$shown"
     paths = "\n  ".join(
         f"{kind}_temp_path {spec.workdir}/{kind};" for kind in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
@@ -132,6 +133,7 @@ http {{
     listen 127.0.0.1:{port} ssl{http2};
     root {spec.workdir}/www;
     {" ".join(tls)}
+    set $came_early $early;
     location / {{ dav_methods PUT; }}
   }}
 }}

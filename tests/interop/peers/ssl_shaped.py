@@ -1,4 +1,4 @@
-"""Three libraries with the shape of Python's ssl module: ssl itself (OpenSSL), rtls (rustls), utls (BoringSSL)."""
+"""Libraries with the shape of Python's ssl module: ssl itself (OpenSSL), utls (BoringSSL); rtls is in `rustls`."""
 
 from __future__ import annotations
 
@@ -93,29 +93,6 @@ def _openssl_configuration(directory: Path, lines: list[str]) -> Path:
     head = "openssl_conf = init\n[init]\nssl_conf = ssl\n[ssl]\nsystem_default = defaults\n[defaults]\n"
     path.write_text(head + "\n".join(lines) + "\n")
     return path
-
-
-class Rustls(SSLShaped):
-    name = "rustls"
-    module = "rtls"
-    title = "rtls"
-    package = "rtls"
-
-    def lacks(self, role: Role) -> Mapping[str, str]:
-        reasons = {f"suite:{suite}": NO_CCM for suite in CCM}
-        reasons |= {"group:x448": NO_X448, "group:SecP384r1MLKEM1024": NO_HYBRID}
-        for group in ("SecP256r1MLKEM768", "secp521r1"):
-            reasons[f"group:{group}"] = "rustls leaves it out by default, and rtls cannot choose groups"
-        reasons |= {"credential:ed448": NO_ED448, "credential:rsa-pss": NO_RSASSA_PSS}
-        reasons["key-update:initiate"] = NO_KEY_UPDATE
-        reasons |= {"early-data": NO_EARLY_DATA, **dict.fromkeys(PSKS, NO_PSK)}
-        if role is Role.SERVER:
-            reasons["client-authentication"] = "rtls's server asks for no certificate, whatever its verify_mode"
-        return reasons
-
-    def retry(self, role: Role) -> tuple[str, str]:
-        # rtls cannot choose suites or groups: we do. Its client shares x25519; ask its server for what it has not.
-        return ("x25519", "secp384r1") if role is Role.CLIENT else ("x448", "secp256r1")
 
 
 # What BoringSSL can verify. By default its client leaves out P-521, Ed25519 and ML-DSA.
