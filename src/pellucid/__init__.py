@@ -53,6 +53,7 @@ from pellucid.sessions import (
     TicketKeys,
 )
 from pellucid.trace import Role
+from pellucid.verify.raw_keys import RawPublicKeyVerifier
 from pellucid.verify.report import CertificateRejected, VerificationReport, VerifiedPeer
 from pellucid.verify.revocation import RevocationPolicy
 from pellucid.verify.trust import TrustStore
@@ -94,6 +95,7 @@ __all__ = [
     "PeerAuthenticated",
     "PeerError",
     "PskKeyExchangeMode",
+    "RawPublicKeyVerifier",
     "RevocationPolicy",
     "Role",
     "SSLContext",

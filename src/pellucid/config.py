@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import Final, TypeVar
 
 from pellucid.crypto import credentials as own
-from pellucid.crypto.certificates import X509Certificate
+from pellucid.crypto.certificates import EndEntity
 from pellucid.crypto.compression import ZLIB, CertificateCompression
 from pellucid.crypto.provider import CryptoProvider, Group, Pending, Signer, Suite, Verifier
 from pellucid.crypto.pyca import PYCA
@@ -32,9 +32,9 @@ from pellucid.limits import (
     TICKETS_PER_HANDSHAKE,
 )
 from pellucid.messages.extensions import OIDFilter
+from pellucid.registry import CertificateType, PskKeyExchangeMode, group_name, scheme_name, suite_name
 from pellucid.registry import CipherSuite as CS
 from pellucid.registry import NamedGroup as G
-from pellucid.registry import PskKeyExchangeMode, group_name, scheme_name, suite_name
 from pellucid.sessions.client import ClientSessionStore, MemorySessionStore
 from pellucid.sessions.early_data import ReplayGuard, StrikeRegister
 from pellucid.sessions.psk import ExternalPsk, Psk
@@ -54,6 +54,8 @@ DEFAULT_GROUPS: Final = tuple(group.code for group in PYCA.groups)
 DEFAULT_KEY_SHARES: Final = (G.X25519MLKEM768, G.X25519)
 DEFAULT_SCHEMES: Final = tuple(verifier.code for verifier in PYCA.verifiers)
 
+ONLY_X509: Final = (CertificateType.X509,)
+
 PaddingPolicy = Callable[[int, int], int]
 """(content type, content length) → zero bytes to append to the record, 0..2^14 - length (RFC 9846 §5.4)."""
 
@@ -71,11 +73,13 @@ def pad_to_multiple(multiple: int) -> PaddingPolicy:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Credential:
-    """A certificate chain and the way to its private key.
+    """A certificate chain, or a raw public key, and the way to its private key.
 
-    chain:  DER, end-entity first; 1..10 certificates.
+    chain:  DER, end-entity first; 1..10 certificates, or one SubjectPublicKeyInfo.
     signer: signs CertificateVerify; a private key in memory, or anything with `schemes` and `sign`.
-    names:  what the leaf is for (its subjectAltName): how a server picks one by SNI.
+    certificate_type: what the chain is of: CertificateType.X509, or RAW_PUBLIC_KEY (RFC 7250).
+    names:  what the leaf is for (its subjectAltName): how a server picks one by SNI. A raw public key has none, and
+            will do for any.
     signature_schemes: which of the signer's schemes are used, preferred first; those that it does not have are passed
             over. None: all, in the signer's order.
     must_match_issuer: whether it is shown only to peers that name one of its issuers in certificate_authorities.
@@ -90,7 +94,8 @@ class Credential:
     must_match_issuer: bool = field(default=False, repr=False)
     ocsp_response: bytes | Callable[[], bytes | None] | None = field(default=None, repr=False)
     scts: tuple[bytes, ...] = field(default=(), repr=False)
-    leaf: X509Certificate = field(init=False, repr=False, compare=False)
+    certificate_type: int = field(default=CertificateType.X509, repr=False)
+    leaf: EndEntity = field(init=False, repr=False, compare=False)
     names: tuple[str, ...] = field(init=False)
     issuers: frozenset[bytes] = field(init=False, repr=False, compare=False)
     """DER names of the issuers in the chain, for certificate_authorities"""
@@ -107,11 +112,16 @@ class Credential:
         if len(self.chain) > MAX_CERTIFICATES:
             raise UsageError(f"a chain of {len(self.chain)} certificates; peers look at {MAX_CERTIFICATES}")
         own.check_stapled(self.ocsp_response, self.scts)
-        leaf = own.parse_own_certificate(self.chain[0])
+        leaf = own.parse_own(self.chain, self.certificate_type)
+        certificates = self.chain
+        if self.certificate_type != CertificateType.X509:
+            certificates = ()
+            if self.must_match_issuer or self.ocsp_response is not None or self.scts:
+                raise UsageError("a raw public key has no issuer, no OCSP response and no SCTs")
         object.__setattr__(self, "leaf", leaf)
         object.__setattr__(self, "names", own.certificate_names(leaf))
-        object.__setattr__(self, "issuers", own.issuer_names(self.chain))
-        schemes = own.chain_schemes(self.chain)
+        object.__setattr__(self, "issuers", own.issuer_names(certificates))
+        schemes = own.chain_schemes(certificates)
         object.__setattr__(self, "chain_schemes", schemes)
         object.__setattr__(self, "sha1_schemes", own.SHA_1.intersection(frozenset().union(*schemes)))
         object.__setattr__(self, "may_sign", own.allows_signatures(leaf))
@@ -153,6 +163,25 @@ class Credential:
         chain, key = own.from_pkcs12(data, password)
         return cls(chain=chain, signer=own.signer_for(own.parse_own_certificate(chain[0]), key))
 
+    @classmethod
+    def raw_public_key(cls, private_key: bytes, password: bytes | None = None) -> Credential:
+        """Return the credential that shows the public half of *private_key*, PEM or DER, and no certificate (RFC 7250).
+
+        For a key that is not in memory: Credential(chain=(spki,), signer=…, certificate_type=…).
+        """
+        key = own.private_key_of(private_key, password)
+        spki = own.spki_of(key)
+        raw = CertificateType.RAW_PUBLIC_KEY
+        return cls(chain=(spki,), signer=own.signer_for(own.parse_own((spki,), raw), key), certificate_type=raw)
+
+    def as_raw_public_key(self) -> Credential:
+        """Return the credential that shows the same key without its certificate (RFC 7250)."""
+        spki = own.spki_in(self.leaf)
+        raw = CertificateType.RAW_PUBLIC_KEY
+        return Credential(
+            chain=(spki,), signer=self.signer, signature_schemes=self.signature_schemes, certificate_type=raw
+        )
+
 
 class ClientAuthentication(enum.Enum):
     """Whether a server asks for a client certificate. OPTIONAL: none is fine, a bad one is not (RFC 9846 §4.5.1.3)."""
@@ -169,6 +198,7 @@ class ClientHelloInfo:
     certificate_signature_schemes: signature_algorithms_cert; None if absent: then *signature_schemes* holds for
                                    certificates too (RFC 9846 §4.3.3).
     authorities:                   DER names in certificate_authorities, () if the client named none.
+    certificate_types:             of those that are known here, what the client can verify (RFC 7250).
     """
 
     server_name: str | None
@@ -178,12 +208,14 @@ class ClientHelloInfo:
     signature_schemes: tuple[int, ...]
     certificate_signature_schemes: tuple[int, ...] | None = None
     authorities: tuple[bytes, ...] = ()
+    certificate_types: tuple[int, ...] = ONLY_X509
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CertificateRequestInfo:
     """What a client's credential resolver may go by; the fields are those of `ClientHelloInfo`.
 
+    certificate_types: the one that the server chose.
     oid_filters: extensions that the certificate must have (RFC 9846 §4.3.5), as far as they are understood.
     post_handshake: whether the server asks after the handshake (§4.7.2).
     """
@@ -192,6 +224,7 @@ class CertificateRequestInfo:
     authorities: tuple[bytes, ...]
     certificate_signature_schemes: tuple[int, ...] | None = None
     oid_filters: tuple[OIDFilter, ...] = ()
+    certificate_types: tuple[int, ...] = ONLY_X509
     post_handshake: bool = False
 
 
@@ -371,6 +404,10 @@ class ClientConfig(_Config):
     key_shares:  groups to send shares for at once; None: X25519MLKEM768 and x25519 as far as they are in *groups*.
     credentials: client certificates to choose from when the server asks.
     credential_resolver: chooses one by itself; may answer PENDING, or None for "no certificate".
+    server_certificate_types: what the server may show, preferred first (RFC 7250): CertificateType.X509,
+                 RAW_PUBLIC_KEY or both. The verifier must be for them: `verify.RawPublicKeyVerifier`, `verify.either`.
+    client_certificate_types: what can be shown to the server; None: the types of *credentials*, in their order. For
+                 a resolver that has raw public keys.
     insist_on_credential: whether to give up, saying why, where the server asks for a certificate and none of those
                  there are can be used; otherwise none is sent, and the server decides (RFC 9846 §4.5.1.2).
     post_handshake_auth: whether the server may ask for a certificate after the handshake too (§4.7.2).
@@ -387,6 +424,8 @@ class ClientConfig(_Config):
     request_scts: bool = True
     key_shares: tuple[int, ...] | None = None
     credential_resolver: Callable[[CertificateRequestInfo], Credential | Pending | None] | None = None
+    server_certificate_types: tuple[int, ...] = ONLY_X509
+    client_certificate_types: tuple[int, ...] | None = None
     insist_on_credential: bool = False
     post_handshake_auth: bool = False
     send_server_name: bool = True
@@ -403,6 +442,8 @@ class ClientConfig(_Config):
     """*sessions*; None too where a verifier or resolver cannot be told from others, having no `session_identity`"""
     peer_verifier: PeerVerifier | None = field(init=False, repr=False, compare=False)
     initial_shares: tuple[int, ...] = field(init=False, repr=False, compare=False)
+    shown_certificate_types: tuple[int, ...] = field(init=False, repr=False, compare=False)
+    """*client_certificate_types*, or those of *credentials*"""
 
     def __post_init__(self) -> None:
         _Config.__post_init__(self)
@@ -410,6 +451,13 @@ class ClientConfig(_Config):
         if verifier is None and self.trust is not None:
             verifier = WebPKIVerifier(self.trust, revocation=self.revocation)
         object.__setattr__(self, "peer_verifier", verifier)
+        takes = getattr(verifier, "certificate_types", ONLY_X509 if verifier is None else None)
+        own.check_certificate_types("server_certificate_types", self.server_certificate_types, takes)
+        shown = self.client_certificate_types
+        if shown is None:
+            shown = tuple(dict.fromkeys(credential.certificate_type for credential in self.credentials)) or ONLY_X509
+        own.check_certificate_types("client_certificate_types", shown)
+        object.__setattr__(self, "shown_certificate_types", shown)
         shares = self.key_shares
         if shares is None:
             shares = tuple(code for code in DEFAULT_KEY_SHARES if code in self.group_table) or self.groups[:1]
@@ -420,11 +468,12 @@ class ClientConfig(_Config):
         self._check_psk_roles(Role.CLIENT)
         if self.ticket_request is not None and not all(0 <= count <= 255 for count in self.ticket_request):
             raise UsageError("ticket_request has two numbers of 0 to 255")
-        chains = tuple(credential.chain for credential in self.credentials)
+        chains = tuple((credential.certificate_type, credential.chain) for credential in self.credentials)
         scope = _identity(
             self.send_server_name,
             self.alpn,
             verifier,
+            (self.server_certificate_types, shown),
             chains,
             self.credential_resolver,
             self.post_handshake_auth,
@@ -443,6 +492,8 @@ class ServerConfig(_Config):
     strict_server_name:  refuse a client whose SNI no credential is for (unrecognized_name).
     client_authentication, client_trust: whether to ask for a certificate in the handshake, and whom to believe. With
                          NONE and a client_trust, `Connection.request_client_certificate` may ask after it.
+    client_certificate_types: what clients may show, preferred first (RFC 7250); the first that a client has is asked
+                         for. One that has none is refused, even where showing one is optional.
     request_ocsp, request_scts: whether clients are asked to staple an OCSP response and SCTs to their leaf.
     client_certificate_compression: what clients may compress their certificates with. Off by default: to decompress
                          is work that is done for somebody who has not yet shown who it is.
@@ -461,6 +512,7 @@ class ServerConfig(_Config):
 
     client_authentication: ClientAuthentication = ClientAuthentication.NONE
     client_trust: TrustStore | None = None
+    client_certificate_types: tuple[int, ...] = ONLY_X509
     credential_resolver: Callable[[ClientHelloInfo], Credential | Pending | None] | None = None
     strict_server_name: bool = False
     request_ocsp: bool = False
@@ -494,6 +546,8 @@ class ServerConfig(_Config):
             verifier = WebPKIVerifier(self.client_trust, revocation=self.revocation)
         if verifier is None and self.client_authentication is not ClientAuthentication.NONE:
             raise UsageError("client authentication needs client_trust, or a verifier")
+        takes = getattr(verifier, "certificate_types", None)
+        own.check_certificate_types("client_certificate_types", self.client_certificate_types, takes)
         if self.cookie_key is not None and len(self.cookie_key) != 32:
             raise UsageError("cookie_key has 32 bytes")
         if self.always_retry and self.cookie_key is None:
@@ -514,8 +568,8 @@ class ServerConfig(_Config):
         if not 0 <= self.max_early_data <= MAX_EARLY_DATA:
             raise UsageError(f"max_early_data is 0 to {MAX_EARLY_DATA}")
         mode, verifier = self.client_authentication.value, self.peer_verifier
-        takes = self._takes(self.request_ocsp)
-        digest = _identity(mode, None if mode == "none" else verifier, takes)
+        takes = (self._takes(self.request_ocsp), self.client_certificate_types)
+        digest = _identity(mode, None if mode == "none" else (verifier, takes))
         set_field(self, "client_authentication_digest", digest or bytes(32))
         after = digest
         if mode == "none":  # where nobody is asked in the handshake, other tickets are not bound to the verifier

@@ -42,6 +42,7 @@ MAX_HANDSHAKE_BODY: Final = {
 MAX_CERTIFICATES: Final = 10
 MAX_CERTIFICATE_LIST: Final = 65_536
 MAX_PATH_DEPTH: Final = 8
+MAX_RAW_PUBLIC_KEY: Final = 4_096  # of SubjectPublicKeyInfo; ML-DSA-87 has 2,614, RSA of 8192 bits some 1,100
 MIN_RSA_BITS: Final = 2048
 MAX_RSA_BITS: Final = 8192
 MAX_CERTIFICATE_AUTHORITIES: Final = 20_000  # bytes of distinguished names in a CertificateRequest

@@ -173,6 +173,13 @@ class ExtensionType:
     RENEGOTIATION_INFO: Final = 0xFF01
 
 
+class CertificateType:
+    """RFC 7250 §3, RFC 9846 §4.5.1. OpenPGP (1) is not of TLS 1.3."""
+
+    X509: Final = 0
+    RAW_PUBLIC_KEY: Final = 2
+
+
 class CertificateStatusType:
     """RFC 6066 §8."""
 
@@ -206,6 +213,7 @@ def _names(namespace: type, *, upper: bool = False) -> dict[int, str]:
 
 
 _ALERTS: Final = _names(AlertDescription)
+_CERTIFICATE_TYPES: Final = {CertificateType.X509: "X.509", CertificateType.RAW_PUBLIC_KEY: "raw public key"}
 _COMPRESSIONS: Final = _names(CertificateCompressionAlgorithm)
 _CONTENT_TYPES: Final = _names(ContentType)
 _EXTENSIONS: Final = _names(ExtensionType)
@@ -239,6 +247,11 @@ def _name(names: dict[int, str], value: int, width: int) -> str:
 def alert_name(value: int) -> str:
     """Return the RFC's name of an AlertDescription, or its number in hex."""
     return _name(_ALERTS, value, 2)
+
+
+def certificate_type_name(value: int) -> str:
+    """Return what a CertificateType is called in prose, or its number in hex."""
+    return _name(_CERTIFICATE_TYPES, value, 2)
 
 
 def compression_name(value: int) -> str:

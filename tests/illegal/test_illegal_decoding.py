@@ -184,6 +184,10 @@ for _body, _value in (
     (x.OCSP_RESPONSE, b"0\0"),
     (x.SCT_REQUEST, True),
     (x.SCTS, (b"sct",)),
+    (x.CLIENT_CERTIFICATE_TYPES, (2, 0)),
+    (x.CLIENT_CERTIFICATE_TYPE, 2),
+    (x.SERVER_CERTIFICATE_TYPES, (2, 0)),
+    (x.SERVER_CERTIFICATE_TYPE, 2),
 ):
     for _message in _body.messages:
         BODY_SAMPLES[_body.extension_type, _message] = _body.codec.encode(_value)  # type: ignore[arg-type]

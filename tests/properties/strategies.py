@@ -76,6 +76,8 @@ def _of_kind(kind: str) -> st.SearchStrategy[Any]:
     room = min(maximum, minimum + _ROOM)
     if item == "CertificateCompressionAlgorithm":
         return st.lists(st.integers(0, 0xFFFF), min_size=1, max_size=maximum // 2, unique=True).map(tuple)
+    if item == "CertificateType":  # X.509 alone is what the extension's absence says
+        return st.lists(st.integers(0, 0xFF), min_size=1, max_size=8, unique=True).map(tuple).filter((0,).__ne__)
     if item == "opaque":
         return st.binary(min_size=minimum, max_size=room)
     if found := re.fullmatch(r"uint(\d+)", item):

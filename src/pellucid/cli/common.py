@@ -131,6 +131,7 @@ _FAILURE_HINTS: Final = {
     Failure.SELF_SIGNED: "if you know this certificate, trust it: --cacert FILE",
     Failure.UNKNOWN_CA: "if you know the CA, trust its certificate: --cacert FILE",
     Failure.MISSING_INTERMEDIATE: "the server should send the certificates between its own and the root",
+    Failure.UNKNOWN_KEY: "if you know this key, trust it: --pubkey FILE",
     Failure.WRONG_NAME: "use a name the certificate is for, or check that this is the server you meant",
     Failure.EXPIRED: "the server's certificate has to be renewed; check this machine's clock too",
     Failure.NOT_YET_VALID: "check this machine's clock",

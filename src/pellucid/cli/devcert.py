@@ -21,7 +21,7 @@ from typing import Final
 
 from pellucid.cli.common import CommandFailed
 from pellucid.config import Credential
-from pellucid.crypto.certificates import parse_certificate
+from pellucid.crypto.certificates import X509Certificate, parse_certificate
 from pellucid.crypto.credentials import certificates_from_pem, private_key_from_pem, signer_for
 from pellucid.crypto.pyca import PYCA
 from pellucid.errors import PeerError, UsageError
@@ -62,8 +62,10 @@ def load_credential(certificate: Path, key: Path | None, password: str | None) -
 
 
 def check_dates(credential: Credential, what: object) -> None:
-    """Raise CommandFailed (58) if the credential's certificate is not valid now."""
+    """Raise CommandFailed (58) if the credential's certificate is not valid now. A raw public key always is."""
     now = datetime.datetime.fromtimestamp(PYCA.now(), datetime.UTC)
+    if not isinstance(credential.leaf, X509Certificate):
+        return
     leaf = credential.leaf.x509
     if now > leaf.not_valid_after_utc:
         raise CommandFailed(

@@ -20,6 +20,7 @@ from pellucid.cli.common import CommandFailed, exit_code, fail, keylog_option, k
 from pellucid.cli.devcert import load_credential
 from pellucid.cli.http import Backend, Clock, ConnectTo, client_over
 from pellucid.cli.output import Output
+from pellucid.cli.raw_keys import own_raw_public_key, verifier_of
 from pellucid.config import ClientConfig, Credential
 from pellucid.crypto.certificates import parse_certificate
 from pellucid.crypto.credentials import certificate_names
@@ -35,6 +36,7 @@ from pellucid.net.eyeballs import ConnectFailed
 from pellucid.net.load import load_trust
 from pellucid.registry import (
     alert_name,
+    certificate_type_name,
     group_by_name,
     group_name,
     scheme_by_name,
@@ -114,8 +116,11 @@ class _Run:
 @click.option("-v", "--verbose", count=True, help="Draw the handshake; -vv and -vvv in more detail.")
 @click.option("--json", "as_json", is_flag=True, help="Print what was found as JSON instead of the body.")
 @click.option("--cacert", metavar="FILE", help="Trust the CAs in FILE (PEM, DER or a directory), and no others.")
+@click.option("--pubkey", metavar="FILE",
+              help="Trust the raw public keys in FILE, and certificates with --cacert only (RFC 7250).")  # fmt: skip
 @click.option("--cert", metavar="FILE", help="Show this certificate if the server asks: PEM or PKCS#12.")
 @click.option("--key", metavar="FILE", help="The private key, where --cert does not hold it.")
+@click.option("--raw-public-key", is_flag=True, help="Show the key itself if the server asks, without a certificate.")
 @click.option("--pass", "password", metavar="PASSWORD", envvar="PELLUCID_PASS",
               help="The private key's password.  [env: PELLUCID_PASS]")  # fmt: skip
 @click.option("--resolve", metavar="HOST:PORT:ADDR[,ADDR]", multiple=True, help="Take ADDR for HOST's address.")
@@ -258,10 +263,16 @@ def _config(options: Mapping[str, Any]) -> ClientConfig:
             changes["trust"] = load_trust(options["cacert"])
         except UsageError as error:
             raise CommandFailed(error.reason, code=77) from error
+    if options["pubkey"]:
+        verifier, types = verifier_of(options["pubkey"], changes.pop("trust", None))
+        changes |= {"verifier": verifier, "server_certificate_types": types}
     if options["cert"]:
-        changes["credentials"] = (_credential(options),)
+        credential = _credential(options)
+        changes["credentials"] = (credential.as_raw_public_key() if options["raw_public_key"] else credential,)
+    elif options["raw_public_key"]:
+        changes["credentials"] = (own_raw_public_key(options),)
     elif options["key"]:
-        raise CommandFailed("--key needs --cert", code=2)
+        raise CommandFailed("--key needs --cert, or --raw-public-key", code=2)
     return ClientConfig(**changes)
 
 
@@ -428,6 +439,7 @@ def _tls_facts(stream: Any) -> dict[str, object] | None:  # Any: what httpcore2 
         "retried": negotiated.retried,
         "client_certificate": bool(negotiated.client_signature_scheme),
         "server_address": None if address is None else list(address[:2]),
+        "certificate_type": None if peer is None else certificate_type_name(peer.certificate_type),
         "verification": None if peer is None else peer.report.to_dict(),
     }
 

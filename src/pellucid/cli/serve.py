@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import errno
+import functools
 import importlib
 import ipaddress
 import logging
@@ -27,7 +28,9 @@ from pellucid.cli.common import CommandFailed, OutputClosed, keylog_option, keyl
 from pellucid.cli.devcert import DevelopmentCA, check_dates, load_credential, trust_lines
 from pellucid.cli.files import StaticFiles
 from pellucid.cli.output import Output
+from pellucid.cli.raw_keys import own_raw_public_key, verifier_of
 from pellucid.config import ClientAuthentication, Credential, ServerConfig
+from pellucid.crypto.certificates import RawPublicKey
 from pellucid.errors import UsageError
 from pellucid.explain.keylog import KeyLogWriter
 from pellucid.explain.ladder import WORK, LadderPrinter
@@ -98,7 +101,10 @@ def _quiet_logger() -> logging.Logger:
               help="The private key's password.  [env: PELLUCID_PASS]")  # fmt: skip
 @click.option("--ocsp", metavar="FILE",
               help="Staple the OCSP response (DER) in FILE; it is read again when it changes.")  # fmt: skip
+@click.option("--raw-public-key", is_flag=True,
+              help="Show clients that take one the key itself (RFC 7250); with --key alone nothing else.")  # fmt: skip
 @click.option("--client-ca", metavar="FILE", help="Ask clients for a certificate by one of these CAs.")
+@click.option("--client-pubkey", metavar="FILE", help="Ask clients for one of the raw public keys in FILE (RFC 7250).")
 @click.option("--client-auth", type=click.Choice(["optional", "required"]),
               help="Whether a client may do without.  [default: required]")  # fmt: skip
 @click.option("--no-listing", is_flag=True, help="Do not list directories.")
@@ -115,13 +121,14 @@ def serve(target: str, **options: Any) -> int:  # Any: click's options, each of 
     """
     application = _application(target, listing=not options["no_listing"])
     output = Output()
-    credential, authority = _credential(options)
+    credentials, authority = _credentials(options)
     watch = _Watch(output, options["verbose"], keylog_path(options["keylog"]))
-    config = _server_config(credential, options, watch)
+    config = _server_config(credentials, options, watch)
     sockets = _listen(options["host"], options["port"])
     try:
         url = _url(options["host"], sockets[0].getsockname()[1])
-        asyncio.run(_run(application, config, sockets, options["grace"], lambda: _announce(output, url, authority)))
+        ready = functools.partial(_announce, output, url, authority, credentials)
+        asyncio.run(_run(application, config, sockets, options["grace"], ready))
     except (LifespanFailureError, LifespanTimeoutError) as error:
         raise CommandFailed(f"the application did not start or end as it should: {error}", code=1) from error
     finally:
@@ -353,6 +360,15 @@ def _application(target: str, *, listing: bool) -> Any:  # Any: an ASGI applicat
 # ---- how -----------------------------------------------------------------------------------------------------------
 
 
+def _credentials(options: dict[str, Any]) -> tuple[tuple[Credential, ...], DevelopmentCA | None]:
+    """Return what is shown, and who made it: with --raw-public-key the key itself too, to those who take one."""
+    if options["raw_public_key"] and options["key"] and not options["cert"]:
+        return (own_raw_public_key(options),), None
+    credential, authority = _credential(options)
+    raw = (credential.as_raw_public_key(),) if options["raw_public_key"] else ()
+    return (*raw, credential), authority
+
+
 def _credential(options: dict[str, Any]) -> tuple[Credential, DevelopmentCA | None]:
     if options["cert"]:
         key = Path(options["key"]) if options["key"] else None
@@ -364,7 +380,7 @@ def _credential(options: dict[str, Any]) -> tuple[Credential, DevelopmentCA | No
     if options["ocsp"]:
         raise CommandFailed("--ocsp needs --cert: nobody answers for development certificates", code=2)
     if options["key"]:
-        raise CommandFailed("--key needs --cert", code=2)
+        raise CommandFailed("--key needs --cert, or --raw-public-key", code=2)
     authority = DevelopmentCA.open()
     host = options["host"]
     return authority.credential(*([] if _is_wildcard(host) else [host])), authority
@@ -377,22 +393,30 @@ def _ocsp_file(path: str) -> Callable[[], bytes | None]:
         raise CommandFailed(error.reason, code=26) from error
 
 
-def _server_config(credential: Credential, options: dict[str, Any], watch: _Watch) -> ServerConfig:
+def _server_config(credentials: tuple[Credential, ...], options: dict[str, Any], watch: _Watch) -> ServerConfig:
     trust = None
     if options["client_ca"]:
         try:
             trust = load_trust(options["client_ca"])
         except UsageError as error:
             raise CommandFailed(error.reason, code=77) from error
-    elif options["client_auth"]:
-        raise CommandFailed("--client-auth needs --client-ca: nobody's certificates would be trusted", code=2)
-    wanted = ClientAuthentication(options["client_auth"] or "required") if trust else ClientAuthentication.NONE
+    elif options["client_auth"] and not options["client_pubkey"]:
+        text = "--client-auth needs --client-ca or --client-pubkey: nobody's certificates would be trusted"
+        raise CommandFailed(text, code=2)
+    wanted = ClientAuthentication.NONE
+    whom: dict[str, Any] = {}
+    if trust is not None or options["client_pubkey"]:
+        wanted = ClientAuthentication(options["client_auth"] or "required")
+    if options["client_pubkey"]:
+        verifier, types = verifier_of(options["client_pubkey"], trust)
+        whom = {"verifier": verifier, "client_certificate_types": types}
     return ServerConfig(
-        credentials=(credential,),
+        credentials=credentials,
         alpn=_ALPN,
         certificate_compression=installed(),
         client_authentication=wanted,
         client_trust=trust,
+        **whom,
         trace=watch.observer,
         trace_records=options["verbose"] >= WORK,
     )
@@ -436,13 +460,18 @@ def _url(host: str, port: int) -> str:
     return f"https://[{address}]:{port}/" if address.version == 6 else f"https://{address}:{port}/"
 
 
-def _announce(output: Output, url: str, authority: DevelopmentCA | None) -> None:
+def _announce(output: Output, url: str, authority: DevelopmentCA | None, credentials: tuple[Credential, ...]) -> None:
     if authority is not None:
         made = "made" if authority.created else "kept"
         output.talk(line("A development certificate, by the CA ", made, f" in {authority.certificate_path}"))
         for program, command_line in trust_lines(authority.certificate_path, url):
             output.talk(line("  ", Span(f"{program:<9}", "name"), command_line))
         output.talk("Ctrl-C stops the server.")
+    for credential in credentials:
+        if isinstance(credential.leaf, RawPublicKey):
+            output.talk("The raw public key, for those who know the server by it:")
+            for text in credential.leaf.pem.splitlines():
+                output.talk(text)
     output.fact(url)
 
 

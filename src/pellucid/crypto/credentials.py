@@ -1,4 +1,4 @@
-"""Certificates with their private keys, from memory: PEM, DER and PKCS#12. No file is opened here."""
+"""Certificates and raw public keys with their private keys, from memory: PEM, DER, PKCS#12. No file is opened here."""
 
 from __future__ import annotations
 
@@ -18,10 +18,17 @@ from cryptography.hazmat.primitives.serialization import (
 )
 from cryptography.x509.oid import SignatureAlgorithmOID
 
-from pellucid.crypto.certificates import PARSE_ERRORS, X509Certificate, parse_certificate
+from pellucid.crypto.certificates import (
+    PARSE_ERRORS,
+    EndEntity,
+    X509Certificate,
+    parse_certificate,
+    parse_raw_public_key,
+)
 from pellucid.crypto.signatures import PrivateKey, PrivateKeySigner, signing_schemes
 from pellucid.errors import PeerError, UsageError
 from pellucid.limits import MAX_RSA_BITS, MIN_RSA_BITS
+from pellucid.registry import CertificateType, certificate_type_name
 from pellucid.registry import SignatureScheme as S
 
 _SIGNATURES: Final = {
@@ -73,6 +80,21 @@ def private_key_from_der(der: bytes, password: bytes | None = None) -> PrivateKe
         raise UsageError(f"the private key cannot be read: {error}") from error
 
 
+def private_key_of(data: bytes, password: bytes | None = None) -> PrivateKey:
+    """Return the private key in *data*, PEM or DER. Raises UsageError."""
+    return (private_key_from_pem if b"-----BEGIN " in data else private_key_from_der)(data, password)
+
+
+def spki_of(key: PrivateKey) -> bytes:
+    """Return the SubjectPublicKeyInfo, in DER, of the private *key*."""
+    return key.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+
+
+def spki_in(leaf: EndEntity) -> bytes:
+    """Return the SubjectPublicKeyInfo, in DER, of *leaf*, as it stands there."""
+    return leaf.der if not isinstance(leaf, X509Certificate) else leaf.subject_public_key_info
+
+
 def _usable(key: object) -> PrivateKey:
     if not isinstance(key, PrivateKey):
         raise UsageError(f"a {type(key).__name__} cannot sign TLS 1.3 handshakes")
@@ -99,6 +121,34 @@ def parse_own_certificate(der: bytes) -> X509Certificate:
         raise UsageError(f"our own certificate cannot be used: {error.reason}") from error
 
 
+def parse_own(chain: Sequence[bytes], certificate_type: int) -> EndEntity:
+    """Return what stands first in our own *chain*, parsed. Raises UsageError."""
+    if certificate_type == CertificateType.X509:
+        return parse_own_certificate(chain[0])
+    if certificate_type != CertificateType.RAW_PUBLIC_KEY:
+        raise UsageError(f"a credential is an X.509 chain or a raw public key, not of type {certificate_type}")
+    if len(chain) != 1:
+        raise UsageError("a raw public key stands alone: a chain of one SubjectPublicKeyInfo (RFC 7250 §3)")
+    try:
+        return parse_raw_public_key(chain[0])
+    except PeerError as error:
+        raise UsageError(f"our own raw public key cannot be used: {error.reason}") from error
+
+
+def check_certificate_types(name: str, types: Sequence[int], takes: object = None) -> None:
+    """Raise UsageError unless *types* names types of RFC 7250 that are known here, each once.
+
+    takes: those that the verifier ever accepts, if it says so; *types* may name no other.
+    """
+    if not types or len(set(types)) != len(types) or not set(types) <= _TYPES:
+        raise UsageError(f"{name} has CertificateType.X509, RAW_PUBLIC_KEY or both, each once")
+    if isinstance(takes, tuple) and (refused := [code for code in types if code not in takes]):
+        raise UsageError(
+            f"{name} has {certificate_type_name(refused[0])}, which the verifier never accepts: "
+            "verify.either() has one verifier for each type"
+        )
+
+
 def check_stapled(ocsp_response: object, scts: Sequence[bytes]) -> None:
     """Raise UsageError for an OCSP response or SCTs that cannot be sent (RFC 6066 §8, RFC 6962 §3.3)."""
     if isinstance(ocsp_response, bytes) and not 1 <= len(ocsp_response) < 2**24:
@@ -107,7 +157,7 @@ def check_stapled(ocsp_response: object, scts: Sequence[bytes]) -> None:
         raise UsageError("SCTs have 1 to 2^16-1 bytes each, and no more in all")
 
 
-def signer_for(leaf: X509Certificate, key: PrivateKey) -> PrivateKeySigner:
+def signer_for(leaf: EndEntity, key: PrivateKey) -> PrivateKeySigner:
     """Return the signer of *key* for *leaf*. Raises UsageError if they are no pair, or of a size no peer accepts."""
     spki = (Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
     # An RSA key under an RSASSA-PSS certificate is written with another OID: its numbers are compared.
@@ -123,6 +173,9 @@ def signer_for(leaf: X509Certificate, key: PrivateKey) -> PrivateKeySigner:
     if not schemes:
         raise UsageError(f"no TLS 1.3 signature scheme fits a certificate with a key of {leaf.key_algorithm}")
     return PrivateKeySigner(key, schemes)
+
+
+_TYPES: Final = frozenset({CertificateType.X509, CertificateType.RAW_PUBLIC_KEY})
 
 
 def issuer_names(chain: Sequence[bytes]) -> frozenset[bytes]:
@@ -147,8 +200,10 @@ def _signed_with(certificate: x509.Certificate) -> frozenset[int]:
     return _SIGNATURES.get(oid.dotted_string, frozenset())
 
 
-def allows_signatures(leaf: X509Certificate) -> bool:
+def allows_signatures(leaf: EndEntity) -> bool:
     """Return whether the certificate's key usage, if it has one, has digitalSignature (RFC 9846 §4.5.1.2)."""
+    if not isinstance(leaf, X509Certificate):
+        return True
     try:
         usage = leaf.x509.extensions.get_extension_for_class(x509.KeyUsage).value
     except (x509.ExtensionNotFound, *PARSE_ERRORS):
@@ -156,16 +211,20 @@ def allows_signatures(leaf: X509Certificate) -> bool:
     return usage.digital_signature
 
 
-def extension_value(leaf: X509Certificate, oid: str) -> bytes | None:
+def extension_value(leaf: EndEntity, oid: str) -> bytes | None:
     """Return the DER value of the certificate's extension with the dotted *oid*; None if it has none."""
+    if not isinstance(leaf, X509Certificate):
+        return None
     try:
         return leaf.x509.extensions.get_extension_for_oid(x509.ObjectIdentifier(oid)).value.public_bytes()
     except (x509.ExtensionNotFound, *PARSE_ERRORS):
         return None
 
 
-def certificate_names(leaf: X509Certificate) -> tuple[str, ...]:
+def certificate_names(leaf: EndEntity) -> tuple[str, ...]:
     """Return the names that the certificate is for: DNS names in lower case, then addresses (its subjectAltName)."""
+    if not isinstance(leaf, X509Certificate):
+        return ()
     try:
         names = leaf.x509.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
     except (x509.ExtensionNotFound, ValueError):

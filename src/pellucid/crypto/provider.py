@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final, Protocol
 
-from pellucid.crypto.certificates import X509Certificate
+from pellucid.crypto.certificates import EndEntity, RawPublicKey, X509Certificate
 
 Buffer = bytes | bytearray | memoryview
 
@@ -107,9 +107,9 @@ class Verifier:
     name: str
     handshake: bool
     """False: the scheme may stand in certificates only"""
-    accepts: Callable[[X509Certificate], bool]
-    computes: Callable[[X509Certificate], bool]
-    verify: Callable[[X509Certificate, bytes, bytes], bool]
+    accepts: Callable[[EndEntity], bool]
+    computes: Callable[[EndEntity], bool]
+    verify: Callable[[EndEntity, bytes, bytes], bool]
 
 
 class Pending(enum.Enum):
@@ -144,6 +144,8 @@ class CryptoProvider:
     verifiers: tuple[Verifier, ...]
     parse_certificate: Callable[[bytes], X509Certificate]
     """DER → parsed; raises BadCertificate or UnsupportedCertificate"""
+    parse_raw_public_key: Callable[[bytes], RawPublicKey]
+    """SubjectPublicKeyInfo → parsed; raises DecodeError or UnsupportedCertificate"""
     random: Callable[[int], bytes]
     now: Callable[[], float]
     tag_error: type[Exception]

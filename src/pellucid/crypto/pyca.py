@@ -14,7 +14,7 @@ from typing import Final
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESCCM, AESGCM, ChaCha20Poly1305
 
-from pellucid.crypto.certificates import parse_certificate
+from pellucid.crypto.certificates import parse_certificate, parse_raw_public_key
 from pellucid.crypto.groups import GROUPS
 from pellucid.crypto.provider import AEAD, CryptoProvider, NewHash, Suite
 from pellucid.crypto.signatures import VERIFIERS
@@ -72,6 +72,7 @@ PYCA: Final = CryptoProvider(
     groups=GROUPS,
     verifiers=VERIFIERS,
     parse_certificate=parse_certificate,
+    parse_raw_public_key=parse_raw_public_key,
     random=secrets.token_bytes,
     now=time.time,
     tag_error=InvalidTag,

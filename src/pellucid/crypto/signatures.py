@@ -13,7 +13,7 @@ from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, ed448, ed25519, mldsa, padding, rsa
 
-from pellucid.crypto.certificates import X509Certificate
+from pellucid.crypto.certificates import CertificateKey, EndEntity
 from pellucid.crypto.provider import Verifier
 from pellucid.errors import UsageError
 from pellucid.limits import MAX_RSA_BITS, MIN_RSA_BITS
@@ -89,7 +89,12 @@ _ED25519_SMALL_ORDER: Final = frozenset(
 # ---- checking ----------------------------------------------------------------------------------------------------
 
 
-def computable(certificate: X509Certificate) -> bool:
+def is_small_order(key: CertificateKey) -> bool:
+    """Return whether anybody's signature verifies under *key*: Ed25519's points of small order (attack D25)."""
+    return isinstance(key, ed25519.Ed25519PublicKey) and key.public_bytes_raw() in _ED25519_SMALL_ORDER
+
+
+def computable(certificate: EndEntity) -> bool:
     """Return whether a signature by the key may be computed with: RSA of 2048 to 8192 bits (attack D22), all others."""
     key = certificate.public_key
     return not isinstance(key, rsa.RSAPublicKey) or MIN_RSA_BITS <= key.key_size <= MAX_RSA_BITS
@@ -98,10 +103,10 @@ def computable(certificate: X509Certificate) -> bool:
 def _ecdsa(code: int) -> Verifier:
     algorithm, _, ecdsa = _ECDSA[code]
 
-    def accepts(certificate: X509Certificate) -> bool:
+    def accepts(certificate: EndEntity) -> bool:
         return certificate.key_algorithm == algorithm
 
-    def verify(certificate: X509Certificate, signature: bytes, data: bytes) -> bool:
+    def verify(certificate: EndEntity, signature: bytes, data: bytes) -> bool:
         key = certificate.public_key
         if not isinstance(key, ec.EllipticCurvePublicKey):
             return False
@@ -120,10 +125,10 @@ def _rsa_pss(code: int) -> Verifier:
     pss, hash_algorithm = _PSS_PADDING[code]
     kind = "RSASSA-PSS " if code in _PSS else "RSA "
 
-    def accepts(certificate: X509Certificate) -> bool:
+    def accepts(certificate: EndEntity) -> bool:
         return certificate.key_algorithm.startswith(kind) and certificate.pss_hash in {None, hash_algorithm.name}
 
-    def verify(certificate: X509Certificate, signature: bytes, data: bytes) -> bool:
+    def verify(certificate: EndEntity, signature: bytes, data: bytes) -> bool:
         key = certificate.public_key
         if not isinstance(key, rsa.RSAPublicKey):
             return False
@@ -141,14 +146,14 @@ def _rsa_pss(code: int) -> Verifier:
 def _plain(code: int) -> Verifier:
     algorithm = _PLAIN[code]
 
-    def accepts(certificate: X509Certificate) -> bool:
+    def accepts(certificate: EndEntity) -> bool:
         return certificate.key_algorithm == algorithm
 
-    def verify(certificate: X509Certificate, signature: bytes, data: bytes) -> bool:
+    def verify(certificate: EndEntity, signature: bytes, data: bytes) -> bool:
         key = certificate.public_key
         if isinstance(key, (rsa.RSAPublicKey, ec.EllipticCurvePublicKey)):
             return False
-        if isinstance(key, ed25519.Ed25519PublicKey) and key.public_bytes_raw() in _ED25519_SMALL_ORDER:
+        if is_small_order(key):
             return False
         try:
             key.verify(signature, data)
@@ -216,7 +221,7 @@ class PrivateKeySigner:
         raise TypeError("a private key is not pickled")
 
 
-def signing_schemes(certificate: X509Certificate) -> tuple[int, ...]:
+def signing_schemes(certificate: EndEntity) -> tuple[int, ...]:
     """Return the schemes that the certificate's key can sign handshakes with, preferred first."""
     if not computable(certificate):
         return ()

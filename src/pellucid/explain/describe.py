@@ -9,6 +9,7 @@ from typing import Any, Final
 from pellucid.explain.text import escaped
 from pellucid.registry import AlertDescription as A
 from pellucid.registry import (
+    CertificateType,
     ContentType,
     alert_name,
     content_type_name,
@@ -216,8 +217,11 @@ def _keys(event: KeysInstalled) -> str:
 def _verification(event: VerificationTraced) -> str:
     if not isinstance(event.report, VerificationReport):
         return "The peer's certificates were judged by a verifier of another kind."
+    what = "certificate" if event.report.certificate_type == CertificateType.X509 else "raw public key"
     if not event.report.accepted:
-        return f"The peer's certificate is refused: {escaped(event.report.summary)}."
+        return f"The peer's {what} is refused: {escaped(event.report.summary)}."
+    if event.report.certificate_type != CertificateType.X509:
+        return f"The peer's {what} is believed: {escaped(event.report.summary)}."
     return f"The peer's certificate is believed: {escaped(event.report.summary)}. {_revocation(event.report)}"
 
 

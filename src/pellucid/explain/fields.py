@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import Any, Final, NamedTuple
 
-from pellucid.crypto.certificates import X509Certificate, parse_certificate
+from pellucid.crypto.certificates import RawPublicKey, X509Certificate, parse_certificate, parse_raw_public_key
 from pellucid.errors import PeerError
 from pellucid.explain.text import escaped, shortened
 from pellucid.messages import extensions as x
@@ -25,6 +25,7 @@ from pellucid.messages.handshake import (
 )
 from pellucid.registry import HandshakeType as H
 from pellucid.registry import (
+    certificate_type_name,
     compression_name,
     extension_name,
     group_name,
@@ -86,6 +87,8 @@ def _client_hello(hello: ClientHello) -> Rows:
         yield "protocols", _protocols(known.get(x.ALPN))
         yield "record size limit", _bytes(known.get(x.RECORD_SIZE_LIMIT))
         yield "compression", _listed(compression_name, known.get(x.COMPRESS_CERTIFICATE))
+        yield "can show", _listed(certificate_type_name, known.get(x.CLIENT_CERTIFICATE_TYPES))
+        yield "can verify", _listed(certificate_type_name, known.get(x.SERVER_CERTIFICATE_TYPES))
         yield "asks for", _asked(known)
         yield "cookie", _size(known.get(x.COOKIE))
         yield "psk", "a ticket of an earlier connection" if known.get(x.OFFERED_PSKS) else ""
@@ -126,6 +129,8 @@ def _encrypted_extensions(message: EncryptedExtensions) -> Rows:
     yield "server name", "acknowledged" if x.SERVER_NAME_ACK.extension_type in known else ""
     yield "groups", _listed(group_name, known.get(x.SUPPORTED_GROUPS))
     yield "record size limit", _bytes(known.get(x.RECORD_SIZE_LIMIT))
+    yield "server shows", _type(known.get(x.SERVER_CERTIFICATE_TYPE))
+    yield "client shows", _type(known.get(x.CLIENT_CERTIFICATE_TYPE))
     if not known.present:
         yield "extensions", "none"
 
@@ -146,6 +151,9 @@ def _certificate_request(message: CertificateRequest) -> Rows:
 def _certificate(message: Certificate) -> Rows:
     if not message.certificate_list:
         yield "certificates", "none"
+    if len(message.certificate_list) == 1 and (key := _raw_public_key(message.certificate_list[0].cert_data)):
+        yield "raw public key", _key_name(key)
+        return
     for index, entry in enumerate(message.certificate_list):
         yield ("leaf" if index == 0 else f"issuer {index}"), certificate_name(entry.cert_data)
         if index == 0 and entry.extensions:
@@ -256,6 +264,10 @@ def _named(things: tuple[object, ...] | None) -> str:
     return f"{len(things)} named" if things else ""
 
 
+def _type(certificate_type: int | None) -> str:
+    return "" if certificate_type is None else certificate_type_name(certificate_type)
+
+
 def _bytes(count: int | None) -> str:
     return "" if count is None else f"{count} bytes"
 
@@ -269,13 +281,27 @@ def parsed(der: bytes) -> X509Certificate | None:
 
 
 def certificate_name(der: bytes) -> str:
-    """Return whom a certificate is for, its kind of key, and who issued it, in a line."""
+    """Return whom a certificate is for, its kind of key, and who issued it, in a line; of a raw key its kind."""
     certificate = parsed(der)
     if certificate is None:
+        if (key := _raw_public_key(der)) is not None:
+            return f"a raw public key ({_key_name(key)})"
         return f"{len(der)} bytes that cannot be read as a certificate"
     subject, issuer = certificate.x509.subject, certificate.x509.issuer
     by = "itself" if issuer == subject else _common_name(issuer)
     return f"{_common_name(subject)} ({certificate.key_algorithm}), issued by {by}"
+
+
+def _raw_public_key(der: bytes) -> RawPublicKey | None:
+    """Return the raw public key, None if it is none. A certificate never reads as one, nor the other way round."""
+    try:
+        return parse_raw_public_key(der)
+    except PeerError:
+        return None
+
+
+def _key_name(key: RawPublicKey) -> str:
+    return f"{key.key_algorithm}, SHA-256 {key.fingerprint}"
 
 
 def _common_name(name: Any) -> str:  # Any: pyca/cryptography's Name, which only crypto/ and verify/ import

@@ -171,6 +171,8 @@ class Negotiated:
     group:            None where a PSK was used without a key exchange (psk_ke).
     signature_scheme: the server's CertificateVerify, of the full handshake that a session began with; None with an
                       external PSK. client_signature_scheme: the client's, None without one.
+    server_certificate_type, client_certificate_type: CertificateType of what they showed (RFC 7250), when a resumed
+                      session began too; None where they showed nothing.
     peer:             the peer's verified certificates; None for a client without, and with an external PSK.
     resumed:          a session was resumed: no certificate was sent.
     psk_identity:     the external PSK used, else None.
@@ -190,6 +192,8 @@ class Negotiated:
     server_random: bytes
     peer: VerifiedPeer | None
     local_certificates: tuple[bytes, ...] = field(repr=False)
+    server_certificate_type: int | None = None
+    client_certificate_type: int | None = None
     resumed: bool = False
     psk_identity: bytes | None = None
     early_data: EarlyDataOutcome = EarlyDataOutcome.DISABLED

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from pellucid.config import Credential
-from pellucid.crypto.certificates import X509Certificate
+from pellucid.crypto.certificates import EndEntity
 from pellucid.crypto.provider import PENDING, Verifier
 from pellucid.crypto.signatures import PrivateKeySigner
 from pellucid.errors import (
@@ -30,13 +30,14 @@ from pellucid.handshake.actions import (
     Result,
     SignatureChecked,
 )
+from pellucid.handshake.certificate_types import parse_end_entity
 from pellucid.handshake.certificates import tell_stapled
 from pellucid.handshake.core import Context
 from pellucid.limits import MAX_CERTIFICATE_LIST, MAX_CERTIFICATES
 from pellucid.messages.extensions import OCSP_RESPONSE, SCTS, M, decode_extensions
 from pellucid.messages.handshake import Certificate, CertificateVerify, Finished, handshake_message
+from pellucid.registry import CertificateType, scheme_name
 from pellucid.registry import SignatureScheme as S
-from pellucid.registry import scheme_name
 from pellucid.schedule import TrafficSecret
 from pellucid.trace import Role, SignatureTraced, VerificationTraced
 from pellucid.verify.report import (
@@ -68,18 +69,24 @@ def signed_content(signer: Role, transcript_hash: bytes) -> bytes:
 class PresentedCertificates:
     """The peer's Certificate message, counted, its leaf parsed; nothing of it is believed yet."""
 
-    leaf: X509Certificate
+    leaf: EndEntity
     intermediates: tuple[bytes, ...] = field(repr=False)
     ocsp_response: bytes | None = field(default=None, repr=False)
     scts: tuple[bytes, ...] = field(default=(), repr=False)
 
 
 def read_certificate(
-    context: Context[Any], message: Certificate, requested: Container[int], *, request_context: bytes = b""
+    context: Context[Any],
+    message: Certificate,
+    requested: Container[int],
+    certificate_type: int,
+    *,
+    request_context: bytes = b"",
 ) -> PresentedCertificates | None:
-    """Return the certificates presented, None for an empty list (RFC 9846 §4.5.1.3).
+    """Return the certificates or the raw public key presented, None for an empty list (RFC 9846 §4.5.1.3).
 
-    requested: the extension types that the entries may answer. request_context: of the CertificateRequest answered.
+    requested: the extension types that the entries may answer.   certificate_type: what was negotiated (RFC 7250).
+    request_context: of the CertificateRequest answered.
     Raises DecodeError, BadCertificate, UnsupportedCertificate, UnsupportedExtension, IllegalParameter.
     """
     if message.certificate_request_context != request_context:
@@ -93,10 +100,14 @@ def read_certificate(
         )
     if (size := sum(len(entry.cert_data) for entry in entries)) > MAX_CERTIFICATE_LIST:
         raise BadCertificate(f"{size} bytes of certificates, at most {MAX_CERTIFICATE_LIST}", rfc="9846 §4.5.1")
+    if certificate_type == CertificateType.RAW_PUBLIC_KEY:
+        if len(entries) > 1:
+            raise IllegalParameter(f"{len(entries)} entries where a raw public key stands alone", rfc="9846 §4.5.1")
+        requested = ()  # OCSP responses and SCTs are of certificates
     # All are decoded; the leaf's count (§4.5.1: an extension applies to its entry).
     of_leaf, *_ = [decode_extensions(M.CT, entry.extensions, requested=requested) for entry in entries]
-    leaf = context.provider.parse_certificate(entries[0].cert_data)
-    if context.trace is not None:
+    leaf = parse_end_entity(context.provider, certificate_type, entries[0].cert_data)
+    if context.trace is not None and certificate_type == CertificateType.X509:
         tell_stapled(context, of_leaf, requested)
     return PresentedCertificates(
         leaf, tuple(entry.cert_data for entry in entries[1:]), of_leaf.get(OCSP_RESPONSE), of_leaf.get(SCTS) or ()
@@ -132,7 +143,7 @@ def check_certificate_verify(
         now=context.provider.now(),
         ocsp_response=presented.ocsp_response,
         scts=presented.scts,
-        status_requested=context.config.request_ocsp,
+        status_requested=context.config.request_ocsp and presented.leaf.certificate_type == CertificateType.X509,
     )
 
     def judge(report: VerificationReport) -> Result:
@@ -149,7 +160,7 @@ def check_certificate_verify(
     return judge(report)
 
 
-def _scheme_of(context: Context[Any], code: int, leaf: X509Certificate) -> Verifier:
+def _scheme_of(context: Context[Any], code: int, leaf: EndEntity) -> Verifier:
     scheme: Verifier | None = context.config.verifier_table.get(code)
     if scheme is None or not scheme.handshake:
         raise IllegalParameter(f"CertificateVerify uses {scheme_name(code)}, which was not offered", rfc="9846 §4.5.2")
@@ -163,7 +174,7 @@ def _scheme_of(context: Context[Any], code: int, leaf: X509Certificate) -> Verif
 def _verdict(
     context: Context[Any],
     signer: Role,
-    leaf: X509Certificate,
+    leaf: EndEntity,
     scheme: Verifier,
     report: VerificationReport,
     *,

@@ -33,6 +33,7 @@ from pellucid.handshake.authenticate import (
     read_certificate,
     sign_certificate_verify,
 )
+from pellucid.handshake.certificate_types import CertificateTypes, types_answered
 from pellucid.handshake.certificates import certificate_message, decompressed, tell_uncompressed
 from pellucid.handshake.client_hello import ClientContext, Keyed, on_hello_retry_request, on_server_hello
 from pellucid.handshake.connected import Connected, on_key_update, on_new_session_ticket, secret_name
@@ -59,6 +60,7 @@ from pellucid.messages.handshake import (
     Finished,
     handshake_message,
 )
+from pellucid.registry import CertificateType
 from pellucid.registry import HandshakeType as H
 from pellucid.sessions.client import ClientSession
 from pellucid.trace import Direction, Epoch, Role
@@ -72,6 +74,7 @@ class WaitCertificate:
     keyed: Keyed
     alpn: bytes | None
     early_data: EarlyDataOutcome
+    types: CertificateTypes
     request: CertificateRequestInfo | None = None
     asked: x.Extensions = x.NO_EXTENSIONS
     """what came with the request"""
@@ -116,8 +119,9 @@ def on_encrypted_extensions(context: ClientContext, phase: Keyed, message: Encry
     limits = client_limits(context, decoded)
     if limits is not None:
         actions.insert(0, limits)
-    wait = WaitCertificate(keyed=phase, alpn=alpn, early_data=early_data)
     psk = phase.psk
+    types = types_answered(context, decoded, certificates=psk is None)
+    wait = WaitCertificate(keyed=phase, alpn=alpn, early_data=early_data, types=types)
     if psk is None:
         return Step(wait, C.WAIT_CERT_CR, actions)
 
@@ -158,7 +162,7 @@ def on_certificate_request(
     """Note what the server accepts from a client (RFC 9846 §4.4.2). Answered after the server's Finished."""
     if message.certificate_request_context:
         raise IllegalParameter("certificate_request_context is not empty in the handshake", rfc="9846 §4.4.2")
-    request, decoded = read_certificate_request(message)
+    request, decoded = read_certificate_request(message, phase.types.client)
     context.transcript.add(raw)
     return Step(replace(phase, request=request, asked=decoded), C.WAIT_CERT, [])
 
@@ -170,7 +174,7 @@ def on_certificate(context: ClientContext, phase: WaitCertificate, message: Cert
     """Count and parse the server's certificates (RFC 9846 §4.5.1). They are judged once its signature is in."""
     if context.trace is not None and raw[0] == H.CERTIFICATE:
         tell_uncompressed(context)
-    presented = read_certificate(context, message, phase.keyed.offer.requested)
+    presented = read_certificate(context, message, phase.keyed.offer.requested, phase.types.server)
     if presented is None:
         raise DecodeError("the server's certificate_list is empty", rfc="9846 §4.5.1.3")
     context.transcript.add(raw)
@@ -279,9 +283,9 @@ def _second_flight(
     context.transcript.add(finished)
     server = phase.server
     session = keyed.psk.session if keyed.psk is not None else None
-    own = () if credential is None else credential.chain
+    own, own_type = ((), None) if credential is None else (credential.chain, credential.certificate_type)
     if session is not None:
-        own = session.local_certificates
+        own, own_type = session.local_certificates, session.local_certificate_type
     remembered = _remembered_server(context, server, session)
     alpn = None if wait.alpn is None else wait.alpn.decode("utf-8", "backslashreplace")
     negotiated = Negotiated(
@@ -289,6 +293,8 @@ def _second_flight(
         group=keyed.group,
         signature_scheme=remembered.signature_scheme,
         client_signature_scheme=scheme,
+        server_certificate_type=remembered.certificate_type if remembered.presented else None,
+        client_certificate_type=own_type if own else None,
         alpn=alpn,
         server_name=keyed.offer.reference_name,
         retried=keyed.retried,
@@ -314,10 +320,21 @@ def _second_flight(
         # A peer that nobody verified is not remembered as one that was.
         secret = resumption_secret(context, secrets)
         resumption = ClientResumption(
-            suite=keyed.suite, secret=secret, alpn=alpn, peer=remembered, local_certificates=own
+            suite=keyed.suite,
+            secret=secret,
+            alpn=alpn,
+            peer=remembered,
+            local_certificates=own,
+            local_certificate_type=own_type or CertificateType.X509,
         )
     state = client_state(context.config, negotiated)
-    connected = Connected(state, sending=secrets.client, receiving=secrets.server, resumption=resumption)
+    connected = Connected(
+        state,
+        sending=secrets.client,
+        receiving=secrets.server,
+        resumption=resumption,
+        client_certificate_type=wait.types.client,
+    )
     return Step(connected, state, actions)
 
 
@@ -332,6 +349,7 @@ def _remembered_server(
     return Remembered(
         presented=server.presented,
         path=server.peer.chain,
+        certificate_type=server.peer.certificate_type,
         authenticated_at=context.provider.now(),
         signature_scheme=server.signature.scheme,
         ocsp_response=server.ocsp_response,

@@ -10,14 +10,20 @@ from typing import Any, NamedTuple
 
 from pellucid.config import CertificateRequestInfo, ClientConfig, ClientHelloInfo, Credential, ServerConfig
 from pellucid.crypto.provider import PENDING, Pending
-from pellucid.errors import HandshakeFailure, InternalError, MissingExtension, UnrecognizedName
+from pellucid.errors import (
+    HandshakeFailure,
+    InternalError,
+    MissingExtension,
+    UnrecognizedName,
+    UnsupportedCertificate,
+)
 from pellucid.handshake.actions import NeedCredential, Pause, Result
 from pellucid.handshake.core import Context
 from pellucid.handshake.negotiate import covers, names
 from pellucid.handshake.oid_filters import read_filters, satisfies
 from pellucid.messages import extensions as x
 from pellucid.messages.handshake import CertificateRequest
-from pellucid.registry import scheme_name
+from pellucid.registry import CertificateType, certificate_type_name, scheme_name
 
 Asked = ClientHelloInfo | CertificateRequestInfo
 """What the peer said of the certificates that it can use."""
@@ -48,17 +54,18 @@ def choose_credential(
     """Return the credential that suits the peer best; among equals the first (RFC 9846 §4.5.1.2).
 
     able: the schemes that may sign handshakes at all.
-    Usable is one that is for the name asked for (if any is), whose key can sign with a scheme that the peer accepts,
-    that satisfies oid_filters, and one of whose issuers the peer names if it must. Better are those whose chains are
-    signed with what the peer can verify, and then those of authorities that it names; if there are none, the others
-    are the fallback.
+    Usable is one of a type that the peer can verify (RFC 7250), for the name asked for (if any is), whose key can sign
+    with a scheme that the peer accepts, that satisfies oid_filters, and one of whose issuers the peer names if it must.
+    Better are those whose chains are signed with what the peer can verify, and then those of authorities that it names;
+    if there are none, the others are the fallback.
 
-    Raises UnrecognizedName if none is for the name and the configuration is strict; HandshakeFailure if there is none
-    at all, if no scheme is in common (§4.3.3), or if none has an issuer that the peer names (§4.3.4).
+    Raises UnsupportedCertificate if a client can verify none of their types; UnrecognizedName if none is for the name
+    and the configuration is strict; HandshakeFailure if there is none at all, if no scheme is in common (§4.3.3), or if
+    none has an issuer that the peer names (§4.3.4).
     """
     if not credentials:
         raise HandshakeFailure("there is no credential for this peer", rfc="9846 §4.2.1")
-    candidates, reason = _by_name(credentials, asked, strict=strict_server_name)
+    candidates, reason = _by_name(_by_type(credentials, asked), asked, strict=strict_server_name)
     best: Choice | None = None
     best_rank = (False, False, False)
     refused: _Refusal | None = None
@@ -80,17 +87,33 @@ def choose_credential(
     return best._replace(reason=f"{reason}{issuer}{fallback}")
 
 
+def _by_type(credentials: tuple[Credential, ...], asked: Asked) -> tuple[Credential, ...]:
+    matching = tuple(one for one in credentials if one.certificate_type in asked.certificate_types)
+    if matching:
+        return matching
+    wanted = " or ".join(map(certificate_type_name, asked.certificate_types)) or "no type that is known here"
+    why = f"no credential of the type that the peer can verify: {wanted}"
+    if isinstance(asked, CertificateRequestInfo):
+        raise HandshakeFailure(why, rfc="7250 §4.2")
+    raise UnsupportedCertificate(why, rfc="7250 §4.2")
+
+
 def _by_name(credentials: tuple[Credential, ...], asked: Asked, *, strict: bool) -> tuple[tuple[Credential, ...], str]:
     if isinstance(asked, CertificateRequestInfo):
         return credentials, "asked for by the server"
     name = asked.server_name
     if name is None:
         return credentials, "the client named no server"
-    if matching := tuple(credential for credential in credentials if covers(credential.names, name)):
-        return matching, f"it is for {name}"
+    # A raw public key has no names, and will do for any: who connects knows it by itself.
+    if matching := tuple(one for one in credentials if _is_raw(one) or covers(one.names, name)):
+        return matching, f"it is for {name}" if not any(map(_is_raw, matching)) else f"it will do for {name}"
     if strict:
         raise UnrecognizedName(f"no credential is for {name[:64]!r}", rfc="6066 §3")
     return credentials, f"none is for {name[:64]!r}: the default"
+
+
+def _is_raw(credential: Credential) -> bool:
+    return credential.certificate_type == CertificateType.RAW_PUBLIC_KEY
 
 
 def _examine(credential: Credential, asked: Asked, able: Container[int]) -> int | _Refusal:
@@ -131,9 +154,12 @@ def _certificate_schemes(asked: Asked) -> tuple[int, ...]:
     return asked.signature_schemes if schemes is None else schemes
 
 
-def read_certificate_request(message: CertificateRequest) -> tuple[CertificateRequestInfo, x.Extensions]:
+def read_certificate_request(
+    message: CertificateRequest, certificate_type: int
+) -> tuple[CertificateRequestInfo, x.Extensions]:
     """Return what the server accepts (RFC 9846 §4.4.2), and all its extensions.
 
+    certificate_type: what EncryptedExtensions said that we are to show (RFC 7250).
     Raises MissingExtension without signature_algorithms, DecodeError, IllegalParameter.
     """
     decoded = x.decode_extensions(x.M.CR, message.extensions)
@@ -147,6 +173,7 @@ def read_certificate_request(message: CertificateRequest) -> tuple[CertificateRe
         authorities=decoded.get(x.CERTIFICATE_AUTHORITIES) or (),
         certificate_signature_schemes=decoded.get(x.SIGNATURE_ALGORITHMS_CERT),
         oid_filters=filters,
+        certificate_types=(certificate_type,),
     )
     return info, decoded
 
@@ -172,7 +199,7 @@ def server_credential(
             choice = _resolved(answer, asked, config)
         if context.trace is not None:
             credential = choice.credential
-            context.chose("credential", ", ".join(credential.names) or credential.leaf.key_algorithm, choice.reason)
+            context.chose("credential", _told(credential), choice.reason)
             _tell_scheme(context, choice, asked, "the first that its key can make and the client accepts")
         return then(choice)
 
@@ -222,6 +249,12 @@ def _resolved(answer: object, asked: Asked, config: ClientConfig | ServerConfig)
     if not isinstance(answer, Credential):
         raise InternalError("the answer to NeedCredential is a Credential or None")
     return choose_credential((answer,), asked, config.signing_table)._replace(reason="the resolver's answer")
+
+
+def _told(credential: Credential) -> str:
+    if _is_raw(credential):
+        return f"raw public key ({credential.leaf.key_algorithm})"
+    return ", ".join(credential.names) or credential.leaf.key_algorithm
 
 
 def _tell_scheme(context: Context[Any], choice: Choice, asked: Asked, reason: str) -> None:

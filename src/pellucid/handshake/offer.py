@@ -10,6 +10,7 @@ from dataclasses import field, replace
 from pellucid.config import ClientConfig
 from pellucid.crypto.provider import KeyExchange, Suite
 from pellucid.handshake.actions import EarlyDataOutcome
+from pellucid.handshake.certificate_types import certificate_type_extensions
 from pellucid.handshake.certificates import server_certificate_extensions
 from pellucid.handshake.negotiate import NULL_COMPRESSION, suits_request
 from pellucid.handshake.psk import OfferedPsk, bound_hello
@@ -173,6 +174,7 @@ def _extensions(
         built.append(x.RECORD_SIZE_LIMIT.extension(config.record_size_limit))
     if config.post_handshake_auth:
         built.append(x.POST_HANDSHAKE_AUTH.extension(True))
+    built += certificate_type_extensions(config)
     built += server_certificate_extensions(config)
     return built
 

@@ -224,7 +224,7 @@ def on_certificate(context: ServerContext, phase: Answered, message: Certificate
     """Take the client's certificates, or that it has none (RFC 9846 §4.5.1.3)."""
     if context.trace is not None and raw[0] == H.CERTIFICATE:
         tell_uncompressed(context)
-    presented = read_certificate(context, message, phase.requested)
+    presented = read_certificate(context, message, phase.requested, phase.client_certificate_type)
     context.transcript.add(raw)
     if presented is not None:
         return Step(WaitCertificateVerify(answered=phase, presented=presented), S.WAIT_CV, [])

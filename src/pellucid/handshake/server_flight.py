@@ -30,6 +30,12 @@ from pellucid.handshake.authenticate import (
     finished_message,
     sign_certificate_verify,
 )
+from pellucid.handshake.certificate_types import (
+    choose_client_type,
+    chosen_type_extensions,
+    later_client_type,
+    types_accepted,
+)
 from pellucid.handshake.certificates import certificate_message, client_certificate_extensions
 from pellucid.handshake.connected import secret_name
 from pellucid.handshake.cookie import Retry
@@ -60,7 +66,7 @@ from pellucid.messages.handshake import (
     ServerHello,
     handshake_message,
 )
-from pellucid.registry import TLS_1_2, TLS_1_3, ExtensionType
+from pellucid.registry import TLS_1_2, TLS_1_3, CertificateType, ExtensionType
 from pellucid.schedule import EarlySecret
 from pellucid.trace import Direction, Epoch, Role
 from pellucid.value import internal_value
@@ -131,6 +137,8 @@ class Answered:
 
     shown:      how we showed who we are: by a certificate, or by the PSK.
     early_data: what becomes of early data.
+    requested:  the extension types that the client's certificates may answer.
+    client_certificate_type: what the client was asked to show.
     """
 
     selected: Selected
@@ -140,6 +148,7 @@ class Answered:
     handshake: HandshakeSecrets
     application: ApplicationSecrets
     requested: frozenset[int] = field(default=frozenset())
+    client_certificate_type: int = field(default=CertificateType.X509)
 
 
 @internal_value
@@ -234,6 +243,7 @@ def choose_credential(context: ServerContext, selected: Selected) -> Result:
         signature_schemes=offer.signature_schemes,
         certificate_signature_schemes=offer.extensions.get(x.SIGNATURE_ALGORITHMS_CERT),
         authorities=offer.extensions.get(x.CERTIFICATE_AUTHORITIES) or (),
+        certificate_types=types_accepted(offer.extensions),
     )
 
     def chosen(choice: CredentialChoice) -> Result:
@@ -247,15 +257,18 @@ def choose_credential(context: ServerContext, selected: Selected) -> Result:
 
 
 def _answer_with_certificate(context: ServerContext, selected: Selected, shown: ShownCredential) -> Result:
+    asks = context.config.client_authentication is not ClientAuthentication.NONE
+    hello = selected.offer.extensions
+    client_type = choose_client_type(context, hello) if asks else later_client_type(context.config, hello)
     begun = _begin(context, selected, EarlySecret.extract(selected.suite), None)
     skipping = ExtensionType.EARLY_DATA in selected.offer.extensions
     early_data = EarlyDataOutcome.NOT_RESUMED if skipping else selected.no_early_data
     begun.actions.append(InstallKeys(Direction.RECEIVED, begun.secrets.client, "client_handshake_traffic_secret"))
     if skipping:
         begun.actions.append(SkipEarlyData(MAX_SKIPPED_EARLY_DATA))
-    flight = [_encrypted_extensions(context, selected, shown, begun.limits)]
+    types = chosen_type_extensions(hello, server=shown.credential.certificate_type, client=client_type)
+    flight = [_encrypted_extensions(context, selected, shown, begun.limits, types)]
     requested: frozenset[int] = frozenset()
-    asks = context.config.client_authentication is not ClientAuthentication.NONE
     if asks:
         request = certificate_request(context.config)
         requested = negotiate.suits_request(request.extensions)
@@ -276,6 +289,7 @@ def _answer_with_certificate(context: ServerContext, selected: Selected, shown: 
             handshake=begun.secrets,
             application=application,
             requested=requested,
+            client_certificate_type=client_type or CertificateType.X509,
         )
         if asks:
             return Step(answered, S.WAIT_CERT, begun.actions)
@@ -313,7 +327,11 @@ def _psk_flight(context: ServerContext, selected: Selected, shown: ShownPsk, ear
         begun.actions.append(InstallKeys(Direction.RECEIVED, begun.secrets.client, "client_handshake_traffic_secret"))
         if offered and not selected.retried:
             begun.actions.append(SkipEarlyData(MAX_SKIPPED_EARLY_DATA))
-    message = _encrypted_extensions(context, selected, shown, begun.limits, early_data=accepted)
+    session, hello, types = shown.psk.session, selected.offer.extensions, []
+    if session is not None:  # who accepts raw public keys alone takes silence for X.509, even where none is sent
+        later = later_client_type(context.config, hello)
+        types = chosen_type_extensions(hello, server=session.server_certificate_type, client=later)
+    message = _encrypted_extensions(context, selected, shown, begun.limits, types, early_data=accepted)
     context.transcript.add(message)
     application = _finish_flight(context, begun, [message])
     answered = Answered(
@@ -326,9 +344,9 @@ def _psk_flight(context: ServerContext, selected: Selected, shown: ShownPsk, ear
     )
     begun.actions.append(AnswerEarly(selected.suite))
     waits = WaitFinished(answered=answered, client=shown.proof)
-    if early is None or shown.psk.session is None:
+    if early is None or session is None:
         return Step(waits, S.WAIT_FINISHED, begun.actions)
-    limit = shown.psk.session.max_early_data_size
+    limit = session.max_early_data_size
     agreed = negotiated_by(answered, shown.proof)
     begun.actions.append(AcceptEarlyData(agreed, limit, selected.suite, early.exporter))
     return Step(waits, S.WAIT_EOED, begun.actions)
@@ -385,20 +403,23 @@ def negotiated_by(answered: Answered, client: Authenticated | Unauthenticated | 
     """Return what is agreed once the client's Finished is right."""
     selected, shown = answered.selected, answered.shown
     peer = None if isinstance(client, Unauthenticated) else client.peer
-    scheme = client_scheme = None
+    scheme = client_scheme = server_type = None
     chain: tuple[bytes, ...] = ()
     session = None
     if isinstance(shown, ShownCredential):
-        scheme, chain = shown.scheme, shown.credential.chain
+        scheme, chain, server_type = shown.scheme, shown.credential.chain, shown.credential.certificate_type
         client_scheme = client.signature.scheme if isinstance(client, Authenticated) else None
     else:
         session = shown.psk.session
-        client_scheme = None if session is None else session.client_signature_scheme
+        if session is not None:
+            client_scheme, server_type = session.client_signature_scheme, session.server_certificate_type
     return Negotiated(
         cipher_suite=selected.suite.code,
         group=None if selected.group is None else selected.group.code,
         signature_scheme=scheme,
         client_signature_scheme=client_scheme,
+        server_certificate_type=server_type,
+        client_certificate_type=None if peer is None else peer.certificate_type,
         alpn=None if selected.alpn is None else selected.alpn.decode("utf-8", "backslashreplace"),
         server_name=selected.offer.server_name,
         retried=selected.retried,
@@ -420,10 +441,11 @@ def _encrypted_extensions(
     selected: Selected,
     shown: ShownCredential | ShownPsk,
     limits: LimitRecords | None,
+    types: list[Extension],
     *,
     early_data: bool = False,
 ) -> bytes:
-    extensions = []
+    extensions = list(types)
     offer = selected.offer
     name = offer.server_name
     # RFC 6066 §3: not on resumption.

@@ -14,6 +14,7 @@ from pellucid.config import ServerConfig
 from pellucid.crypto.provider import PENDING, Suite
 from pellucid.errors import InternalError
 from pellucid.handshake.actions import EarlyDataOutcome, NeedFirstUse, NeedTicket, Pause, Result
+from pellucid.handshake.certificate_types import types_accepted
 from pellucid.handshake.core import Context
 from pellucid.handshake.negotiate import ClientOffer
 from pellucid.handshake.psk import check_binder, check_binder_count
@@ -132,6 +133,9 @@ def _mismatch(
         return "the session was made under another server name"
     if session.alpn != (None if alpn is None else alpn.decode("utf-8", "backslashreplace")):
         return "the session was made with another application protocol"
+    shown = session.server_certificate_type
+    if shown is not None and shown not in types_accepted(offer.extensions):
+        return "the session was made with a certificate type that the client no longer accepts"
     if session.binding not in {config.client_authentication_digest, config.post_handshake_digest}:
         return "client authentication is configured otherwise than when the session was made"
     return None

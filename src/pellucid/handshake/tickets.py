@@ -21,11 +21,13 @@ from pellucid.handshake.actions import (
     SendMessage,
     Unauthenticated,
 )
+from pellucid.handshake.certificate_types import parse_end_entity
 from pellucid.handshake.core import Context
 from pellucid.handshake.negotiate import ClientOffer
 from pellucid.limits import MAX_TICKET, MAX_TICKET_LIFETIME_SECONDS, MAX_TICKETS_PER_HANDSHAKE
 from pellucid.messages import extensions as x
 from pellucid.messages.handshake import Extension, NewSessionTicket, handshake_message
+from pellucid.registry import CertificateType
 from pellucid.schedule import resumption_psk
 from pellucid.sessions.client import ClientSession
 from pellucid.sessions.server import ServerSession
@@ -34,17 +36,17 @@ from pellucid.value import internal_value
 from pellucid.verify.report import VerificationReport, remembered_peer, verified_peer
 from pellucid.verify.request import Purpose, VerificationRequest
 
-X509 = 0
-"""CertificateType (RFC 7250 §3)"""
-
 
 @internal_value
 class Remembered:
-    """The certificates that a peer showed when the session began, and when that was; presented is () for none."""
+    """The certificates or the raw public key that a peer showed when the session began, and when that was.
+
+    presented: () for none.
+    """
 
     presented: tuple[bytes, ...] = field(default=())
     path: tuple[bytes, ...] = field(default=())
-    certificate_type: int = field(default=X509)
+    certificate_type: int = field(default=CertificateType.X509)
     authenticated_at: float
     signature_scheme: int | None = field(default=None)
     ocsp_response: bytes | None = field(default=None)
@@ -52,7 +54,7 @@ class Remembered:
 
     def valid_until(self) -> float:
         """Return when the first certificate of the path ends, seconds since 1970."""
-        if self.certificate_type != X509 or not self.path:
+        if self.certificate_type != CertificateType.X509 or not self.path:
             return float("inf")
         return min(map(valid_until, self.path))
 
@@ -67,7 +69,7 @@ def recall_peer(
     """
     if not remembered.presented:
         return then(PskChecked(None))
-    leaf = context.provider.parse_certificate(remembered.presented[0])
+    leaf = parse_end_entity(context.provider, remembered.certificate_type, remembered.presented[0])
     verifier = context.config.peer_verifier
     if not context.config.reverify_on_resumption or verifier is None:
         return then(PskChecked(remembered_peer(leaf, remembered.path, remembered.authenticated_at)))
@@ -107,6 +109,7 @@ class ClientResumption:
     alpn: str | None
     peer: Remembered
     local_certificates: tuple[bytes, ...]
+    local_certificate_type: int
 
 
 def client_session(
@@ -142,6 +145,7 @@ def client_session(
         ocsp_response=peer.ocsp_response,
         scts=peer.scts,
         local_certificates=resumption.local_certificates,
+        local_certificate_type=resumption.local_certificate_type,
     )
 
 
@@ -180,6 +184,7 @@ def remembered_client(context: Context[Any], client: Authenticated | Unauthentic
     return Remembered(
         presented=client.presented,
         path=client.peer.chain,
+        certificate_type=client.peer.certificate_type,
         authenticated_at=now,
         signature_scheme=client.signature.scheme,
     )
@@ -249,6 +254,7 @@ def new_tickets(
             alpn=source.negotiated.alpn,
             binding=binding,
             max_early_data_size=config.max_early_data,
+            server_certificate_type=source.negotiated.server_certificate_type,
             client_chain=client.path,
             client_presented=client.presented,
             client_certificate_type=client.certificate_type,

@@ -9,6 +9,7 @@ import ssl
 from typing import TYPE_CHECKING, Any, Final
 
 from pellucid.connection import Connection
+from pellucid.crypto.certificates import X509Certificate
 from pellucid.crypto.provider import Buffer
 from pellucid.errors import InternalError, TLSError
 from pellucid.events import (
@@ -266,19 +267,22 @@ class Facts:
     def getpeercert(self, binary_form: bool = False) -> dict[str, Any] | bytes | None:
         """Return the peer's certificate: DER if *binary_form*, else a dictionary, {} if nothing vouches for it.
 
-        None if the peer showed none. Raises ValueError before the handshake is complete.
+        None if the peer showed none, or a raw public key, which is no certificate: `peer.leaf` has it. Raises
+        ValueError before the handshake is complete.
         """
         if self.negotiated is None:
             raise ValueError("handshake not done yet")
-        if self.peer is None:
+        leaf = None if self.peer is None else self.peer.leaf
+        if self.peer is None or not isinstance(leaf, X509Certificate):
             return None
         if binary_form:
-            return self.peer.leaf.der
-        return {} if self.peer.report.dangerous else certificate_dict(self.peer.leaf)
+            return leaf.der
+        return {} if self.peer.report.dangerous else certificate_dict(leaf)
 
     def get_verified_chain(self) -> list[bytes]:
-        """Return the verified path as DER, leaf first."""
-        return [] if self.peer is None else list(self.peer.chain)
+        """Return the verified path as DER, leaf first; nothing of a raw public key."""
+        shown = self.peer is not None and isinstance(self.peer.leaf, X509Certificate)
+        return list(self.peer.chain) if self.peer is not None and shown else []
 
     def version(self) -> str | None:
         return None if self.negotiated is None else VERSION

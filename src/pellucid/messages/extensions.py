@@ -13,7 +13,7 @@ from typing import Any, Final, Generic, NamedTuple, TypeVar
 from pellucid.errors import DecodeError, IllegalParameter, PeerError, UnsupportedExtension
 from pellucid.limits import MAX_CERTIFICATE_AUTHORITIES, MAX_COOKIE, MIN_RECORD_SIZE_LIMIT
 from pellucid.messages.handshake import Extension
-from pellucid.registry import CertificateStatusType, extension_name
+from pellucid.registry import CertificateStatusType, CertificateType, extension_name
 from pellucid.registry import ExtensionType as E
 from pellucid.wire import (
     Codec,
@@ -213,6 +213,14 @@ def _dump_ocsp_response(response: bytes) -> CertificateStatus:
     return CertificateStatus(CertificateStatusType.OCSP, response)
 
 
+def _load_certificate_types(codes: tuple[int, ...]) -> tuple[int, ...]:
+    if len(set(codes)) != len(codes):
+        raise IllegalParameter("a certificate type is listed twice", rfc="7250 §3")
+    if codes == (CertificateType.X509,):
+        raise IllegalParameter("X.509 is listed alone, which is what the extension's absence says", rfc="7250 §4.1")
+    return codes
+
+
 def _load_algorithms(codes: tuple[int, ...]) -> tuple[int, ...]:
     if len(set(codes)) != len(codes):
         raise DecodeError("an algorithm is listed twice", rfc="8879 §3")
@@ -227,6 +235,9 @@ def _identity(value: T) -> T:
 
 _schemes: Final = uint_vector(2, 2, 2**16 - 2)
 _protocols: Final = vector(opaque(1, 255), 2, 2**16 - 1)
+_certificate_types: Final = mapped(
+    uint_vector(1, 1, 2**8 - 1), _load_certificate_types, _identity, "CertificateType<1..255>"
+)
 _authorities: Final = mapped(
     vector(opaque(1, 2**16 - 1), 3, 2**16 - 1), _load_authorities, _identity, "DistinguishedName<3..2^16-1>"
 )
@@ -292,6 +303,10 @@ COMPRESS_CERTIFICATE: Final = Body(
     mapped(uint_vector(2, 2, 2**8 - 2), _load_algorithms, _identity, "CertificateCompressionAlgorithm<2..254>"),
     "8879 §3",
 )
+CLIENT_CERTIFICATE_TYPES: Final = Body(E.CLIENT_CERTIFICATE_TYPE, "CH", _certificate_types, "7250 §3")
+CLIENT_CERTIFICATE_TYPE: Final = Body(E.CLIENT_CERTIFICATE_TYPE, "EE", u8, "7250 §3")
+SERVER_CERTIFICATE_TYPES: Final = Body(E.SERVER_CERTIFICATE_TYPE, "CH", _certificate_types, "7250 §3")
+SERVER_CERTIFICATE_TYPE: Final = Body(E.SERVER_CERTIFICATE_TYPE, "EE", u8, "7250 §3")
 
 # Known by their place only: we neither offer them nor act on them, and do not look inside.
 _PLACED: Final = tuple(
@@ -299,8 +314,6 @@ _PLACED: Final = tuple(
     for code, messages, rfc in (
         (E.USE_SRTP, "CH EE", "5764"),
         (E.HEARTBEAT, "CH EE", "6520"),
-        (E.CLIENT_CERTIFICATE_TYPE, "CH EE", "7250"),
-        (E.SERVER_CERTIFICATE_TYPE, "CH EE", "7250"),
         (E.DELEGATED_CREDENTIAL, "CH CR CT", "9345"),
         (E.SUPPORTED_EKT_CIPHERS, "CH EE", "8870"),
         (E.TRANSPARENCY_INFO, "CH CR CT", "9162"),
@@ -345,6 +358,10 @@ BODIES: Final[tuple[Body[Any], ...]] = (  # Any: the bodies' types differ; Exten
     SCT_REQUEST,
     SCTS,
     COMPRESS_CERTIFICATE,
+    CLIENT_CERTIFICATE_TYPES,
+    CLIENT_CERTIFICATE_TYPE,
+    SERVER_CERTIFICATE_TYPES,
+    SERVER_CERTIFICATE_TYPE,
     *_PLACED,
 )
 

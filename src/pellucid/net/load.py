@@ -16,6 +16,7 @@ from typing import Final
 from cryptography.utils import CryptographyDeprecationWarning
 
 from pellucid.errors import UsageError
+from pellucid.verify.raw_keys import RawPublicKeyVerifier
 from pellucid.verify.trust import TrustStore
 
 _BUNDLES: Final = (
@@ -57,6 +58,18 @@ def load_trust(path: str | os.PathLike[str]) -> TrustStore:
     Raises UsageError, naming *path*, if it cannot be read or holds no root.
     """
     return _load(Path(path), origin=os.fspath(path))
+
+
+def load_raw_public_keys(path: str | os.PathLike[str]) -> RawPublicKeyVerifier:
+    """Return what accepts the raw public keys in a file: PEM with any number of PUBLIC KEYs, or DER with one.
+
+    Raises UsageError, naming *path*, if it cannot be read or holds none that can be trusted.
+    """
+    data = read_pem(path)
+    try:
+        return RawPublicKeyVerifier(data)
+    except UsageError as error:
+        raise UsageError(f"{os.fspath(path)}: {error.reason}") from error
 
 
 def read_pem(path: str | os.PathLike[str]) -> bytes:

@@ -20,7 +20,7 @@ from pellucid.sessions import stored
 from pellucid.sessions.shared import Shared
 from pellucid.wire import WireStruct, opaque, u8, u16, u32, wire, wire_struct
 
-_VERSION: Final = 1
+_VERSION: Final = 2
 _MAX_HOST: Final = 1024  # characters: a name has 253, an address with its zone some 60
 
 
@@ -37,7 +37,7 @@ class ClientSession:
     signature_scheme:  of the server's CertificateVerify in the full handshake.
     leaf:              DER, SubjectPublicKeyInfo where certificate_type is 2 (RFC 7250), b"" where an external PSK
                        authenticated.   intermediates: as presented.   path: the verified path, leaf first.
-    local_certificates: the client's own chain as it was sent.
+    local_certificates: the client's own chain as it was sent, of local_certificate_type.
     raises:            UsageError for a value out of its range.
     """
 
@@ -58,6 +58,7 @@ class ClientSession:
     ocsp_response: bytes | None = field(default=None, repr=False)
     scts: tuple[bytes, ...] = field(default=(), repr=False)
     local_certificates: tuple[bytes, ...] = field(default=(), repr=False)
+    local_certificate_type: int = 0
 
     def __post_init__(self) -> None:
         if not 1 <= len(self.ticket) <= MAX_TICKET:
@@ -103,6 +104,7 @@ class ClientSession:
             ocsp_response=self.ocsp_response or b"",
             scts=self.scts,
             local_certificates=self.local_certificates,
+            local_certificate_type=self.local_certificate_type,
         ).encode()
 
     @classmethod
@@ -129,6 +131,7 @@ class ClientSession:
                 ocsp_response=kept.ocsp_response or None,
                 scts=kept.scts,
                 local_certificates=kept.local_certificates,
+                local_certificate_type=kept.local_certificate_type,
             )
         except UsageError as error:
             raise DecodeError(f"ClientSession: {error.reason}") from None
@@ -154,6 +157,7 @@ class _StoredSession(WireStruct):
     ocsp_response: bytes = wire(opaque(0, 2**24 - 1))
     scts: tuple[bytes, ...] = wire(stored.certificates)
     local_certificates: tuple[bytes, ...] = wire(stored.certificates)
+    local_certificate_type: int = wire(u8)
 
     def __repr__(self) -> str:
         return "_StoredSession(<hidden>)"

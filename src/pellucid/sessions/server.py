@@ -10,8 +10,9 @@ from pellucid.limits import AUTHENTICATION_LIFETIME_SECONDS, CLOCK_STEP_SECONDS,
 from pellucid.sessions import stored
 from pellucid.wire import WireStruct, fixed, opaque, u8, u16, u32, wire, wire_struct
 
-_VERSION: Final = 1
+_VERSION: Final = 2
 _MAX_INDEX: Final = 255
+_NO_TYPE: Final = 255
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -24,6 +25,7 @@ class ServerSession:
     lifetime_seconds: 1..604,800.   age_add: uint32, fresh for each ticket.
     binding:          32-byte digest of the whole client-authentication configuration.
     max_early_data_size: bytes of 0-RTT data; 0: none.
+    server_certificate_type: CertificateType of what the server showed (RFC 7250); None: an external PSK was used.
     client_chain:     the client's verified path, DER, or one SubjectPublicKeyInfo; () if it showed no certificate.
     client_presented: its certificates as they came.
     raises:           UsageError for a value out of its range.
@@ -39,6 +41,7 @@ class ServerSession:
     alpn: str | None
     binding: bytes = field(repr=False)
     max_early_data_size: int = 0
+    server_certificate_type: int | None = None
     client_chain: tuple[bytes, ...] = field(default=(), repr=False)
     client_certificate_type: int = 0
     client_signature_scheme: int | None = None
@@ -81,6 +84,7 @@ class ServerSession:
             alpn=self.alpn,
             binding=self.binding,
             max_early_data_size=self.max_early_data_size,
+            server_certificate_type=_NO_TYPE if self.server_certificate_type is None else self.server_certificate_type,
             client_certificate_type=self.client_certificate_type,
             client_signature_scheme=self.client_signature_scheme or 0,
             certificates=unique,
@@ -105,6 +109,9 @@ class ServerSession:
                 alpn=kept.alpn,
                 binding=kept.binding,
                 max_early_data_size=kept.max_early_data_size,
+                server_certificate_type=None
+                if kept.server_certificate_type == _NO_TYPE
+                else kept.server_certificate_type,
                 client_chain=tuple(kept.certificates[i] for i in kept.chain),
                 client_certificate_type=kept.client_certificate_type,
                 client_signature_scheme=kept.client_signature_scheme or None,
@@ -118,7 +125,7 @@ class ServerSession:
 
 @wire_struct
 class _StoredSession(WireStruct):
-    """chain, presented: positions in certificates. client_signature_scheme: 0 for none."""
+    """chain, presented: positions in certificates. client_signature_scheme: 0 for none; server's type: 255."""
 
     version: int = wire(u8)
     cipher_suite: int = wire(u16)
@@ -131,6 +138,7 @@ class _StoredSession(WireStruct):
     alpn: str | None = wire(stored.name)
     binding: bytes = wire(fixed(32))
     max_early_data_size: int = wire(u32)
+    server_certificate_type: int = wire(u8)
     client_certificate_type: int = wire(u8)
     client_signature_scheme: int = wire(u16)
     certificates: tuple[bytes, ...] = wire(stored.certificates)

@@ -1,6 +1,7 @@
 """Verification of the peer's certificate: trust, names, purposes, keys; a verdict and the report that explains it."""
 
 from pellucid.verify.names import is_ip, normalize_server_name
+from pellucid.verify.raw_keys import RawPublicKeyVerifier, either
 from pellucid.verify.report import (
     CertificateRejected,
     Check,
@@ -25,6 +26,7 @@ __all__ = [
     "Outcome",
     "PeerVerifier",
     "Purpose",
+    "RawPublicKeyVerifier",
     "RevocationPolicy",
     "SignedCertificateTimestamp",
     "TrustStore",
@@ -33,6 +35,7 @@ __all__ = [
     "VerifiedPeer",
     "WebPKIVerifier",
     "dangerous_accept_any",
+    "either",
     "is_ip",
     "normalize_server_name",
     "parse_sct",

@@ -129,31 +129,31 @@ def key_check(candidate: Candidate) -> Check:
         key = candidate.certificate.public_key()
     except (*PARSE_ERRORS, UnsupportedAlgorithm) as error:
         return about.bad("key strength", Failure.UNSUPPORTED, f"{label} has a public key that cannot be used: {error}")
+    failure, evidence = key_finding(key, label)
+    return about.ok("key strength", evidence) if failure is None else about.bad("key strength", failure, evidence)
+
+
+def key_finding(key: object, label: str) -> tuple[Failure | None, str]:
+    """Return what is wrong with a public key, None if nothing, and the evidence. label: what has it."""
     match key:
         case rsa.RSAPublicKey():
             bits, exponent = key.key_size, key.public_numbers().e
             if not MIN_RSA_BITS <= bits <= MAX_RSA_BITS:
-                return about.bad(
-                    "key strength",
-                    Failure.WEAK_KEY,
-                    f"{label} has an RSA key of {bits} bits; {MIN_RSA_BITS} to {MAX_RSA_BITS} are allowed",
-                )
+                text = f"{label} has an RSA key of {bits} bits; {MIN_RSA_BITS} to {MAX_RSA_BITS} are allowed"
+                return Failure.WEAK_KEY, text
             if exponent < 3 or exponent % 2 == 0:
-                return about.bad("key strength", Failure.WEAK_KEY, f"{label} has the RSA exponent {exponent}")
-            return about.ok("key strength", f"RSA, {bits} bits")
+                return Failure.WEAK_KEY, f"{label} has the RSA exponent {exponent}"
+            return None, f"RSA, {bits} bits"
         case ec.EllipticCurvePublicKey():
             if key.curve.name not in _CURVES:
-                return about.bad(
-                    "key strength",
-                    Failure.UNSUPPORTED,
-                    f"{label} has a key on the curve {key.curve.name}; {', '.join(_CURVES)} are allowed",
-                )
-            return about.ok("key strength", f"EC, {key.curve.name}")
+                text = f"{label} has a key on the curve {key.curve.name}; {', '.join(_CURVES)} are allowed"
+                return Failure.UNSUPPORTED, text
+            return None, f"EC, {key.curve.name}"
         case _ if isinstance(key, _OTHER_KEYS):
-            return about.ok("key strength", type(key).__name__.removesuffix("PublicKey"))
+            return None, type(key).__name__.removesuffix("PublicKey")
         case _:
             kind = type(key).__name__.removesuffix("PublicKey")
-            return about.bad("key strength", Failure.UNSUPPORTED, f"{label} has a {kind} key, which no scheme uses")
+            return Failure.UNSUPPORTED, f"{label} has a {kind} key, which no scheme uses"
 
 
 def signature_algorithm_check(candidate: Candidate, *, anchor: bool) -> Check:

@@ -10,9 +10,9 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Final
 
-from pellucid.crypto.certificates import X509Certificate
+from pellucid.crypto.certificates import EndEntity
 from pellucid.errors import InternalError, PeerError
-from pellucid.registry import AlertDescription, alert_name
+from pellucid.registry import AlertDescription, CertificateType, alert_name, certificate_type_name
 from pellucid.verify.scts import SignedCertificateTimestamp, readable_scts
 
 
@@ -26,7 +26,7 @@ class Outcome(enum.Enum):
 
 
 class CheckGroup(enum.Enum):
-    """The four questions asked of a peer's certificate."""
+    """The four questions asked of a peer's certificate; of a raw public key they are the same as far as they go."""
 
     VALIDITY = "certificate valid"
     NAME = "name matches"
@@ -44,6 +44,7 @@ class Failure(enum.Enum):
     SELF_SIGNED = "self-signed"
     MISSING_INTERMEDIATE = "missing-intermediate"
     UNKNOWN_CA = "unknown-ca"
+    UNKNOWN_KEY = "unknown-key"
     NOT_A_CA = "not-a-ca"
     WRONG_NAME = "wrong-name"
     WRONG_PURPOSE = "wrong-purpose"
@@ -74,6 +75,7 @@ ALERTS: Final = {
     Failure.SELF_SIGNED: AlertDescription.UNKNOWN_CA,
     Failure.MISSING_INTERMEDIATE: AlertDescription.UNKNOWN_CA,
     Failure.UNKNOWN_CA: AlertDescription.UNKNOWN_CA,
+    Failure.UNKNOWN_KEY: AlertDescription.BAD_CERTIFICATE,
     Failure.NOT_A_CA: AlertDescription.BAD_CERTIFICATE,
     Failure.WRONG_NAME: AlertDescription.BAD_CERTIFICATE,
     Failure.WRONG_PURPOSE: AlertDescription.UNSUPPORTED_CERTIFICATE,
@@ -141,10 +143,11 @@ class VerificationReport:
     accepted: the verdict.
     failure:  the decisive failure; None if there is none. Set on an accepted report only by a `dangerous_` verifier.
     summary:  one line that names the decisive failure, or the root that vouches for the peer.
-    path:     the verified path as DER, leaf first, root last; empty if there is none.
+    path:     the verified path as DER, leaf first, root last; empty if there is none. Of a raw public key: it alone.
     alert:    the AlertDescription to send if refused, else None.
     missing_intermediate_urls: where the leaf says its issuer can be fetched (AIA), when one seems to be missing.
     dangerous: nothing was demanded of the peer; `accepted` means nothing.
+    certificate_type: what was judged, an X.509 chain or a raw public key (RFC 7250).
     serialized_scts: the SCTs that came with the leaf, as they came (RFC 6962 §3.3); `scts` reads them.
     A verifier of one's own gives accepted, summary and path, or failure and alert, and adds checks with with_check.
     """
@@ -156,6 +159,7 @@ class VerificationReport:
     alert: int | None = None
     missing_intermediate_urls: tuple[str, ...] = ()
     dangerous: bool = False
+    certificate_type: int = CertificateType.X509
     serialized_scts: tuple[bytes, ...] = field(default=(), repr=False)
     explanation: LazyChecks = field(default_factory=lambda: LazyChecks(tuple), repr=False, compare=False)
     later: tuple[Check, ...] = field(default=(), repr=False)
@@ -196,6 +200,7 @@ class VerificationReport:
                 alert=self.alert,
                 missing_intermediate_urls=self.missing_intermediate_urls,
                 dangerous=self.dangerous,
+                certificate_type=self.certificate_type,
                 serialized_scts=self.serialized_scts,
                 explanation=self.explanation,
                 later=later,
@@ -219,6 +224,7 @@ class VerificationReport:
         return {
             "accepted": self.accepted,
             "dangerous": self.dangerous,
+            "certificate_type": certificate_type_name(self.certificate_type),
             "failure": self.failure.value if self.failure else None,
             "summary": self.summary,
             "alert": alert_name(self.alert) if self.alert is not None else None,
@@ -254,25 +260,30 @@ _PROOF: Final = object()
 
 
 class VerifiedPeer:
-    """Proof that a verifier accepted the peer's certificate; only `verified_peer` makes one.
+    """Proof that a verifier accepted the peer's certificate or raw public key; only `verified_peer` makes one.
 
-    leaf:   the end-entity certificate.
-    chain:  the verified path as DER, leaf first.
+    leaf:   the end-entity certificate, or the RawPublicKey.
+    chain:  the verified path as DER, leaf first; of a raw public key: it alone.
     report: the accepted report.
     """
 
     __slots__ = ("chain", "leaf", "report")
 
-    leaf: X509Certificate
+    leaf: EndEntity
     chain: tuple[bytes, ...]
     report: VerificationReport
 
-    def __init__(self, proof: object, leaf: X509Certificate, report: VerificationReport) -> None:
+    def __init__(self, proof: object, leaf: EndEntity, report: VerificationReport) -> None:
         if proof is not _PROOF:
             raise InternalError("a VerifiedPeer is made by verified_peer() alone")
         object.__setattr__(self, "leaf", leaf)
         object.__setattr__(self, "chain", report.path)
         object.__setattr__(self, "report", report)
+
+    @property
+    def certificate_type(self) -> int:
+        """What the peer showed: a CertificateType (RFC 7250)."""
+        return self.leaf.certificate_type
 
     def __setattr__(self, name: str, value: object) -> None:
         raise AttributeError(f"VerifiedPeer is immutable: {name}")
@@ -284,7 +295,7 @@ class VerifiedPeer:
         return f"VerifiedPeer({self.report.summary!r})"
 
 
-def remembered_peer(leaf: X509Certificate, path: tuple[bytes, ...], authenticated_at: float) -> VerifiedPeer:
+def remembered_peer(leaf: EndEntity, path: tuple[bytes, ...], authenticated_at: float) -> VerifiedPeer:
     """Return the proof that *leaf* was accepted when the session began that is resumed now (RFC 9846 §2.2).
 
     path: the path accepted then.   authenticated_at: when that was, seconds since 1970.
@@ -298,12 +309,16 @@ def remembered_peer(leaf: X509Certificate, path: tuple[bytes, ...], authenticate
         )
 
     report = VerificationReport(
-        accepted=True, summary="a session is resumed whose peer was verified", path=path, explanation=LazyChecks(checks)
+        accepted=True,
+        summary="a session is resumed whose peer was verified",
+        path=path,
+        certificate_type=leaf.certificate_type,
+        explanation=LazyChecks(checks),
     )
     return VerifiedPeer(_PROOF, leaf, report)
 
 
-def verified_peer(leaf: X509Certificate, report: VerificationReport) -> VerifiedPeer:
+def verified_peer(leaf: EndEntity, report: VerificationReport) -> VerifiedPeer:
     """Return the proof that *report* accepted *leaf*. Raises CertificateRejected if it did not."""
     if not report.accepted:
         raise CertificateRejected(report)

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from pellucid.crypto.certificates import X509Certificate
+from pellucid.crypto.certificates import EndEntity
 from pellucid.crypto.provider import Pending
 from pellucid.verify.report import VerificationReport
 
@@ -21,10 +21,10 @@ class Purpose(enum.Enum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class VerificationRequest:
-    """The peer's certificates and what is known of the peer.
+    """The peer's certificates, or its raw public key, and what is known of the peer.
 
-    leaf:          the end-entity certificate, parsed.
-    intermediates: the rest of certificate_list, DER, in the order sent; at most 9, 64 KiB in all.
+    leaf:          the end-entity certificate, parsed; a RawPublicKey where that is what was negotiated (RFC 7250).
+    intermediates: the rest of certificate_list, DER, in the order sent; at most 9, 64 KiB in all. None after a raw key.
     server_name:   the host name (A-label or U-label) or IP address the client meant; None when the peer is a client.
     now:           seconds since 1970, UTC; fractions of a second are not looked at.
     ocsp_response: DER of the OCSPResponse stapled to the leaf (RFC 6960 §4.2.1, RFC 9846 §4.5.1.1); None: none came.
@@ -33,7 +33,7 @@ class VerificationRequest:
                    to those who ask (RFC 7633 §4.2.2).
     """
 
-    leaf: X509Certificate
+    leaf: EndEntity
     intermediates: tuple[bytes, ...]
     purpose: Purpose
     server_name: str | None
@@ -42,11 +42,19 @@ class VerificationRequest:
     scts: tuple[bytes, ...] = ()
     status_requested: bool = True
 
+    @property
+    def certificate_type(self) -> int:
+        """What the peer showed: a CertificateType (RFC 7250)."""
+        return self.leaf.certificate_type
+
 
 class PeerVerifier(Protocol):
     """Decides whether a peer's certificates are to be trusted. Must not block and must not raise for a bad chain.
 
     A request that nobody could answer (no server name for a server, an impossible one) raises UsageError.
+    A verifier may have `session_identity`, bytes that are the same where it would answer the same: without, no sessions
+    are kept; and `certificate_types`, a tuple of those that it ever accepts: a configuration that lets the peer show
+    another is refused.
     """
 
     def verify(self, request: VerificationRequest) -> VerificationReport | Pending:

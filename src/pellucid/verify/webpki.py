@@ -35,9 +35,10 @@ from cryptography.x509.verification import (
     VerificationError,
 )
 
-from pellucid.crypto.certificates import PARSE_ERRORS
+from pellucid.crypto.certificates import PARSE_ERRORS, X509Certificate
 from pellucid.errors import UsageError
 from pellucid.limits import MAX_CERTIFICATE_LIST, MAX_CERTIFICATES, MAX_PATH_DEPTH, MAX_RSA_BITS
+from pellucid.registry import CertificateType
 from pellucid.value import internal_value
 from pellucid.verify.checks import PURPOSE_OIDS, extension, key_check, name_check, special_issuer_key, subject_check
 from pellucid.verify.findings import (
@@ -111,7 +112,10 @@ class WebPKIVerifier:
     max_certificates, max_bytes: what the peer may send, the leaf counted; more is refused unread.
     max_path_depth:              intermediates between leaf and root, 0..255.
     revocation:                  what is asked about revocation, once everything else is right.
+    A raw public key is never accepted: nobody vouches for it.
     """
+
+    certificate_types: Final = (CertificateType.X509,)
 
     def __init__(
         self,
@@ -158,6 +162,8 @@ class WebPKIVerifier:
         """
         reference, when = _reference(request), _moment(request.now)
         report = self._judge(request, reference, when)
+        if request.certificate_type != CertificateType.X509:
+            return replace(report, certificate_type=request.certificate_type)
         return replace(report, serialized_scts=request.scts) if request.scts else report
 
     def _judge(
@@ -166,7 +172,10 @@ class WebPKIVerifier:
         size = self._size_check(request)
         if size is not None:
             return _refused((size, *NOT_REACHED))
-        case, check = _parse(request, reference, when, self._trust)
+        if not isinstance(request.leaf, X509Certificate):
+            text = "a raw public key was shown, and no CA vouches for one"
+            return _refused((_bad(CheckGroup.TRUST, "certificate type", Failure.UNSUPPORTED, text, 0), *NOT_REACHED))
+        case, check = _parse(request, request.leaf, reference, when, self._trust)
         if check is not None:
             return _refused((check, *NOT_REACHED))
         facts = _leaf_facts(case.leaf.certificate)
@@ -314,7 +323,11 @@ def _load(der: bytes) -> x509.Certificate:
 
 
 def _parse(
-    request: VerificationRequest, reference: ReferenceName | None, when: datetime.datetime, trust: TrustStore
+    request: VerificationRequest,
+    leaf: X509Certificate,
+    reference: ReferenceName | None,
+    when: datetime.datetime,
+    trust: TrustStore,
 ) -> tuple[Case, Check | None]:
     """Parse what was sent after the leaf. One that is no certificate refuses the chain (RFC 9846 §4.5.1)."""
     presented: list[Candidate] = []
@@ -327,7 +340,7 @@ def _parse(
             check = _bad(CheckGroup.VALIDITY, "parsing", Failure.MALFORMED, text, index)
             break
     case = Case(
-        leaf=Candidate(request.leaf.x509, 0, request.leaf.der),
+        leaf=Candidate(leaf.x509, 0, leaf.der),
         presented=tuple(presented),
         trust=trust,
         purpose=request.purpose,
