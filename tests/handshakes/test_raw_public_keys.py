@@ -18,6 +18,7 @@ from pellucid import (
     PeerError,
     RawPublicKeyVerifier,
     ServerConfig,
+    UsageError,
 )
 from pellucid.config import CertificateRequestInfo, ClientAuthentication, ClientHelloInfo
 from pellucid.crypto.certificates import RawPublicKey, X509Certificate
@@ -600,3 +601,63 @@ def test_ticket_of_an_external_psk_has_no_type(chunking: Chunking) -> None:
         assert pair.client.negotiated.server_certificate_type is None
         assert pair.server.negotiated.server_certificate_type is None
     assert pair.server.negotiated.resumed
+
+
+# ---- after the handshake (RFC 9846 §4.7.2) ---------------------------------------------------------------------------
+
+
+def ask_later(pair: Pair) -> tuple[list[Any], list[Any]]:
+    """Have the server ask for the client's certificate; return what both ends then saw."""
+    pair.server.request_client_certificate()
+    pair.pump()
+    (asked, error), (answered, other) = events_of(pair.client), events_of(pair.server)
+    assert error is None and other is None, (error, other)
+    return asked, answered
+
+
+def later_server(*types: int, **changes: Any) -> ServerConfig:
+    return asking(*types, client_authentication=ClientAuthentication.NONE, **changes)
+
+
+@pytest.mark.parametrize(
+    ("has", "asked", "shown"),
+    [((X509, RAW), (RAW, X509), RAW), ((RAW, X509), (X509,), X509), ((RAW,), (RAW,), RAW)],
+    ids=str,
+)
+def test_client_shows_its_key_after_the_handshake(
+    chunking: Chunking, has: tuple[int, ...], asked: tuple[int, ...], shown: int
+) -> None:
+    """The type is agreed on in EncryptedExtensions all the same: afterwards there is no place for it."""
+    client = client_config(
+        credentials=tuple(raw() if kind == RAW else credential() for kind in has),
+        post_handshake_auth=True,
+        sessions=MemorySessionStore(),
+    )
+    server = later_server(*asked, sessions=TicketKeys(), **TICKETS)
+    for again in (False, True):
+        pair = connect(client, server, chunking)
+        assert pair.server.negotiated is not None and pair.client.negotiated is not None
+        assert pair.server.negotiated.resumed is again
+        if again:  # with the ticket that the answer was given
+            assert pair.server.negotiated.client_certificate_type == shown
+            assert pair.client.negotiated.client_certificate_type == shown
+        seen, (answer, *_) = ask_later(pair)
+        assert seen[0].request.certificate_types == (shown,)
+        assert answer.peer.certificate_type == shown
+        assert answer.peer.chain[0] == (raw() if shown == RAW else credential()).chain[0]
+
+
+def test_client_that_has_no_such_type_is_not_asked_after_the_handshake(chunking: Chunking) -> None:
+    """Nor is it refused: nobody has asked it for anything."""
+    pair = connect(client_config(credentials=(credential(),), post_handshake_auth=True), later_server(RAW), chunking)
+    with pytest.raises(UsageError, match="no type of certificate that is accepted here"):
+        pair.server.request_client_certificate()
+
+
+def test_key_that_is_not_known_is_refused_after_the_handshake(chunking: Chunking) -> None:
+    client = client_config(credentials=(stranger(),), post_handshake_auth=True)
+    pair = connect(client, later_server(RAW), chunking)
+    pair.server.request_client_certificate()
+    error = refusal(pair, by="server")
+    assert isinstance(error, CertificateRejected)
+    assert error.report.failure is Failure.UNKNOWN_KEY  # type: ignore[attr-defined]
