@@ -41,7 +41,7 @@ from pellucid.handshake.actions import EarlyDataOutcome, Negotiated
 from pellucid.net.listener import Listener, listen
 from pellucid.net.session_file import FileSessionStore
 from pellucid.net.sync import Stream, connect, wrap
-from pellucid.registry import PskKeyExchangeMode
+from pellucid.registry import CertificateType, PskKeyExchangeMode
 from pellucid.sessions import (
     ClientSession,
     ExternalPsk,
@@ -70,6 +70,7 @@ __all__ = [
     "ApplicationData",
     "CertificateRejected",
     "CertificateRequested",
+    "CertificateType",
     "ClientAuthentication",
     "ClientConfig",
     "ClientSession",

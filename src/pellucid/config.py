@@ -224,8 +224,8 @@ class CertificateRequestInfo:
     authorities: tuple[bytes, ...]
     certificate_signature_schemes: tuple[int, ...] | None = None
     oid_filters: tuple[OIDFilter, ...] = ()
-    post_handshake: bool = False
     certificate_types: tuple[int, ...] = ONLY_X509
+    post_handshake: bool = False
 
 
 N = TypeVar("N", Suite, Group, Verifier)
@@ -546,8 +546,7 @@ class ServerConfig(_Config):
             verifier = WebPKIVerifier(self.client_trust, revocation=self.revocation)
         if verifier is None and self.client_authentication is not ClientAuthentication.NONE:
             raise UsageError("client authentication needs client_trust, or a verifier")
-        asks = self.client_authentication is not ClientAuthentication.NONE
-        takes = getattr(verifier, "certificate_types", None) if asks else None
+        takes = getattr(verifier, "certificate_types", None)
         own.check_certificate_types("client_certificate_types", self.client_certificate_types, takes)
         if self.cookie_key is not None and len(self.cookie_key) != 32:
             raise UsageError("cookie_key has 32 bytes")
@@ -569,10 +568,8 @@ class ServerConfig(_Config):
         if not 0 <= self.max_early_data <= MAX_EARLY_DATA:
             raise UsageError(f"max_early_data is 0 to {MAX_EARLY_DATA}")
         mode, verifier = self.client_authentication.value, self.peer_verifier
-        takes = self._takes(self.request_ocsp)
-        # Without client authentication its verifier and types are never asked for.
-        how = None if mode == "none" else (verifier, self.client_certificate_types)
-        digest = _identity(mode, how, takes)
+        takes = (self._takes(self.request_ocsp), self.client_certificate_types)
+        digest = _identity(mode, None if mode == "none" else (verifier, takes))
         set_field(self, "client_authentication_digest", digest or bytes(32))
         after = digest
         if mode == "none":  # where nobody is asked in the handshake, other tickets are not bound to the verifier

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,6 +13,7 @@ from cryptography import x509
 
 from pellucid.config import (
     DEFAULT_SCHEMES,
+    ONLY_X509,
     ClientAuthentication,
     ClientConfig,
     ClientHelloInfo,
@@ -19,13 +21,14 @@ from pellucid.config import (
     ServerConfig,
 )
 from pellucid.crypto import credentials as own
+from pellucid.crypto.certificates import RawPublicKey
 from pellucid.crypto.groups import KEMS_ALONE
 from pellucid.crypto.provider import PENDING, Pending
 from pellucid.crypto.pyca import PYCA
 from pellucid.crypto.signatures import PrivateKeySigner, signing_schemes
 from pellucid.errors import DecodeError
 from pellucid.messages import extensions as x
-from pellucid.registry import AlertDescription, NamedGroup
+from pellucid.registry import AlertDescription, CertificateType, NamedGroup
 from pellucid.sessions.client import ClientSession, SessionKey
 from pellucid.sessions.early_data import StrikeRegister
 from pellucid.sessions.psk import ExternalPsk
@@ -149,6 +152,8 @@ class Judge:
     def answer(self, request: VerificationRequest) -> VerificationReport:
         flags, path = self.flags, (request.leaf.der, *request.intermediates)
         self.failed = flags.verify_fail
+        if isinstance(request.leaf, RawPublicKey):
+            return self._raw(request.leaf)
         if not _may_sign(request.leaf.x509):
             return VerificationReport(
                 accepted=False,
@@ -167,6 +172,12 @@ class Judge:
             failure=Failure.UNKNOWN_CA,
             alert=AlertDescription.CERTIFICATE_UNKNOWN if custom else AlertDescription.HANDSHAKE_FAILURE,
         )
+
+    def _raw(self, key: RawPublicKey) -> VerificationReport:
+        """The runner's shim takes the one key that it is told of, whatever else it demands."""
+        if hashlib.sha256(key.der).digest() == self.flags.expect_peer_rpk_sha256:
+            return VerificationReport(accepted=True, summary="the key that was expected", path=(key.der,))
+        return VerificationReport(accepted=False, summary="not the key that was expected", failure=Failure.UNKNOWN_KEY)
 
 
 def _may_sign(certificate: x509.Certificate) -> bool:
@@ -217,6 +228,8 @@ def _client(flags: Flags, memory: Memory) -> Setup:
         certificate_compression=compressions(flags),
         request_ocsp=flags.enable_ocsp_stapling,
         request_scts=flags.enable_signed_cert_timestamps,
+        server_certificate_types=tuple(flags.accepted_peer_cert_types) or ONLY_X509,
+        client_certificate_types=tuple(flags.available_client_cert_types) or None,
         insist_on_credential=True,  # the runner wants an error where we would send an empty Certificate
         send_server_name=bool(flags.host_name),
         grease=flags.enable_grease,
@@ -245,6 +258,7 @@ def _server(flags: Flags, memory: Memory) -> Setup:
         tickets_on_resumption=0 if flags.no_ticket else TICKETS,
         verifier=judge,
         client_authentication=authentication,
+        client_certificate_types=tuple(flags.accepted_peer_cert_types) or ONLY_X509,
         certificate_compression=compressions(flags),
         client_certificate_compression=compressions(flags),
         groups=tuple(flags.curves) or DEFAULT_GROUPS,
@@ -295,7 +309,7 @@ def _credentials(flags: Flags, used: list[int]) -> tuple[Credential, ...]:
     built = [
         _credential(flags, credential, number, used)
         for number, credential in enumerate(flags.credentials)
-        if credential.kind == "x509"
+        if credential.kind != "psk"
     ]
     if flags.default_credential.cert_file:
         # The default one is tried last.
@@ -304,11 +318,15 @@ def _credentials(flags: Flags, used: list[int]) -> tuple[Credential, ...]:
 
 
 def _credential(flags: Flags, credential: CredentialFlags, number: int, used: list[int]) -> Credential:
-    chain = own.certificates_from_pem(Path(credential.cert_file).read_bytes())
     key = own.private_key_from_pem(Path(credential.key_file).read_bytes())
-    signer = PrivateKeySigner(key, signing_schemes(own.parse_own_certificate(chain[0])))
+    kind = CertificateType.RAW_PUBLIC_KEY if credential.kind == "raw public key" else CertificateType.X509
+    chain: tuple[bytes, ...] = (own.spki_of(key),)
+    if kind == CertificateType.X509:
+        chain = own.certificates_from_pem(Path(credential.cert_file).read_bytes())
+    signer = PrivateKeySigner(key, signing_schemes(own.parse_own(chain, kind)))
     return Credential(
         chain=chain,
+        certificate_type=kind,
         signer=NumberedSigner(number, signer, flags.asynchronous, used),
         ocsp_response=credential.ocsp_response or None,
         scts=_scts(credential.signed_cert_timestamps),

@@ -38,6 +38,7 @@ TABLE: Final = (
     Row("ERROR_PARSING_EXTENSION", e.DecodeError, "8879 §3"),
     Row("CLIENTHELLO_PARSE_FAILED", e.DecodeError, "9846 §3.4", "ClientHello"),
     Row("CLIENTHELLO_PARSE_FAILED", e.DecodeError, "9846 §6", "ClientHello"),
+    Row("INVALID_RAW_PUBLIC_KEY", e.DecodeError, "9846 §3.4", "cert_data"),
     Row("DECODE_ERROR", e.DecodeError),
     # Records.
     Row("HTTP_REQUEST", e.UnexpectedMessage, "9846 §5.1", "plain HTTP?"),
@@ -96,6 +97,11 @@ TABLE: Final = (
     Row("ERROR_PARSING_EXTENSION", e.UnsupportedExtension, "9846 §4.3", "ec_point_formats"),
     Row("UNEXPECTED_EXTENSION", e.UnsupportedExtension),
     Row("UNEXPECTED_EXTENSION", e.IllegalParameter, "9846 §4.3", "has no place in"),
+    # Certificates or raw public keys.
+    Row("UNSUPPORTED_CERTIFICATE", e.UnsupportedCertificate, "7250 §4.2"),
+    Row("UNSUPPORTED_CERTIFICATE", e.IllegalParameter, "7250 §4.2"),
+    Row("UNKNOWN_CERTIFICATE_TYPE", e.HandshakeFailure, "7250 §4.2"),
+    Row("DECODE_ERROR", e.IllegalParameter, "7250 §4.1"),
     # Who the peer is.
     Row("DECODE_ERROR", e.IllegalParameter, "9846 §4.4.2"),
     Row("KEY_USAGE_BIT_INCORRECT", CertificateRejected, "", "a key usage without digital signature"),

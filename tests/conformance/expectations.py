@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from typing import Final
 
@@ -170,6 +171,11 @@ def _check_peer(flags: Flags, setup: Setup, negotiated: Negotiated) -> None:
         expect("the peer's certificate", peer, None)
     elif (not flags.server or flags.require_any_client_certificate) and peer is None:
         raise Mismatch("there is no peer certificate")
+    if flags.expect_peer_certificate_type is not None:
+        expect("the peer's type", None if peer is None else peer.certificate_type, flags.expect_peer_certificate_type)
+    if flags.expect_peer_rpk_sha256:
+        shown = None if peer is None else hashlib.sha256(peer.leaf.der).digest()
+        expect("SHA-256 of the peer's key", shown, flags.expect_peer_rpk_sha256)
     if flags.expect_peer_cert_file:
         with open(flags.expect_peer_cert_file, "rb") as file:
             expect("the peer's chain", None if peer is None else peer.chain, own.certificates_from_pem(file.read()))

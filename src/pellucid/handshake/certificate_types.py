@@ -115,19 +115,33 @@ def choose_client_type(context: Context[ServerConfig], hello: Extensions) -> int
     """
     ours = context.config.client_certificate_types
     offered = hello.get(x.CLIENT_CERTIFICATE_TYPES)
-    if offered is None and ours == ONLY_X509:
-        return CertificateType.X509
     theirs = _known(offered)
-    for code in ours:
-        if code in theirs:
-            if context.trace is not None:
-                why = _BY_DEFAULT if offered is None else "the first of ours that the client can show"
-                context.chose("client_certificate_type", certificate_type_name(code), why, _names(ours), _names(theirs))
-            return code
+    chosen = common_client_type(context.config, hello)
+    if chosen is not None:
+        if context.trace is not None and (offered is not None or ours != ONLY_X509):
+            why = _BY_DEFAULT if offered is None else "the first of ours that the client can show"
+            context.chose("client_certificate_type", certificate_type_name(chosen), why, _names(ours), _names(theirs))
+        return chosen
     can_show = ", ".join(_names(theirs)) or "nothing that is known here"
     raise UnsupportedCertificate(
         f"the client can show {can_show}, accepted is {' or '.join(_names(ours))}", rfc="7250 §4.2"
     )
+
+
+def common_client_type(config: ServerConfig, hello: Extensions) -> int | None:
+    """Return the first of ours that the client can show, None if there is none."""
+    theirs = _known(hello.get(x.CLIENT_CERTIFICATE_TYPES))
+    return next((code for code in config.client_certificate_types if code in theirs), None)
+
+
+def later_client_type(config: ServerConfig, hello: Extensions) -> int | None:
+    """Return what a client shows that may be asked after the handshake (RFC 9846 §4.7.2), None if it cannot be.
+
+    EncryptedExtensions says it, as for a request that follows at once: afterwards there is no place for it.
+    """
+    if config.peer_verifier is None or x.POST_HANDSHAKE_AUTH.extension_type not in hello:
+        return None
+    return common_client_type(config, hello)
 
 
 def chosen_type_extensions(hello: Extensions, *, server: int | None, client: int | None) -> list[Extension]:

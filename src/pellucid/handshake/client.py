@@ -281,26 +281,61 @@ def _second_flight(
     wait, keyed = phase.wait, phase.wait.keyed
     finished = finished_message(keyed.secrets.client, context.transcript.digest())
     context.transcript.add(finished)
-    server = phase.server
+    session = keyed.psk.session if keyed.psk is not None else None
+    remembered = _remembered_server(context, phase.server, session)
+    negotiated = _negotiated(phase, remembered, credential, scheme)
+    actions += [
+        SendMessage(Epoch.HANDSHAKE, finished),
+        InstallKeys(Direction.SENT, secrets.client, secret_name(Role.CLIENT, 0)),
+        InstallKeys(Direction.RECEIVED, secrets.server, secret_name(Role.SERVER, 0)),
+        Complete(negotiated=negotiated, authentication=phase.server, finished=proof, exporter_secret=secrets.exporter),
+    ]
+    resumption = None
+    peer = negotiated.peer
+    if context.config.session_store is not None and not (peer is not None and peer.report.dangerous):
+        # A peer that nobody verified is not remembered as one that was.
+        secret = resumption_secret(context, secrets)
+        resumption = ClientResumption(
+            suite=keyed.suite,
+            secret=secret,
+            alpn=negotiated.alpn,
+            peer=remembered,
+            local_certificates=negotiated.local_certificates,
+            local_certificate_type=negotiated.client_certificate_type or CertificateType.X509,
+        )
+    state = client_state(context.config, negotiated)
+    connected = Connected(
+        state,
+        sending=secrets.client,
+        receiving=secrets.server,
+        resumption=resumption,
+        client_certificate_type=wait.types.client,
+    )
+    return Step(connected, state, actions)
+
+
+def _negotiated(
+    phase: WaitFinished, remembered: Remembered, credential: Credential | None, scheme: int | None
+) -> Negotiated:
+    """Return what was agreed. credential: what we have just shown, with what scheme; None: nothing, or a PSK."""
+    wait, keyed = phase.wait, phase.wait.keyed
     session = keyed.psk.session if keyed.psk is not None else None
     own, own_type = ((), None) if credential is None else (credential.chain, credential.certificate_type)
     if session is not None:
         own, own_type = session.local_certificates, session.local_certificate_type
-    remembered = _remembered_server(context, server, session)
-    alpn = None if wait.alpn is None else wait.alpn.decode("utf-8", "backslashreplace")
-    negotiated = Negotiated(
+    return Negotiated(
         cipher_suite=keyed.suite.code,
         group=keyed.group,
         signature_scheme=remembered.signature_scheme,
         client_signature_scheme=scheme,
         server_certificate_type=remembered.certificate_type if remembered.presented else None,
         client_certificate_type=own_type if own else None,
-        alpn=alpn,
+        alpn=None if wait.alpn is None else wait.alpn.decode("utf-8", "backslashreplace"),
         server_name=keyed.offer.reference_name,
         retried=keyed.retried,
         client_random=keyed.offer.hello.random,
         server_random=keyed.hello.random,
-        peer=server.peer,
+        peer=phase.server.peer,
         local_certificates=own,
         resumed=session is not None,
         psk_identity=keyed.psk.psk.identity if keyed.psk is not None and session is None else None,
@@ -309,27 +344,6 @@ def _second_flight(
         peer_ocsp_response=remembered.ocsp_response,
         peer_scts=remembered.scts,
     )
-    actions += [
-        SendMessage(Epoch.HANDSHAKE, finished),
-        InstallKeys(Direction.SENT, secrets.client, secret_name(Role.CLIENT, 0)),
-        InstallKeys(Direction.RECEIVED, secrets.server, secret_name(Role.SERVER, 0)),
-        Complete(negotiated=negotiated, authentication=phase.server, finished=proof, exporter_secret=secrets.exporter),
-    ]
-    resumption = None
-    if context.config.session_store is not None and not (server.peer is not None and server.peer.report.dangerous):
-        # A peer that nobody verified is not remembered as one that was.
-        secret = resumption_secret(context, secrets)
-        resumption = ClientResumption(
-            suite=keyed.suite,
-            secret=secret,
-            alpn=alpn,
-            peer=remembered,
-            local_certificates=own,
-            local_certificate_type=own_type or CertificateType.X509,
-        )
-    state = client_state(context.config, negotiated)
-    connected = Connected(state, sending=secrets.client, receiving=secrets.server, resumption=resumption)
-    return Step(connected, state, actions)
 
 
 def _remembered_server(

@@ -13,6 +13,7 @@ from pellucid.handshake.tickets import ClientResumption, client_session
 from pellucid.limits import MAX_EPOCH
 from pellucid.messages.extensions import MAX_EARLY_DATA_SIZE, M, decode_extensions
 from pellucid.messages.handshake import KeyUpdate, NewSessionTicket, handshake_message
+from pellucid.registry import CertificateType
 from pellucid.schedule import TrafficSecret
 from pellucid.trace import Direction, Epoch, Role
 
@@ -27,6 +28,7 @@ class Connected:
     resumption:    what a client makes sessions of tickets with; None if none are kept.
     awaits_update: we asked the peer for a KeyUpdate and have not seen one since (§4.7.3: we do not ask twice).
     asked:         client: the contexts of CertificateRequests that are not answered yet (§4.7.2).
+    client_certificate_type: client: what it shows, if it is asked now (RFC 7250).
     """
 
     state: State
@@ -35,6 +37,7 @@ class Connected:
     awaits_update: bool = False
     resumption: ClientResumption | None = None
     asked: frozenset[bytes] = frozenset()
+    client_certificate_type: int = CertificateType.X509
 
 
 def secret_name(sender: Role, generation: int) -> str:

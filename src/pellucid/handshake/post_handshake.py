@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from pellucid.config import ClientAuthentication, ClientConfig, ServerConfig
+from pellucid.config import ClientAuthentication, ClientConfig, Credential, ServerConfig
 from pellucid.errors import CertificateRequired, IllegalParameter, InternalError, UnexpectedMessage, UsageError
 from pellucid.handshake.actions import (
     Action,
@@ -34,6 +34,7 @@ from pellucid.handshake.authenticate import (
     read_certificate,
     sign_certificate_verify,
 )
+from pellucid.handshake.certificate_types import common_client_type
 from pellucid.handshake.certificates import certificate_message, decompressed, tell_uncompressed
 from pellucid.handshake.connected import Connected
 from pellucid.handshake.core import Context
@@ -62,10 +63,10 @@ from pellucid.value import internal_value
 
 @internal_value
 class _Prepared:
-    """An answer but for its Finished. shown: the chain in it, () for none."""
+    """An answer but for its Finished. shown: what is in it, None for nothing."""
 
     messages: tuple[bytes, ...]
-    shown: tuple[bytes, ...]
+    shown: Credential | None
 
 
 def client_state(config: ClientConfig, negotiated: Negotiated) -> C:
@@ -88,7 +89,7 @@ def on_certificate_request(
         raise UnexpectedMessage(
             f"more than {MAX_OPEN_CERTIFICATE_REQUESTS} CertificateRequests are open", rfc="9846 §4.7.2"
         )
-    info, asked = read_certificate_request(message, CertificateType.X509)
+    info, asked = read_certificate_request(message, phase.client_certificate_type)
     info = replace(info, post_handshake=True)
     if context.closed:
         return Step(phase, phase.state, [CertificateAsked(info)])
@@ -101,11 +102,11 @@ def on_certificate_request(
         )
         fork.transcript.add(certificate)
         if choice is None:
-            return Step(_Prepared(messages=(certificate,), shown=()), phase.state, [])
+            return Step(_Prepared(messages=(certificate,), shown=None), phase.state, [])
 
         def signed(signature: bytes) -> Step:
             fork.transcript.add(signature)
-            prepared = _Prepared(messages=(certificate, signature), shown=choice.credential.chain)
+            prepared = _Prepared(messages=(certificate, signature), shown=choice.credential)
             return Step(prepared, phase.state, [])
 
         return sign_certificate_verify(fork, choice.credential, choice.scheme, signed)
@@ -135,8 +136,12 @@ def _answered(
     phase = replace(phase, asked=phase.asked - {name})
     if context.closed:  # while we waited
         return Step(phase, phase.state, [])
-    if phase.resumption is not None and prepared.shown:
-        phase = replace(phase, resumption=replace(phase.resumption, local_certificates=prepared.shown))
+    shown = prepared.shown
+    if phase.resumption is not None and shown is not None:
+        resumption = replace(
+            phase.resumption, local_certificates=shown.chain, local_certificate_type=shown.certificate_type
+        )
+        phase = replace(phase, resumption=resumption)
     finished = finished_message(phase.sending, fork.transcript.digest())
     messages = (*prepared.messages, finished)
     return Step(phase, phase.state, [SendMessage(Epoch.APPLICATION, message) for message in messages])
@@ -176,6 +181,7 @@ class Asking(Connected):
     requests: open, oldest first.   made: how many there were ever.
     reading:  the answer whose messages are coming; None between answers.
     unjudged: answers that are complete, but for the verdict on their chains.
+    certificate_type: what the client is asked to show (RFC 7250).
     source:   what tickets for an authenticated client are made of; None where it gets none.
     """
 
@@ -184,6 +190,7 @@ class Asking(Connected):
     reading: Answer | None = None
     unjudged: tuple[Answer, ...] = ()
     source: TicketSource | None = None
+    certificate_type: int = CertificateType.X509
 
 
 def server_phase(
@@ -196,19 +203,21 @@ def server_phase(
     """Return *connected*, or what it is where the client's certificate may be asked for."""
     config = context.config
     offered = ExtensionType.POST_HANDSHAKE_AUTH in offer.extensions
-    why = obstacle(config, negotiated) or ("" if offered else _NOT_OFFERED)
+    kind = common_client_type(config, offer.extensions)
+    why = obstacle(config, negotiated) or ("" if offered else _NOT_OFFERED) or ("" if kind is not None else _NO_TYPE)
     if context.trace is not None and (offered or config.peer_verifier is not None):
         context.chose(
             "post_handshake_auth", "none" if why else "possible", why or "the client offers it, and there is a verifier"
         )
-    if why:
+    if why or kind is None:
         return connected
     if config.post_handshake_digest is None:
         source = None  # a ticket could not be bound to the verifier
-    return Asking(connected.state, connected.sending, connected.receiving, source=source)
+    return Asking(connected.state, connected.sending, connected.receiving, source=source, certificate_type=kind)
 
 
 _NOT_OFFERED = "the client does not offer it"
+_NO_TYPE = "the client has no type of certificate that is accepted here"
 
 
 def obstacle(config: ServerConfig, negotiated: Negotiated) -> str:
@@ -227,7 +236,8 @@ def request(context: Context[ServerConfig], phase: object, negotiated: Negotiate
     """
     config = context.config
     if not isinstance(phase, Asking):
-        raise UsageError(f"no certificate can be asked for: {obstacle(config, negotiated) or _NOT_OFFERED}")
+        why = obstacle(config, negotiated) or f"{_NOT_OFFERED}, or {_NO_TYPE}"
+        raise UsageError(f"no certificate can be asked for: {why}")
     reading = () if phase.reading is None else (phase.reading,)
     if len((*phase.requests, *reading, *phase.unjudged)) >= MAX_OPEN_CERTIFICATE_REQUESTS:
         raise UsageError(f"{MAX_OPEN_CERTIFICATE_REQUESTS} CertificateRequests are open already")
@@ -261,7 +271,7 @@ def on_certificate(context: Context[ServerConfig], phase: Asking, message: Certi
         tell_uncompressed(context)
     fork = context.fork()
     fork.transcript.add(asked.raw)
-    presented = read_certificate(fork, message, asked.requested, CertificateType.X509, request_context=asked.name)
+    presented = read_certificate(fork, message, asked.requested, phase.certificate_type, request_context=asked.name)
     fork.transcript.add(raw)
     if presented is None and asked.required:
         raise CertificateRequired("the client answered without a certificate", rfc="9846 §4.5.1.3")
@@ -352,6 +362,7 @@ def _completed(
         remembered = Remembered(
             presented=client.presented,
             path=client.peer.chain,
+            certificate_type=client.peer.certificate_type,
             # The keys are as old as the handshake: to show a certificate does not renew them (attack E25).
             authenticated_at=source.authenticated_at,
             signature_scheme=client.signature.scheme,

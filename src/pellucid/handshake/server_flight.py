@@ -30,7 +30,12 @@ from pellucid.handshake.authenticate import (
     finished_message,
     sign_certificate_verify,
 )
-from pellucid.handshake.certificate_types import choose_client_type, chosen_type_extensions, types_accepted
+from pellucid.handshake.certificate_types import (
+    choose_client_type,
+    chosen_type_extensions,
+    later_client_type,
+    types_accepted,
+)
 from pellucid.handshake.certificates import certificate_message, client_certificate_extensions
 from pellucid.handshake.connected import secret_name
 from pellucid.handshake.cookie import Retry
@@ -255,16 +260,15 @@ def choose_credential(context: ServerContext, selected: Selected) -> Result:
 
 def _answer_with_certificate(context: ServerContext, selected: Selected, shown: ShownCredential) -> Result:
     asks = context.config.client_authentication is not ClientAuthentication.NONE
-    client_type = choose_client_type(context, selected.offer.extensions) if asks else None
+    hello = selected.offer.extensions
+    client_type = choose_client_type(context, hello) if asks else later_client_type(context.config, hello)
     begun = _begin(context, selected, EarlySecret.extract(selected.suite), None)
     skipping = ExtensionType.EARLY_DATA in selected.offer.extensions
     early_data = EarlyDataOutcome.NOT_RESUMED if skipping else selected.no_early_data
     begun.actions.append(InstallKeys(Direction.RECEIVED, begun.secrets.client, "client_handshake_traffic_secret"))
     if skipping:
         begun.actions.append(SkipEarlyData(MAX_SKIPPED_EARLY_DATA))
-    types = chosen_type_extensions(
-        selected.offer.extensions, server=shown.credential.certificate_type, client=client_type
-    )
+    types = chosen_type_extensions(hello, server=shown.credential.certificate_type, client=client_type)
     flight = [_encrypted_extensions(context, selected, shown, begun.limits, types)]
     requested: frozenset[int] = frozenset()
     if asks:
@@ -325,9 +329,10 @@ def _psk_flight(context: ServerContext, selected: Selected, shown: ShownPsk, ear
         begun.actions.append(InstallKeys(Direction.RECEIVED, begun.secrets.client, "client_handshake_traffic_secret"))
         if offered and not selected.retried:
             begun.actions.append(SkipEarlyData(MAX_SKIPPED_EARLY_DATA))
-    session, types = shown.psk.session, []
+    session, hello, types = shown.psk.session, selected.offer.extensions, []
     if session is not None:  # who accepts raw public keys alone takes silence for X.509, even where none is sent
-        types = chosen_type_extensions(selected.offer.extensions, server=session.server_certificate_type, client=None)
+        later = later_client_type(context.config, hello)
+        types = chosen_type_extensions(hello, server=session.server_certificate_type, client=later)
     message = _encrypted_extensions(context, selected, shown, begun.limits, types, early_data=accepted)
     context.transcript.add(message)
     application = _finish_flight(context, begun, [message])
