@@ -9,7 +9,7 @@ from pellucid import schedule
 from pellucid.carrier import FATAL, WARNING, Carrier, observer_of
 from pellucid.config import ClientConfig, ServerConfig
 from pellucid.crypto.provider import Buffer, Suite
-from pellucid.errors import AlertReceived, DecodeError, IllegalParameter, InternalError, UnexpectedMessage, UsageError
+from pellucid.errors import AlertReceived, DecodeError, IllegalParameter, UnexpectedMessage, UsageError
 from pellucid.events import (
     NEED_DATA,
     PAUSES,
@@ -240,6 +240,7 @@ class Connection(Carrier):
         """
         self.start()
         self._check_usable()
+        data = bytes(data)  # of a buffer of larger items, the length is not that of its bytes
         if len(data) > self.early_data_left:
             raise UsageError(f"{len(data)} bytes of early data, {self.early_data_left} may be sent")
         if data:
@@ -581,11 +582,11 @@ class Connection(Carrier):
         self._events.append(KeyUpdated(generation))
 
     def _send_key_update(self, *, request_peer: bool) -> None:
-        self._update_owed = False
-        self._sending = not self.closed
         phase = self._handshake.phase
         if not isinstance(phase, Connected):
-            raise InternalError("KeyUpdate outside the connected phase")
+            raise UsageError("the key is used up, and there is no KeyUpdate before the handshake is complete")
+        self._update_owed = False
+        self._sending = not self.closed
         step = send_key_update(self._context, phase, request_peer=request_peer)
         # Our secret has moved on: if the message cannot be sent, there is no going on under either key.
         self._guarded(lambda: self._do(self._handshake.begin(step, "KeyUpdate sent")))

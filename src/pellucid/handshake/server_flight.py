@@ -259,6 +259,7 @@ def _answer_with_certificate(context: ServerContext, selected: Selected, shown: 
     begun = _begin(context, selected, EarlySecret.extract(selected.suite), None)
     skipping = ExtensionType.EARLY_DATA in selected.offer.extensions
     early_data = EarlyDataOutcome.NOT_RESUMED if skipping else selected.no_early_data
+    _tell_early_data(context, early_data)
     begun.actions.append(InstallKeys(Direction.RECEIVED, begun.secrets.client, "client_handshake_traffic_secret"))
     if skipping:
         begun.actions.append(SkipEarlyData(MAX_SKIPPED_EARLY_DATA))
@@ -315,8 +316,7 @@ def answer_with_psk(context: ServerContext, selected: Selected, psk: SelectedPsk
 def _psk_flight(context: ServerContext, selected: Selected, shown: ShownPsk, early_data: EarlyDataOutcome) -> Step:
     accepted = early_data is EarlyDataOutcome.ACCEPTED
     offered = ExtensionType.EARLY_DATA in selected.offer.extensions
-    if context.trace is not None and offered:
-        context.chose("early_data", "accepted" if accepted else "rejected", early_data.value)
+    _tell_early_data(context, early_data)
     early = early_secrets(context, shown.psk.early, selected.raw) if accepted else None
     begun = _begin(context, selected, shown.psk.early, shown.psk)
     if early is not None:
@@ -347,6 +347,12 @@ def _psk_flight(context: ServerContext, selected: Selected, shown: ShownPsk, ear
     agreed = negotiated_by(answered, shown.proof)
     begun.actions.append(AcceptEarlyData(agreed, limit, selected.suite, early.exporter))
     return Step(waits, S.WAIT_EOED, begun.actions)
+
+
+def _tell_early_data(context: ServerContext, outcome: EarlyDataOutcome) -> None:
+    if context.trace is not None and outcome is not EarlyDataOutcome.NOT_OFFERED:
+        accepted = outcome is EarlyDataOutcome.ACCEPTED
+        context.chose("early_data", "accepted" if accepted else "rejected", outcome.value)
 
 
 @internal_value

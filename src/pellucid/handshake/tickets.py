@@ -9,7 +9,7 @@ from typing import Any
 from pellucid.config import ClientConfig, ServerConfig
 from pellucid.crypto.certificates import valid_until
 from pellucid.crypto.provider import PENDING, Suite
-from pellucid.errors import InternalError
+from pellucid.errors import InternalError, UsageError
 from pellucid.handshake.actions import (
     Action,
     Authenticated,
@@ -260,6 +260,12 @@ def new_tickets(
             client_certificate_type=client.certificate_type,
             client_signature_scheme=client.signature_scheme,
         )
-        ticket = NewSessionTicket(lifetime, age_add, nonce, store.issue(session, now), extensions)
+        try:
+            issued = store.issue(session, now)
+        except UsageError as error:  # too large to be useful, as its interface has it
+            if context.trace is not None:
+                context.chose("tickets", "none", error.reason)
+            break
+        ticket = NewSessionTicket(lifetime, age_add, nonce, issued, extensions)
         messages.append(SendMessage(Epoch.APPLICATION, handshake_message(ticket)))
     return messages
