@@ -93,6 +93,7 @@ class Connection(Carrier):
             # Only now: a ticket is used once, and its age is counted.
             session = None if config.session_store is None else config.session_store.take(key, config.provider.now())
             offer = first_offer(config, server_name, session)
+            connection._offers_session = session is not None
             connection._do(handshake.begin(client_hello.begin(context, offer), "ClientHello sent"))
             if offer.offers_early_data:
                 connection._do(handshake.begin(client_hello.begin_early_data(context, offer), "early data offered"))
@@ -556,6 +557,8 @@ class Connection(Carrier):
     def _completed(self, complete: Complete) -> None:
         negotiated = complete.negotiated
         self.negotiated = negotiated
+        if self._offers_session and not negotiated.resumed:
+            self._discard_sessions()  # RFC 9149 §3: those of the same server will not be taken either
         self._receiving = True
         self._sending = not self.closed
         self._early_left = 0

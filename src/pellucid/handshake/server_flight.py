@@ -47,7 +47,7 @@ from pellucid.handshake.secrets import (
     handshake_secrets,
     tell_shared_secret,
 )
-from pellucid.handshake.server_psk import Choice, SelectedPsk, decide_early_data
+from pellucid.handshake.server_psk import NO_PSK, Choice, SelectedPsk, decide_early_data
 from pellucid.handshake.states import ServerState as S
 from pellucid.handshake.tickets import client_of, recall_peer, tickets_to_send
 from pellucid.limits import MAX_CERTIFICATE_AUTHORITIES, MAX_SKIPPED_EARLY_DATA
@@ -77,13 +77,13 @@ class WaitClientHello:
     """peer_address: what cookies are bound to. retry: what we asked for, if we did.
 
     early_data: the ClientHello before the retry offered it.
-    psk:        the identity in it that was going to be used, if there was one.
+    psk:        what was chosen of it; its binder was not checked.
     """
 
     peer_address: str
     retry: Retry | None = None
     early_data: bool = False
-    psk: bytes | None = None
+    psk: Choice = NO_PSK
 
 
 @internal_value
@@ -171,10 +171,10 @@ def ask_again(
     group: Group | None,
     reason: str,
     *,
-    psk: bytes | None,
+    psk: Choice,
     raw: bytes,
 ) -> Step:
-    """Answer with a HelloRetryRequest (RFC 9846 §4.2.4). psk: the identity of one that is offered and can be used."""
+    """Answer with a HelloRetryRequest (RFC 9846 §4.2.4). psk: of those offered, one that can be used."""
     config = context.config
     context.transcript.add(raw)
     wanted = None if group is None or group.code in offer.shares else group.code
@@ -184,7 +184,7 @@ def ask_again(
         client_hello_hash=context.transcript.replace_by_message_hash(suite),
         unchanged=cookies.unchanged_digest(offer.hello, wanted),
         cookie=None,
-        psk=psk is not None,
+        psk=isinstance(psk, SelectedPsk),
     )
     if config.cookie_key is not None:
         cookie = cookies.seal(config, config.cookie_key, retry, phase.peer_address)

@@ -41,7 +41,7 @@ from pellucid.verify.request import Purpose, VerificationRequest
 class Remembered:
     """The certificates or the raw public key that a peer showed when the session began, and when that was.
 
-    presented: () for none.
+    presented: () for none.   verified: False for what a dangerous verifier let pass.
     """
 
     presented: tuple[bytes, ...] = field(default=())
@@ -51,6 +51,7 @@ class Remembered:
     signature_scheme: int | None = field(default=None)
     ocsp_response: bytes | None = field(default=None)
     scts: tuple[bytes, ...] = field(default=())
+    verified: bool = field(default=True)
 
     def valid_until(self) -> float:
         """Return when the first certificate of the path ends, seconds since 1970."""
@@ -187,6 +188,7 @@ def remembered_client(context: Context[Any], client: Authenticated | Unauthentic
         certificate_type=client.peer.certificate_type,
         authenticated_at=now,
         signature_scheme=client.signature.scheme,
+        verified=not client.peer.report.dangerous,
     )
 
 
@@ -227,8 +229,8 @@ def new_tickets(
     """
     config, provider = context.config, context.provider
     store = config.session_store
-    if store is None or sum(map(len, (*client.path, *client.presented))) > MAX_TICKET // 2:
-        return []  # a chain so long fits no ticket
+    if store is None or not client.verified or sum(map(len, (*client.path, *client.presented))) > MAX_TICKET // 2:
+        return []  # a chain so long fits no ticket; a peer that nobody verified is not remembered as one that was
     now = provider.now()
     ends = min(client.authenticated_at + MAX_TICKET_LIFETIME_SECONDS, client.valid_until())
     lifetime = min(config.ticket_lifetime_seconds, int(ends - now))
