@@ -114,13 +114,13 @@ class ClientResumption:
 
 
 def client_session(
-    config: ClientConfig, resumption: ClientResumption, ticket: NewSessionTicket, max_early_data_size: int
+    context: Context[ClientConfig], resumption: ClientResumption, ticket: NewSessionTicket, max_early_data_size: int
 ) -> ClientSession | None:
     """Return what is kept of *ticket*; None if it is of no use: without a lifetime, or the certificates have ended.
 
     It ends with the first of: the ticket's lifetime, seven days, the certificates' end (§4.7.1).
     """
-    now = config.provider.now()
+    now = context.provider.now()
     lifetime = min(ticket.ticket_lifetime, MAX_TICKET_LIFETIME_SECONDS)
     ends = resumption.peer.valid_until()
     if now + lifetime > ends:
@@ -130,7 +130,7 @@ def client_session(
     peer = resumption.peer
     return ClientSession(
         ticket=ticket.ticket,
-        psk=resumption_psk(resumption.suite, resumption.secret, ticket.ticket_nonce),
+        psk=_psk(context, resumption.suite, resumption.secret, ticket.ticket_nonce),
         cipher_suite=resumption.suite.code,
         received_at=now,
         lifetime_seconds=lifetime,
@@ -148,6 +148,21 @@ def client_session(
         local_certificates=resumption.local_certificates,
         local_certificate_type=resumption.local_certificate_type,
     )
+
+
+def _psk(context: Context[Any], suite: Suite, secret: bytes, nonce: bytes) -> bytes:
+    """Return the PSK of a ticket with this *nonce* (§4.7.1). secret: the resumption secret."""
+    psk = resumption_psk(suite, secret, nonce)
+    if context.trace is not None:
+        context.derived(
+            "resumption_psk",
+            psk,
+            parent="resumption_secret",
+            label="resumption",
+            method="HKDF-Expand-Label",
+            context=nonce,
+        )
+    return psk
 
 
 def server_of(session: ClientSession) -> Remembered:
@@ -219,6 +234,11 @@ def tickets_to_send(config: ServerConfig, offer: ClientOffer, *, resumed: bool) 
     return min(wanted, MAX_TICKETS_PER_HANDSHAKE)
 
 
+def ticket_nonce(number: int) -> bytes:
+    """Return what tells the *number*-th ticket of a connection from the others (§4.7.1)."""
+    return number.to_bytes(max(1, (number.bit_length() + 7) // 8), "big")
+
+
 def new_tickets(
     context: Context[ServerConfig], source: TicketSource, client: Remembered, count: int, *, binding: bytes
 ) -> list[Action]:
@@ -241,13 +261,11 @@ def new_tickets(
         extensions = (x.MAX_EARLY_DATA_SIZE.extension(config.max_early_data),)
     messages: list[Action] = []
     for number in range(source.sent, source.sent + count):
-        nonce = number.to_bytes(
-            max(1, (number.bit_length() + 7) // 8), "big"
-        )  # §4.7.1: unique across the connection's tickets
+        nonce = ticket_nonce(number)
         age_add = int.from_bytes(provider.random(4), "big")
         session = ServerSession(
             cipher_suite=source.suite.code,
-            psk=resumption_psk(source.suite, source.secret, nonce),
+            psk=_psk(context, source.suite, source.secret, nonce),
             issued_at=now,
             lifetime_seconds=lifetime,
             age_add=age_add,
