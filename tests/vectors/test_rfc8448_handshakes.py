@@ -76,6 +76,7 @@ OUR_NAMES = {
     "exporter_master_secret": "exporter_secret",
     "early_exporter_master_secret": "early_exporter_secret",
     "resumption_master_secret": "resumption_secret",
+    "resumption_psk": "resumption_psk_0000",
 }
 KEYS = {
     "client_early": "client_early_traffic_secret",
@@ -245,7 +246,7 @@ def our_server(
     asks = "client" in trace.get("certificates", ())
     if asks:
         asked = CertificateRequest.decode(message(trace, "server", "CertificateRequest")[HEADER_LENGTH:])
-        patch.setattr(server_flight, "_certificate_request", lambda _: asked)
+        patch.setattr(server_flight, "certificate_request", lambda _: asked)
     ticket = trace.get("new_session_ticket")
     issued, random = None, [hello.random, bytes(4)]
     if ticket is not None:
@@ -315,7 +316,7 @@ def check_secrets(trace: Trace, seen: list[Any]) -> None:
     secrets = {event.name: event for event in seen if isinstance(event, SecretDerived)}
     shown = trace["secrets"]
     if "new_session_ticket" not in trace:
-        secrets.pop("resumption_psk", None)  # of the ticket that PublishedTickets does not let out
+        secrets.pop("resumption_psk_00", None)  # of the ticket that PublishedTickets does not let out
     assert {OUR_NAMES.get(name, name) for name in shown} == set(secrets)
     for name, value in shown.items():
         event = secrets[OUR_NAMES.get(name, name)]

@@ -155,7 +155,7 @@ def _psk(context: Context[Any], suite: Suite, secret: bytes, nonce: bytes) -> by
     psk = resumption_psk(suite, secret, nonce)
     if context.trace is not None:
         context.derived(
-            "resumption_psk",
+            f"resumption_psk_{nonce[:8].hex()}",
             psk,
             parent="resumption_secret",
             label="resumption",
