@@ -55,6 +55,8 @@ class Carrier:
         self._early_protocol: str | None = None
         self._session_key: SessionKey | None = None
         """client: where this server's sessions are kept"""
+        self._offers_session = False
+        """client: the ClientHello offers to resume one of them"""
         self._receiving = False
         """the handshake is complete, nothing has gone wrong, the peer has not closed"""
         self._sending = False
@@ -170,10 +172,13 @@ class Carrier:
 
     def _forget_sessions(self, error: TLSError) -> None:
         """§6.2: an error alert ends the session too; what is kept of this server is not used again."""
-        if self._session_key is None or not isinstance(error, PeerError | AlertReceived):
-            return
+        if isinstance(error, PeerError | AlertReceived):
+            self._discard_sessions()
+
+    def _discard_sessions(self) -> None:
+        """Forget what is kept of this server."""
         store = self._context.config.session_store
-        if store is not None:
+        if store is not None and self._session_key is not None:
             store.discard(self._session_key)
 
     def _tell_completed(self, complete: Complete) -> None:

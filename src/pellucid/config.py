@@ -356,10 +356,11 @@ class _Config:
 
     def _takes(self, request_ocsp: bool) -> tuple[object, ...]:
         """Return for `_identity` what decides beside the verifier whether a peer is who it says: its signatures,
-        whether it is asked for a staple, and the keys that do without certificates. A session made by what was
-        withdrawn since is none any more (attacks E7, E8)."""
+        whether it is asked for a staple and judged again, and the keys that do without certificates. A session made
+        by what was withdrawn since is none any more (attacks E7, E8)."""
         keys = tuple((one.identity, one.key, one.hash_name, one.context) for one in self.external_psks)
-        return (request_ocsp, self.signature_schemes, self.signature_algorithms_cert, keys)
+        judged = (request_ocsp, self.reverify_on_resumption)
+        return (judged, self.signature_schemes, self.signature_algorithms_cert, keys)
 
     def _check_psk_roles(self, role: Role) -> None:
         for external in self.external_psks:

@@ -9,7 +9,7 @@ from pellucid import schedule
 from pellucid.carrier import FATAL, WARNING, Carrier, observer_of
 from pellucid.config import ClientConfig, ServerConfig
 from pellucid.crypto.provider import Buffer, Suite
-from pellucid.errors import AlertReceived, DecodeError, IllegalParameter, InternalError, UnexpectedMessage, UsageError
+from pellucid.errors import AlertReceived, DecodeError, IllegalParameter, UnexpectedMessage, UsageError
 from pellucid.events import (
     NEED_DATA,
     PAUSES,
@@ -93,6 +93,7 @@ class Connection(Carrier):
             # Only now: a ticket is used once, and its age is counted.
             session = None if config.session_store is None else config.session_store.take(key, config.provider.now())
             offer = first_offer(config, server_name, session)
+            connection._offers_session = session is not None
             connection._do(handshake.begin(client_hello.begin(context, offer), "ClientHello sent"))
             if offer.offers_early_data:
                 connection._do(handshake.begin(client_hello.begin_early_data(context, offer), "early data offered"))
@@ -240,6 +241,7 @@ class Connection(Carrier):
         """
         self.start()
         self._check_usable()
+        data = bytes(data)  # of a buffer of larger items, the length is not that of its bytes
         if len(data) > self.early_data_left:
             raise UsageError(f"{len(data)} bytes of early data, {self.early_data_left} may be sent")
         if data:
@@ -555,6 +557,8 @@ class Connection(Carrier):
     def _completed(self, complete: Complete) -> None:
         negotiated = complete.negotiated
         self.negotiated = negotiated
+        if self._offers_session and not negotiated.resumed:
+            self._discard_sessions()  # RFC 9149 §3: those of the same server will not be taken either
         self._receiving = True
         self._sending = not self.closed
         self._early_left = 0
@@ -581,11 +585,11 @@ class Connection(Carrier):
         self._events.append(KeyUpdated(generation))
 
     def _send_key_update(self, *, request_peer: bool) -> None:
-        self._update_owed = False
-        self._sending = not self.closed
         phase = self._handshake.phase
         if not isinstance(phase, Connected):
-            raise InternalError("KeyUpdate outside the connected phase")
+            raise UsageError("the key is used up, and there is no KeyUpdate before the handshake is complete")
+        self._update_owed = False
+        self._sending = not self.closed
         step = send_key_update(self._context, phase, request_peer=request_peer)
         # Our secret has moved on: if the message cannot be sent, there is no going on under either key.
         self._guarded(lambda: self._do(self._handshake.begin(step, "KeyUpdate sent")))

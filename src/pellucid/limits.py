@@ -94,8 +94,8 @@ CLOCK_STEP_SECONDS: Final = 5.0  # by which two clocks, or one that is set, may 
 
 # 0-RTT (RFC 9846 §8)
 EARLY_DATA_WINDOW_SECONDS: Final = 10.0  # a ClientHello is fresh within ± this (§8.3)
-MAX_SKIPPED_EARLY_DATA: Final = 16_384 + 256  # rejected, as protected records
 MAX_EARLY_DATA: Final = 16_384
+MAX_SKIPPED_EARLY_DATA: Final = MAX_EARLY_DATA  # rejected, without what protects it
 STRIKE_REGISTER_CAPACITY: Final = 65_536
 
 # Time (net/)

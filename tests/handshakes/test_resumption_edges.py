@@ -93,17 +93,17 @@ def test_early_data_is_declined_with_another_suite(chunking: Chunking) -> None:
     assert pair.client.negotiated.early_data is EarlyDataOutcome.DECLINED
 
 
-def test_refusal_of_a_recalled_server_reaches_it_though_early_data_was_declined(chunking: Chunking) -> None:
-    """Under early keys the alert would be skipped with the early data."""
+def test_refusal_of_a_recalled_server_reaches_it_though_early_data_is_not_taken(chunking: Chunking) -> None:
+    """Under early keys the alert would be skipped with the early data: it is judged before there are any."""
     verifier = Changeable()
     client, server = early_configs(verifier=verifier, reverify_on_resumption=True)
     connected(client, server, chunking)
     verifier.accepts = False
     pair = Pair.of(client, dataclasses.replace(server, max_early_data=0), chunking=chunking)
-    pair.client.send_early_data(b"too early")
+    with pytest.raises(PeerError) as refused:
+        pair.client.send_early_data(b"too early")
     pair.pump()
-    _, refused = events_of(pair.client)
-    assert isinstance(refused, PeerError)
+    assert events_of(pair.client) == ([], refused.value)
     _, told = events_of(pair.server)
     assert isinstance(told, AlertReceived)
     assert told.description == A.CERTIFICATE_REVOKED

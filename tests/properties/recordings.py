@@ -10,10 +10,11 @@ import functools
 from collections.abc import Callable, Iterable
 from typing import Any, Final
 
-from pellucid import ApplicationData, ClientConfig, Connection, ServerConfig, TLSError
+from pellucid import ApplicationData, ClientConfig, Connection, ServerConfig, TLSError, UsageError
 from pellucid.config import ClientAuthentication
-from pellucid.handshake.actions import Action, SendMessage
-from pellucid.registry import NamedGroup
+from pellucid.handshake.actions import Action, EarlyDataOutcome, SendMessage
+from pellucid.registry import CipherSuite, NamedGroup, SignatureScheme
+from pellucid.sessions import ClientSession, ServerSession, SessionKey
 from pellucid.trace import Role
 from tests.support.pair import (
     NAME,
@@ -28,14 +29,18 @@ from tests.support.pair import (
 from tests.support.scripted import fixed_provider
 
 X25519: Final = NamedGroup.X25519
+TICKET: Final = b"the ticket that all these ends know"
+PSK: Final = bytes(range(200, 232))
+EARLY: Final = (b"early data, ", b"in two records")
 
 Act = Callable[[Connection], object]
 
 
-def fresh(role: Role, *, mutual: bool = False, retry: bool = False, **changes: Any) -> Connection:
+def fresh(role: Role, *, mutual: bool = False, retry: bool = False, resumed: str = "", **changes: Any) -> Connection:
     """A new end that behaves as every other of its role: scripted randomness, key and (Ed25519) signatures.
 
     mutual: the server demands a certificate.   retry: the server demands its cookie, in a HelloRetryRequest.
+    resumed: both have met: "session"; "early": and early data is taken; "rejected": it is offered in vain.
     """
     number = 1 if role is Role.CLIENT else 2
     random = (bytes(range(128)),) if role is Role.CLIENT else (bytes(range(128, 160)),)
@@ -43,6 +48,8 @@ def fresh(role: Role, *, mutual: bool = False, retry: bool = False, **changes: A
         random = (b"cookie nonce", *random)
         changes |= {"cookie_key": bytes(range(32)), "always_retry": True}
     now = _certificates_are_good_at()
+    if resumed:
+        changes |= _remembering(role, resumed)
     provider = fixed_provider(*random, now=now, private_keys={X25519: [bytes([number]) * 32]})
     if role is Role.CLIENT:
         trace = changes.pop("observer", None)
@@ -53,7 +60,86 @@ def fresh(role: Role, *, mutual: bool = False, retry: bool = False, **changes: A
     make = asking_server_config if mutual else server_config
     server: ServerConfig = make(groups=(X25519,), credentials=(credential("ed25519"),), provider=provider, **changes)
     assert (server.client_authentication is ClientAuthentication.REQUIRED) is mutual
+    if isinstance(server.session_store, OneTicket):
+        server.session_store.binding = server.client_authentication_digest
     return Connection.server(server, trace=observer)
+
+
+class OneSession:
+    """A client's store that never runs dry."""
+
+    def __init__(self, session: ClientSession) -> None:
+        self.session = session
+
+    def put(self, key: SessionKey, session: ClientSession) -> None: ...
+
+    def take(self, key: SessionKey, now: float) -> ClientSession:
+        return self.session
+
+    def discard(self, key: SessionKey) -> None: ...
+
+
+class OneTicket:
+    """A server's store that knows the ticket of OneSession, and issues none."""
+
+    single_use = False
+    binding = bytes(32)
+
+    def __init__(self, max_early_data: int) -> None:
+        self.max_early_data = max_early_data
+
+    def issue(self, session: ServerSession, now: float) -> bytes:
+        raise UsageError("no tickets here")
+
+    def redeem(self, ticket: bytes, now: float) -> ServerSession | None:
+        if ticket != TICKET:
+            return None
+        return ServerSession(
+            cipher_suite=CipherSuite.TLS_AES_128_GCM_SHA256,
+            psk=PSK,
+            issued_at=_certificates_are_good_at() - 60,
+            lifetime_seconds=3600,
+            age_add=7,
+            authenticated_at=_certificates_are_good_at() - 60,
+            server_name=NAME,
+            alpn=None,
+            binding=self.binding,
+            max_early_data_size=self.max_early_data,
+        )
+
+
+class Forgetful:
+    """A guard that takes every flight for a new one, so that one recording does for many victims."""
+
+    window_seconds = 10.0
+
+    def first_use(self, key: bytes, *, now: float, issued_at: float) -> bool:
+        return True
+
+
+def _remembering(role: Role, resumed: str) -> dict[str, Any]:
+    """What makes an end resume."""
+    early = resumed != "session"
+    if role is Role.SERVER:
+        taken = 16_384 if resumed == "early" else 0
+        return {"tickets": 1, "sessions": OneTicket(taken), "max_early_data": taken, "replay_guard": Forgetful()}
+    now, server = _certificates_are_good_at(), credential("ed25519")
+    session = ClientSession(
+        ticket=TICKET,
+        psk=PSK,
+        cipher_suite=CipherSuite.TLS_AES_128_GCM_SHA256,
+        received_at=now - 60,
+        lifetime_seconds=3600,
+        age_add=7,
+        max_early_data_size=16_384 if early else 0,
+        alpn=None,
+        signature_scheme=SignatureScheme.ED25519,
+        authenticated_at=now - 60,
+        leaf=server.chain[0],
+        intermediates=server.chain[1:],
+        path=server.chain,
+    )
+    return {"sessions": OneSession(session), "early_data": early}
 
 
 @functools.cache
@@ -91,6 +177,7 @@ class Recording:
     role: Role
     mutual: bool
     retry: bool
+    resumed: str
     stream: bytes
     handshake: int
 
@@ -98,7 +185,7 @@ class Recording:
         return split_records(self.stream)
 
     def victim(self, **changes: Any) -> Connection:
-        connection = fresh(self.role, mutual=self.mutual, retry=self.retry, **changes)
+        connection = fresh(self.role, mutual=self.mutual, retry=self.retry, resumed=self.resumed, **changes)
         connection.data_to_send()
         return connection
 
@@ -169,14 +256,21 @@ def record(
     *,
     mutual: bool = False,
     retry: bool = False,
+    resumed: str = "",
     each_message: bool = False,
     **changes: Any,
 ) -> Recording:
-    """Shake hands once and let the peer of *role* go through *script*; return what it sent."""
-    victim = fresh(role, mutual=mutual, retry=retry)
-    peer = fresh(role.peer, mutual=mutual, retry=retry, **changes)
+    """Shake hands once and let the peer of *role* go through *script*; return what it sent.
+
+    A client that may sends EARLY, in two records.
+    """
+    victim = fresh(role, mutual=mutual, retry=retry, resumed=resumed)
+    peer = fresh(role.peer, mutual=mutual, retry=retry, resumed=resumed, **changes)
     if each_message:
         flush_each_message(peer)
+    if resumed in {"early", "rejected"} and peer.role is Role.CLIENT:
+        for piece in EARLY:
+            peer.send_early_data(piece)
     stream = b""
     for _ in range(6):
         if data := peer.data_to_send():
@@ -190,4 +284,7 @@ def record(
     for act in script:
         act(peer)
         stream += peer.data_to_send()
-    return Recording(role, mutual, retry, stream, handshake)
+    assert peer.negotiated is not None
+    assert peer.negotiated.resumed is bool(resumed)
+    assert (peer.negotiated.early_data is EarlyDataOutcome.ACCEPTED) is (resumed == "early")
+    return Recording(role, mutual, retry, resumed, stream, handshake)

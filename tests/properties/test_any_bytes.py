@@ -22,7 +22,14 @@ from tests.properties.strategies import structures
 
 ALLOWED = (PeerError, AlertReceived, TruncatedStream)
 
-KINDS = {"": {}, "-mutual": {"mutual": True}, "-retried": {"retry": True}}
+KINDS: dict[str, dict[str, Any]] = {
+    "": {},
+    "-mutual": {"mutual": True},
+    "-retried": {"retry": True},
+    "-resumed": {"resumed": "session"},
+    "-early": {"resumed": "early"},
+    "-early-rejected": {"resumed": "rejected"},
+}
 VICTIMS = [(role, kind) for role in Role for kind in KINDS]
 VICTIM_IDS = [f"{role.value}{kind}" for role, kind in VICTIMS]
 
@@ -181,6 +188,12 @@ def test_every_state_is_reached(role: Role, kind: str) -> None:
         (Role.CLIENT, ""): "WAIT_SH WAIT_EE WAIT_CERT_CR WAIT_CV WAIT_FINISHED CONNECTED",
         (Role.CLIENT, "-mutual"): "WAIT_SH WAIT_EE WAIT_CERT_CR WAIT_CERT WAIT_CV WAIT_FINISHED CONNECTED",
         (Role.CLIENT, "-retried"): "WAIT_SH WAIT_EE WAIT_CERT_CR WAIT_CV WAIT_FINISHED CONNECTED",
+        (Role.CLIENT, "-resumed"): "WAIT_SH WAIT_EE WAIT_FINISHED CONNECTED",
+        (Role.CLIENT, "-early"): "WAIT_SH WAIT_EE WAIT_FINISHED CONNECTED",
+        (Role.CLIENT, "-early-rejected"): "WAIT_SH WAIT_EE WAIT_FINISHED CONNECTED",
+        (Role.SERVER, "-resumed"): "START WAIT_FINISHED CONNECTED",
+        (Role.SERVER, "-early"): "START WAIT_EOED WAIT_FINISHED CONNECTED",
+        (Role.SERVER, "-early-rejected"): "START WAIT_FINISHED CONNECTED",
         (Role.SERVER, ""): "START WAIT_FINISHED CONNECTED",
         (Role.SERVER, "-mutual"): "START WAIT_CERT WAIT_CV WAIT_FINISHED CONNECTED",
         (Role.SERVER, "-retried"): "START WAIT_FINISHED CONNECTED",
@@ -188,6 +201,7 @@ def test_every_state_is_reached(role: Role, kind: str) -> None:
     assert states == wanted[role, kind].split()
     assert victim.peer_closed
     assert victim.negotiated is not None and victim.negotiated.retried is (kind == "-retried")
+    assert victim.negotiated.resumed is ("resumed" in KINDS[kind])
     assert len(recorded.records()) <= 14 + 2
 
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from pellucid import Connection, HandshakeComplete, pad_to_multiple
 from pellucid.trace import Role
-from tests.properties.recordings import Recording, record
+from tests.properties.recordings import EARLY, Recording, record
 from tests.support.pair import all_at_once, as_sent, events_of, one_byte_at_a_time, random_cuts
 
 Step = tuple[str, int]
@@ -36,18 +36,20 @@ def acted(peer: Connection, step: Step) -> None:
             peer._writer._record(23, b"")
 
 
-def recorded(role: Role, mutual: bool, script: list[Step], multiple: int, *, close: bool) -> Recording:
+def recorded(
+    role: Role, mutual: bool, script: list[Step], multiple: int, *, close: bool, resumed: str = ""
+) -> Recording:
     todo: list[Any] = [lambda peer, step=step: acted(peer, step) for step in script]
     if close:
         todo.append(Connection.close)
     padding = pad_to_multiple(multiple) if multiple else None
-    return record(role, todo, mutual=mutual, each_message=multiple > 0, padding=padding)
+    return record(role, todo, mutual=mutual, each_message=multiple > 0, padding=padding, resumed=resumed)
 
 
 @pytest.mark.parametrize("role", Role)
 @given(
     script=scripts,
-    mutual=st.booleans(),
+    kind=st.sampled_from(["", "mutual", "session", "early", "rejected"]),
     multiple=st.sampled_from([0, 0, 64, 5000]),
     close=st.booleans(),
     seed=st.integers(0, 2**32),
@@ -55,13 +57,15 @@ def recorded(role: Role, mutual: bool, script: list[Step], multiple: int, *, clo
 @settings(max_examples=60, deadline=None)
 @pytest.mark.rfc("9846 §5.1", "record boundaries and the transport's cuts carry no meaning")
 def test_events_are_the_same_however_bytes_are_cut(
-    role: Role, script: list[Step], mutual: bool, multiple: int, close: bool, seed: int
+    role: Role, script: list[Step], kind: str, multiple: int, close: bool, seed: int
 ) -> None:
-    recording = recorded(role, mutual, script, multiple, close=close)
+    resumed = kind.removeprefix("mutual")
+    recording = recorded(role, kind == "mutual", script, multiple, close=close, resumed=resumed)
     expected = recording.play(as_sent)
     assert expected.error is None
     sent = b"".join(bytes(i & 0xFF for i in range(size)) for kind, size in script if kind == "data")
-    assert b"".join(event.data for event in expected.events if hasattr(event, "data")) == sent
+    early = b"".join(EARLY) if kind == "early" and role is Role.SERVER else b""
+    assert b"".join(event.data for event in expected.events if hasattr(event, "data")) == early + sent
     for chunking in (all_at_once, random_cuts(seed), random_cuts(seed + 1)):
         assert recording.play(chunking) == expected
     if len(recording.stream) < 10_000:
@@ -69,13 +73,19 @@ def test_events_are_the_same_however_bytes_are_cut(
 
 
 @pytest.mark.parametrize("role", Role)
-@given(script=scripts, where=st.integers(0, 2**20), change=st.integers(1, 255), seed=st.integers(0, 2**32))
+@given(
+    script=scripts,
+    resumed=st.sampled_from(["", "session", "early", "rejected"]),
+    where=st.integers(0, 2**20),
+    change=st.integers(1, 255),
+    seed=st.integers(0, 2**32),
+)
 @settings(max_examples=60, deadline=None)
 def test_error_is_the_same_however_bytes_are_cut(
-    role: Role, script: list[Step], where: int, change: int, seed: int
+    role: Role, script: list[Step], resumed: str, where: int, change: int, seed: int
 ) -> None:
     """One byte changed anywhere: what came before it is delivered, then the same error, whatever the cuts."""
-    recording = recorded(role, False, script, 0, close=True)
+    recording = recorded(role, False, script, 0, close=True, resumed=resumed)
     at = where % len(recording.stream)
     stream = recording.stream[:at] + bytes((recording.stream[at] ^ change,)) + recording.stream[at + 1 :]
     expected = recording.play(all_at_once, stream=stream)

@@ -13,7 +13,9 @@ from hypothesis import strategies as st
 from pellucid import Connection, TLSError
 from pellucid.crypto.provider import CryptoProvider
 from pellucid.crypto.pyca import PYCA
+from pellucid.registry import NamedGroup
 from tests.support.pair import NAME, client_config, deliver, events_of, pump, server_config
+from tests.support.resuming import early_client, early_server, meet
 
 
 class Witness:
@@ -92,6 +94,64 @@ def test_nonces_never_repeat(todo: list[tuple[str, bool, int]], suite: int, pads
     assert witness.check() >= 2
     # Four of data and the KeyUpdate; where that could not be sealed, the alert that ends the connection.
     assert max(map(len, witness.used.values())) <= 6
+
+
+early_operations = st.lists(
+    st.tuples(
+        st.sampled_from(["early", "early", "early", "answer", "take", "deliver", "fail", "bad padding", "close"]),
+        st.booleans(),
+        st.one_of(st.integers(1, 100), st.sampled_from([4097, 16_384])),
+    ),
+    max_size=20,
+)
+
+
+@given(
+    todo=early_operations,
+    rejects=st.sampled_from(["", "", "", "resumed", "not resumed", "retried"]),
+    pads=st.booleans(),
+)
+@settings(max_examples=120, deadline=None)
+@pytest.mark.rfc("9846 §5.3", "no nonce is used twice under one key")
+@pytest.mark.rfc("9846 §5.5", "early data ends before its key's limit is reached: there is no KeyUpdate for it")
+def test_nonces_never_repeat_with_early_data(todo: list[tuple[str, bool, int]], rejects: str, pads: bool) -> None:
+    """Early keys, the handshake's and half-RTT data under the application's: each key at most five records here."""
+    witness = Witness()
+    broken = False
+
+    def padding(content_type: int, length: int) -> int:
+        return -1 if broken else 0
+
+    both: dict[str, Any] = {"provider": witness.provider, "padding": padding if pads else None}
+    ours, theirs = early_client(**both), early_server(**both)
+    meet(ours, theirs)
+    if rejects:
+        theirs = dataclasses.replace(
+            theirs,
+            max_early_data=0,
+            sessions=None if rejects == "not resumed" else theirs.session_store,
+            groups=(NamedGroup.SECP256R1,) if rejects == "retried" else theirs.groups,
+        )
+    client, server = Connection.client(ours, NAME), Connection.server(theirs)
+    first = set(witness.used)
+    client.start()
+    for kind, which, size in todo:
+        end, other = (client, server) if which else (server, client)
+        witness.fail, broken = kind == "fail", kind == "bad padding"
+        try:
+            if kind in {"early", "fail", "bad padding"}:
+                client.send_early_data(bytes(size))
+            elif kind == "answer":
+                server.send_data(bytes(size))
+            else:
+                operate(kind, end, other, size)
+        except (TLSError, MemoryError):
+            witness.check()
+        finally:
+            witness.fail = broken = False
+    pump(client, server)
+    assert witness.check() >= 2
+    assert all(len(nonces) <= 6 for key, nonces in witness.used.items() if key not in first)
 
 
 def operate(kind: str, end: Connection, other: Connection, size: int) -> None:

@@ -364,7 +364,7 @@ def test_tree_edges_can_be_computed_again(suite: int) -> None:
             elif node.method == "Derive-Secret":
                 assert value == prf.derive_secret(node.label.encode(), node.context)
             else:
-                assert value == prf.expand_label(node.label.encode(), b"", len(value))
+                assert value == prf.expand_label(node.label.encode(), node.context, len(value))
             edges += 1
             check(node)
 

@@ -148,7 +148,7 @@ def _early_data_answered(
         outcome = EarlyDataOutcome.ACCEPTED
     else:
         outcome = phase.early_data
-    if context.trace is not None and offer.offers_early_data:
+    if context.trace is not None and (offer.offers_early_data or outcome is EarlyDataOutcome.RETRIED):
         context.chose("early_data", "accepted" if answered else "rejected", outcome.value)
     if answered or outcome is not EarlyDataOutcome.DECLINED:
         return outcome, []
@@ -218,6 +218,8 @@ def on_finished(
     def recalled(server: PskChecked) -> Result:
         return _answer(context, WaitFinished(wait=phase.wait, server=server), proof, secrets)
 
+    if keyed.recalled is not None:
+        return recalled(keyed.recalled)
     # Not before now: an alert under early keys would be lost on a server that declined early data.
     return recall_peer(context, server_of(phase.session), keyed.offer.reference_name, recalled)
 

@@ -17,6 +17,8 @@ from pellucid.handshake.actions import (
     EndEarlySending,
     InstallKeys,
     OfferEarlyData,
+    PskChecked,
+    Result,
     SendChangeCipherSpec,
     SendMessage,
     Step,
@@ -31,6 +33,7 @@ from pellucid.handshake.secrets import (
     tell_shared_secret,
 )
 from pellucid.handshake.states import ClientState as C
+from pellucid.handshake.tickets import recall_peer, server_of
 from pellucid.messages import extensions as x
 from pellucid.messages.extensions import KeyShareEntry
 from pellucid.messages.handshake import (
@@ -53,6 +56,8 @@ class WaitServerHello:
     retry: ServerHello | None = None
     """the HelloRetryRequest that the offer answers"""
     retry_group: int | None = None
+    recalled: PskChecked | None = None
+    """the session's server, if it was judged again already"""
 
 
 @internal_value
@@ -69,6 +74,8 @@ class Keyed:
     """what the server selected"""
     early_data: EarlyDataOutcome
     """DECLINED: offered and not answered yet"""
+    recalled: PskChecked | None
+    """as in WaitServerHello"""
 
 
 # ---- ClientHello -----------------------------------------------------------------------------------------------------
@@ -82,19 +89,29 @@ def begin(context: ClientContext, offer: Offer) -> Step:
     return Step(WaitServerHello(offer=offer), C.WAIT_SH, [SendMessage(Epoch.INITIAL, offer.raw)])
 
 
-def begin_early_data(context: ClientContext, offer: Offer) -> Step:
-    """Let early data follow the ClientHello, under the first PSK's keys (RFC 9846 §4.3.10)."""
+def begin_early_data(context: ClientContext, offer: Offer) -> Result:
+    """Let early data follow the ClientHello, under the first PSK's keys (RFC 9846 §4.3.10).
+
+    With `reverify_on_resumption` the session's server is judged first: what is sent early is for one that is trusted
+    now. Raises CertificateRejected.
+    """
     first = offer.psks[0]
-    if first.session is None:
-        raise InternalError("early data is offered with the first PSK's session alone")
-    secrets = early_secrets(context, first.early, offer.raw)
-    actions: list[Action] = []
-    if context.config.middlebox_compatibility:
-        actions.append(SendChangeCipherSpec(at_once=True))  # §E.4: right after the ClientHello, once
-    actions.append(InstallKeys(Direction.SENT, secrets.client, "client_early_traffic_secret"))
     session = first.session
-    actions.append(OfferEarlyData(session.max_early_data_size, first.early.suite, secrets.exporter, session.alpn))
-    return Step(WaitServerHello(offer=offer), C.WAIT_SH, actions)
+    if session is None:
+        raise InternalError("early data is offered with the first PSK's session alone")
+
+    def go_on(recalled: PskChecked | None) -> Step:
+        secrets = early_secrets(context, first.early, offer.raw)
+        actions: list[Action] = []
+        if context.config.middlebox_compatibility:
+            actions.append(SendChangeCipherSpec(at_once=True))  # §E.4: right after the ClientHello, once
+        actions.append(InstallKeys(Direction.SENT, secrets.client, "client_early_traffic_secret"))
+        actions.append(OfferEarlyData(session.max_early_data_size, first.early.suite, secrets.exporter, session.alpn))
+        return Step(WaitServerHello(offer=offer, recalled=recalled), C.WAIT_SH, actions)
+
+    if not context.config.reverify_on_resumption:
+        return go_on(None)
+    return recall_peer(context, server_of(session), offer.reference_name, go_on)
 
 
 def _tell_offer(context: ClientContext, offer: Offer) -> None:
@@ -151,7 +168,8 @@ def on_hello_retry_request(context: ClientContext, phase: WaitServerHello, hello
         actions.insert(0, EndEarlySending(in_the_open=True))
     elif context.config.middlebox_compatibility:
         actions.insert(0, SendChangeCipherSpec(at_once=False))
-    return Step(WaitServerHello(offer=second, retry=hello, retry_group=group), C.WAIT_SH, actions)
+    waits = WaitServerHello(offer=second, retry=hello, retry_group=group, recalled=phase.recalled)
+    return Step(waits, C.WAIT_SH, actions)
 
 
 def _second_retry() -> UnexpectedMessage:
@@ -199,6 +217,7 @@ def on_server_hello(context: ClientContext, phase: WaitServerHello, hello: Serve
         secrets=secrets,
         psk=psk,
         early_data=early_data,
+        recalled=phase.recalled,
     )
     return Step(keyed, C.WAIT_EE, actions)
 

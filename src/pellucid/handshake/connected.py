@@ -96,5 +96,5 @@ def on_new_session_ticket(context: Context[Any], phase: Connected, message: NewS
     session = None
     if phase.resumption is not None:
         limit = decoded.get(MAX_EARLY_DATA_SIZE) or 0
-        session = client_session(context.config, phase.resumption, message, limit)
+        session = client_session(context, phase.resumption, message, limit)
     return Step(phase, phase.state, [TicketIssued(message, session)])

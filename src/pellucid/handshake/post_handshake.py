@@ -366,6 +366,7 @@ def _completed(
             # The keys are as old as the handshake: to show a certificate does not renew them (attack E25).
             authenticated_at=source.authenticated_at,
             signature_scheme=client.signature.scheme,
+            verified=not client.peer.report.dangerous,
         )
         tickets = new_tickets(context, source, remembered, 1, binding=digest)
         phase = replace(phase, source=replace(source, sent=source.sent + len(tickets)))

@@ -89,7 +89,9 @@ def on_client_hello(context: ServerContext, phase: WaitClientHello, hello: Clien
         alpn=negotiate.choose_alpn(config, offer),
         retry=_retry_answered(context, phase, offer),
     )
-    return choose_psk(context, offer, suite, heard.alpn, lambda psk: _exchange_keys(context, phase, heard, psk))
+    return choose_psk(
+        context, offer, suite, heard.alpn, phase.psk, lambda psk: _exchange_keys(context, phase, heard, psk)
+    )
 
 
 def _exchange_keys(context: ServerContext, phase: WaitClientHello, heard: _Heard, psk: Choice) -> Result:
@@ -102,8 +104,7 @@ def _exchange_keys(context: ServerContext, phase: WaitClientHello, heard: _Heard
         if exchanges:
             group, group_reason = negotiate.choose_group(config, offer)
         if config.always_retry or (group is not None and group.code not in offer.shares):
-            identity = psk.psk.identity if isinstance(psk, SelectedPsk) else None
-            return ask_again(context, phase, offer, suite, group, group_reason, psk=identity, raw=heard.raw)
+            return ask_again(context, phase, offer, suite, group, group_reason, psk=psk, raw=heard.raw)
         context.transcript.choose(suite)
     else:
         _check_same_psk(phase, heard.retry, offer)
@@ -162,7 +163,8 @@ def _check_same_psk(phase: WaitClientHello, retry: Retry, offer: ClientOffer) ->
     offered = offer.extensions.get(x.OFFERED_PSKS)
     if retry.psk and offered is None:
         raise MissingExtension("the second ClientHello dropped a PSK that can be used", rfc="9846 §4.2.2")
-    if phase.psk is not None and offered is not None and phase.psk not in {one.identity for one in offered.identities}:
+    chosen = phase.psk.psk.identity if isinstance(phase.psk, SelectedPsk) else None
+    if chosen is not None and offered is not None and chosen not in {one.identity for one in offered.identities}:
         raise IllegalParameter("the second ClientHello dropped the PSK that can be used", rfc="9846 §4.2.2")
 
 

@@ -52,7 +52,7 @@ from pellucid.handshake.secrets import (
     handshake_secrets,
     tell_shared_secret,
 )
-from pellucid.handshake.server_psk import Choice, SelectedPsk, decide_early_data
+from pellucid.handshake.server_psk import NO_PSK, Choice, SelectedPsk, decide_early_data
 from pellucid.handshake.states import ServerState as S
 from pellucid.handshake.tickets import client_of, recall_peer, tickets_to_send
 from pellucid.limits import MAX_CERTIFICATE_AUTHORITIES, MAX_SKIPPED_EARLY_DATA
@@ -82,13 +82,13 @@ class WaitClientHello:
     """peer_address: what cookies are bound to. retry: what we asked for, if we did.
 
     early_data: the ClientHello before the retry offered it.
-    psk:        the identity in it that was going to be used, if there was one.
+    psk:        what was chosen of it; its binder was not checked.
     """
 
     peer_address: str
     retry: Retry | None = None
     early_data: bool = False
-    psk: bytes | None = None
+    psk: Choice = NO_PSK
 
 
 @internal_value
@@ -176,10 +176,10 @@ def ask_again(
     group: Group | None,
     reason: str,
     *,
-    psk: bytes | None,
+    psk: Choice,
     raw: bytes,
 ) -> Step:
-    """Answer with a HelloRetryRequest (RFC 9846 §4.2.4). psk: the identity of one that is offered and can be used."""
+    """Answer with a HelloRetryRequest (RFC 9846 §4.2.4). psk: of those offered, one that can be used."""
     config = context.config
     context.transcript.add(raw)
     wanted = None if group is None or group.code in offer.shares else group.code
@@ -189,7 +189,7 @@ def ask_again(
         client_hello_hash=context.transcript.replace_by_message_hash(suite),
         unchanged=cookies.unchanged_digest(offer.hello, wanted),
         cookie=None,
-        psk=psk is not None,
+        psk=isinstance(psk, SelectedPsk),
     )
     if config.cookie_key is not None:
         cookie = cookies.seal(config, config.cookie_key, retry, phase.peer_address)
@@ -265,6 +265,7 @@ def _answer_with_certificate(context: ServerContext, selected: Selected, shown: 
     begun = _begin(context, selected, EarlySecret.extract(selected.suite), None)
     skipping = ExtensionType.EARLY_DATA in selected.offer.extensions
     early_data = EarlyDataOutcome.NOT_RESUMED if skipping else selected.no_early_data
+    _tell_early_data(context, early_data)
     begun.actions.append(InstallKeys(Direction.RECEIVED, begun.secrets.client, "client_handshake_traffic_secret"))
     if skipping:
         begun.actions.append(SkipEarlyData(MAX_SKIPPED_EARLY_DATA))
@@ -319,8 +320,7 @@ def answer_with_psk(context: ServerContext, selected: Selected, psk: SelectedPsk
 def _psk_flight(context: ServerContext, selected: Selected, shown: ShownPsk, early_data: EarlyDataOutcome) -> Step:
     accepted = early_data is EarlyDataOutcome.ACCEPTED
     offered = ExtensionType.EARLY_DATA in selected.offer.extensions
-    if context.trace is not None and offered:
-        context.chose("early_data", "accepted" if accepted else "rejected", early_data.value)
+    _tell_early_data(context, early_data)
     early = early_secrets(context, shown.psk.early, selected.raw) if accepted else None
     begun = _begin(context, selected, shown.psk.early, shown.psk)
     if early is not None:
@@ -352,6 +352,12 @@ def _psk_flight(context: ServerContext, selected: Selected, shown: ShownPsk, ear
     agreed = negotiated_by(answered, shown.proof)
     begun.actions.append(AcceptEarlyData(agreed, limit, selected.suite, early.exporter))
     return Step(waits, S.WAIT_EOED, begun.actions)
+
+
+def _tell_early_data(context: ServerContext, outcome: EarlyDataOutcome) -> None:
+    if context.trace is not None and outcome is not EarlyDataOutcome.NOT_OFFERED:
+        accepted = outcome is EarlyDataOutcome.ACCEPTED
+        context.chose("early_data", "accepted" if accepted else "rejected", outcome.value)
 
 
 @internal_value

@@ -50,10 +50,13 @@ def choose_psk(
     offer: ClientOffer,
     suite: Suite,
     alpn: bytes | None,
+    before: Choice,
     then: Callable[[Choice], Result],
 ) -> Result:
     """Go on with the first of the client's PSKs that can be used here, or with why there is none.
 
+    before: what was chosen of the ClientHello before a retry. Its ticket is not looked up again: a store that gives
+            each session once would have nothing left.
     At most MAX_PSK_IDENTITIES are looked at (attack E23), and no binder is computed yet. Pauses where the store of
     sessions answers PENDING. Raises IllegalParameter if identities and binders are not of the same number.
     """
@@ -77,6 +80,8 @@ def choose_psk(
                 return look(index + 1, "the external PSK is for another hash")
             early = EarlySecret.extract(suite, external.key)
             return then(SelectedPsk(index=index, psk=external, early=early, session=None, mode=mode))
+        if isinstance(before, SelectedPsk) and before.session and before.psk.identity == identities[index]:
+            return judge(index, before.session)
         if store is None:
             return look(index + 1, "the PSK is not known here, and no sessions are kept")
         session = store.redeem(identities[index], context.provider.now())

@@ -9,7 +9,7 @@ from typing import Any
 from pellucid.config import ClientConfig, ServerConfig
 from pellucid.crypto.certificates import valid_until
 from pellucid.crypto.provider import PENDING, Suite
-from pellucid.errors import InternalError
+from pellucid.errors import InternalError, UsageError
 from pellucid.handshake.actions import (
     Action,
     Authenticated,
@@ -41,7 +41,7 @@ from pellucid.verify.request import Purpose, VerificationRequest
 class Remembered:
     """The certificates or the raw public key that a peer showed when the session began, and when that was.
 
-    presented: () for none.
+    presented: () for none.   verified: False for what a dangerous verifier let pass.
     """
 
     presented: tuple[bytes, ...] = field(default=())
@@ -51,6 +51,7 @@ class Remembered:
     signature_scheme: int | None = field(default=None)
     ocsp_response: bytes | None = field(default=None)
     scts: tuple[bytes, ...] = field(default=())
+    verified: bool = field(default=True)
 
     def valid_until(self) -> float:
         """Return when the first certificate of the path ends, seconds since 1970."""
@@ -113,13 +114,13 @@ class ClientResumption:
 
 
 def client_session(
-    config: ClientConfig, resumption: ClientResumption, ticket: NewSessionTicket, max_early_data_size: int
+    context: Context[ClientConfig], resumption: ClientResumption, ticket: NewSessionTicket, max_early_data_size: int
 ) -> ClientSession | None:
     """Return what is kept of *ticket*; None if it is of no use: without a lifetime, or the certificates have ended.
 
     It ends with the first of: the ticket's lifetime, seven days, the certificates' end (§4.7.1).
     """
-    now = config.provider.now()
+    now = context.provider.now()
     lifetime = min(ticket.ticket_lifetime, MAX_TICKET_LIFETIME_SECONDS)
     ends = resumption.peer.valid_until()
     if now + lifetime > ends:
@@ -129,7 +130,7 @@ def client_session(
     peer = resumption.peer
     return ClientSession(
         ticket=ticket.ticket,
-        psk=resumption_psk(resumption.suite, resumption.secret, ticket.ticket_nonce),
+        psk=_psk(context, resumption.suite, resumption.secret, ticket.ticket_nonce),
         cipher_suite=resumption.suite.code,
         received_at=now,
         lifetime_seconds=lifetime,
@@ -147,6 +148,21 @@ def client_session(
         local_certificates=resumption.local_certificates,
         local_certificate_type=resumption.local_certificate_type,
     )
+
+
+def _psk(context: Context[Any], suite: Suite, secret: bytes, nonce: bytes) -> bytes:
+    """Return the PSK of a ticket with this *nonce* (§4.7.1). secret: the resumption secret."""
+    psk = resumption_psk(suite, secret, nonce)
+    if context.trace is not None:
+        context.derived(
+            f"resumption_psk_{nonce[:8].hex()}",
+            psk,
+            parent="resumption_secret",
+            label="resumption",
+            method="HKDF-Expand-Label",
+            context=nonce,
+        )
+    return psk
 
 
 def server_of(session: ClientSession) -> Remembered:
@@ -187,6 +203,7 @@ def remembered_client(context: Context[Any], client: Authenticated | Unauthentic
         certificate_type=client.peer.certificate_type,
         authenticated_at=now,
         signature_scheme=client.signature.scheme,
+        verified=not client.peer.report.dangerous,
     )
 
 
@@ -217,6 +234,11 @@ def tickets_to_send(config: ServerConfig, offer: ClientOffer, *, resumed: bool) 
     return min(wanted, MAX_TICKETS_PER_HANDSHAKE)
 
 
+def ticket_nonce(number: int) -> bytes:
+    """Return what tells the *number*-th ticket of a connection from the others (§4.7.1)."""
+    return number.to_bytes(max(1, (number.bit_length() + 7) // 8), "big")
+
+
 def new_tickets(
     context: Context[ServerConfig], source: TicketSource, client: Remembered, count: int, *, binding: bytes
 ) -> list[Action]:
@@ -227,8 +249,8 @@ def new_tickets(
     """
     config, provider = context.config, context.provider
     store = config.session_store
-    if store is None or sum(map(len, (*client.path, *client.presented))) > MAX_TICKET // 2:
-        return []  # a chain so long fits no ticket
+    if store is None or not client.verified or sum(map(len, (*client.path, *client.presented))) > MAX_TICKET // 2:
+        return []  # a chain so long fits no ticket; a peer that nobody verified is not remembered as one that was
     now = provider.now()
     ends = min(client.authenticated_at + MAX_TICKET_LIFETIME_SECONDS, client.valid_until())
     lifetime = min(config.ticket_lifetime_seconds, int(ends - now))
@@ -239,13 +261,11 @@ def new_tickets(
         extensions = (x.MAX_EARLY_DATA_SIZE.extension(config.max_early_data),)
     messages: list[Action] = []
     for number in range(source.sent, source.sent + count):
-        nonce = number.to_bytes(
-            max(1, (number.bit_length() + 7) // 8), "big"
-        )  # §4.7.1: unique across the connection's tickets
+        nonce = ticket_nonce(number)
         age_add = int.from_bytes(provider.random(4), "big")
         session = ServerSession(
             cipher_suite=source.suite.code,
-            psk=resumption_psk(source.suite, source.secret, nonce),
+            psk=_psk(context, source.suite, source.secret, nonce),
             issued_at=now,
             lifetime_seconds=lifetime,
             age_add=age_add,
@@ -260,6 +280,12 @@ def new_tickets(
             client_certificate_type=client.certificate_type,
             client_signature_scheme=client.signature_scheme,
         )
-        ticket = NewSessionTicket(lifetime, age_add, nonce, store.issue(session, now), extensions)
+        try:
+            issued = store.issue(session, now)
+        except UsageError as error:  # too large to be useful, as its interface has it
+            if context.trace is not None:
+                context.chose("tickets", "none", error.reason)
+            break
+        ticket = NewSessionTicket(lifetime, age_add, nonce, issued, extensions)
         messages.append(SendMessage(Epoch.APPLICATION, handshake_message(ticket)))
     return messages

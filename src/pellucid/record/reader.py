@@ -25,6 +25,9 @@ _TYPES: Final = frozenset(
 )
 _LIMITED: Final = frozenset({Epoch.HANDSHAKE, Epoch.APPLICATION})
 """What record_size_limit is about: records under keys of the handshake that negotiated it (RFC 8449 §4)."""
+_NOTHING: Final = -1
+"""is skipped: not to be taken for a limit of which no byte is left"""
+_TYPE_AND_TAG: Final = 1 + 16
 _SMALLEST: Final = RECORD_HEADER + 1 + 16  # with a tag of 16 bytes or less, a longer record has content or padding
 _STEP: Final = BULK_STEP + 1  # the last record's content type
 _BUFFERS: Final[list[bytearray]] = []
@@ -62,7 +65,7 @@ class RecordReader:
         self._tag_error = tag_error
         self._trace = trace
         self._empty = 0
-        self._skip = 0
+        self._skip = _NOTHING
         self._limit = self._most = MAX_INNER_PLAINTEXT  # negotiated; of TLSInnerPlaintext under the present keys
         self._short = 0  # the longest record that the short ways look at
         self._largest = 0
@@ -80,11 +83,15 @@ class RecordReader:
     def install(self, secret: TrafficSecret) -> None:
         """Open what follows with *secret*."""
         self._keys = Keys(secret)
-        self._skip = 0
+        self._skip = _NOTHING
         self._bound()
 
     def skip(self, limit: int) -> None:
-        """Drop protected records that do not open, *limit* bytes at most, until one does (RFC 9846 §4.3.10)."""
+        """Drop protected records that do not open, until one does, with *limit* bytes of data in them at most.
+
+        RFC 9846 §4.3.10. What a record must have beside data is not counted, as a ticket's limit does not (§4.7.1): a
+        client that keeps to it is not cut off for the size of its records. Padding cannot be told from data.
+        """
         self._skip = limit
 
     def restrict(self, limit: int) -> None:
@@ -125,7 +132,7 @@ class RecordReader:
         if available < RECORD_HEADER:
             return None
         length = data[offset + 3] << 8 | data[offset + 4]
-        protected = outer == ContentType.APPLICATION_DATA and (self._keys is not None or self._skip > 0)
+        protected = outer == ContentType.APPLICATION_DATA and (self._keys is not None or self._skip >= 0)
         if length > (MAX_CIPHERTEXT if protected else MAX_PLAINTEXT):
             raise RecordOverflow(f"a record of {length} bytes", rfc="9846 §5.2" if protected else "9846 §5.1")
         stop = offset + RECORD_HEADER + length
@@ -139,9 +146,9 @@ class RecordReader:
         return self._open(header, body), stop
 
     def _skipped(self, size: int) -> None:
-        if size > self._skip:
+        self._skip -= max(1, size - _TYPE_AND_TAG)
+        if self._skip < 0:
             raise UnexpectedMessage("more early data than anybody may send", rfc="9846 §4.3.10")
-        self._skip -= size
 
     def _open(self, header: bytes, body: bytes) -> Record | None:
         """Return the record inside; None for early data that is skipped."""
@@ -153,13 +160,13 @@ class RecordReader:
         try:
             inner = keys.aead.decrypt(nonce, body, header)
         except self._tag_error:
-            if self._skip:
+            if self._skip >= 0:
                 self._skipped(len(body))
                 return None
             raise bad_record_mac(keys.sequence) from None
         keys.sequence += 1
         self.opened_any = True
-        self._skip = 0  # the client's second flight begins: everything opens from here on
+        self._skip = _NOTHING  # the client's second flight begins: everything opens from here on
         self._largest = max(self._largest, len(inner))
         if len(inner) > self._most:
             raise _too_large(len(inner), self._most)
