@@ -450,8 +450,9 @@ class Connection(Detachable):
         if description != AlertDescription.CLOSE_NOTIFY:
             raise AlertReceived(description)
         if self.negotiated is None:
-            # Not a clean end: there is no authenticated stream that could have ended (attack G10).
-            raise AlertReceived(description)
+            # Not a clean end: there is no authenticated stream that could have ended (attack G10). If the peer said why
+            # it goes, before it said that it does, that is the news.
+            raise AlertReceived(AlertDescription.USER_CANCELED if self._patience.canceled else description)
         self._peer_closed = True
         self._receiving = False
         self._incoming.clear()
