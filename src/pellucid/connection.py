@@ -6,7 +6,7 @@ Bytes come in by `receive_data` and go out by `data_to_send`; what happened is t
 from __future__ import annotations
 
 from pellucid import schedule
-from pellucid.carrier import FATAL, WARNING, Carrier, observer_of
+from pellucid.carrier import FATAL, WARNING, observer_of
 from pellucid.config import ClientConfig, ServerConfig
 from pellucid.crypto.provider import Buffer, Suite
 from pellucid.errors import AlertReceived, DecodeError, IllegalParameter, UnexpectedMessage, UsageError
@@ -25,6 +25,7 @@ from pellucid.events import (
     PeerAuthenticated,
     TicketReceived,
 )
+from pellucid.extraction import Detachable
 from pellucid.handshake import client as client_side
 from pellucid.handshake import client_hello, post_handshake
 from pellucid.handshake import server as server_side
@@ -64,7 +65,7 @@ from pellucid.trace import ClosedTraced, Direction, EarlyDataTraced, Epoch, Obse
 from pellucid.verify.names import normalize_server_name
 
 
-class Connection(Carrier):
+class Connection(Detachable):
     """One end of one TLS 1.3 connection.
 
     Not for two threads at once; net/ shows how to share it. After an error every call raises that error again, and
@@ -451,8 +452,9 @@ class Connection(Carrier):
         if description != AlertDescription.CLOSE_NOTIFY:
             raise AlertReceived(description)
         if self.negotiated is None:
-            # Not a clean end: there is no authenticated stream that could have ended (attack G10).
-            raise AlertReceived(description)
+            # Not a clean end: there is no authenticated stream that could have ended (attack G10). If the peer said why
+            # it goes, before it said that it does, that is the news.
+            raise AlertReceived(AlertDescription.USER_CANCELED if self._patience.canceled else description)
         self._peer_closed = True
         self._receiving = False
         self._incoming.clear()

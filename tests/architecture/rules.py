@@ -23,7 +23,7 @@ RANKS = {
     **dict.fromkeys(("schedule", "transcript", "verify", "config", "sessions"), 2),
     **dict.fromkeys(("handshake", "record"), 3),
     "events": 4,
-    **dict.fromkeys(("connection", "carrier", "quic", "dtls"), 5),
+    **dict.fromkeys(("connection", "carrier", "extraction", "quic", "dtls"), 5),
     **dict.fromkeys(("net", "explain"), 6),
     **dict.fromkeys(("integrations", "testing", "aio"), 7),
     **dict.fromkeys(("cli", "web", "__init__"), 8),

@@ -46,6 +46,7 @@ EXIT_CODES: Final = {
     58: "the server refused the client's certificate, or it could not be used",
     60: "the server's certificate was refused",
     77: "the trusted certificates could not be read",
+    82: "the revocation lists could not be read",
     130: "interrupted",
 }
 """The exit codes, with curl's numbers and meanings wherever curl has one."""

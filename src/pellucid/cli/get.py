@@ -21,6 +21,7 @@ from pellucid.cli.devcert import load_credential
 from pellucid.cli.http import Backend, Clock, ConnectTo, client_over
 from pellucid.cli.output import Output
 from pellucid.cli.raw_keys import own_raw_public_key, verifier_of
+from pellucid.cli.tls_options import client_changes, client_tls_options
 from pellucid.config import ClientConfig, Credential
 from pellucid.crypto.certificates import parse_certificate
 from pellucid.crypto.credentials import certificate_names
@@ -132,6 +133,7 @@ class _Run:
 @click.option("--connect-timeout", metavar="SECONDS", type=click.FloatRange(0, min_open=True),
               help="For TCP and the handshake.  [default: 30 and 10]")  # fmt: skip
 @click.option("-m", "--max-time", metavar="SECONDS", type=click.FloatRange(0, min_open=True), help="For everything.")
+@client_tls_options
 @keylog_option
 def get(url: str, **options: Any) -> int:  # Any: click's options, each of its own type
     """Fetch URL over TLS 1.3 and write the body to standard output.
@@ -173,7 +175,7 @@ def _fetch(run: _Run, url: str, options: Mapping[str, Any]) -> int:
         backend,
         follow=options["location"],
         max_redirects=options["max_redirs"],
-        http2=not options["http11"],
+        http2=not (options["http11"] or options["post_handshake_auth"]),  # RFC 9113 §9.2.3
     ) as client:
         client.event_hooks = {"request": [_https_only], "response": [run.responded]}
         client.headers["user-agent"] = f"pellucid/{__version__}"
@@ -251,6 +253,7 @@ def _content(data: tuple[str, ...]) -> bytes | None:
 
 def _config(options: Mapping[str, Any]) -> ClientConfig:
     changes: dict[str, Any] = {"trace_records": options["verbose"] >= WORK, "certificate_compression": installed()}
+    changes |= client_changes(options)
     for option, name, find in (
         ("groups", "groups", group_by_name),
         ("suites", "suites", suite_by_name),

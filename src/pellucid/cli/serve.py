@@ -29,6 +29,7 @@ from pellucid.cli.devcert import DevelopmentCA, check_dates, load_credential, tr
 from pellucid.cli.files import StaticFiles
 from pellucid.cli.output import Output
 from pellucid.cli.raw_keys import own_raw_public_key, verifier_of
+from pellucid.cli.tls_options import server_changes, server_tls_options
 from pellucid.config import ClientAuthentication, Credential, ServerConfig
 from pellucid.crypto.certificates import RawPublicKey
 from pellucid.errors import UsageError
@@ -111,6 +112,7 @@ def _quiet_logger() -> logging.Logger:
 @click.option("--grace", default=5.0, show_default=True, metavar="SECONDS", type=click.FloatRange(0),
               help="How long requests may still run when the server is stopped.")  # fmt: skip
 @click.option("-v", "--verbose", count=True, help="Draw each connection's handshake; -vv and -vvv in more detail.")
+@server_tls_options
 @keylog_option
 def serve(target: str, **options: Any) -> int:  # Any: click's options, each of its own type
     """Serve a directory, or the ASGI application APP in MODULE, over TLS 1.3: HTTP/2 and HTTP/1.1.
@@ -419,6 +421,7 @@ def _server_config(credentials: tuple[Credential, ...], options: dict[str, Any],
         **whom,
         trace=watch.observer,
         trace_records=options["verbose"] >= WORK,
+        **server_changes(options),
     )
 
 

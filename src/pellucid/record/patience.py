@@ -43,6 +43,11 @@ class Patience:
         if self._change_cipher_specs > MAX_CHANGE_CIPHER_SPECS:
             raise UnexpectedMessage(f"more than {MAX_CHANGE_CIPHER_SPECS} change_cipher_spec", rfc="9846 §5")
 
+    @property
+    def canceled(self) -> bool:
+        """Whether the peer said that its user gave up."""
+        return self._user_canceled > 0
+
     def user_canceled(self) -> None:
         self._user_canceled += 1
         if self._user_canceled > MAX_USER_CANCELED_ALERTS:

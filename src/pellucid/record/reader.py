@@ -77,6 +77,16 @@ class RecordReader:
         return Epoch.INITIAL if self._keys is None else self._keys.secret.epoch
 
     @property
+    def present(self) -> tuple[TrafficSecret, int] | None:
+        """The secret in use and the number of the next record; None before there are keys."""
+        return None if self._keys is None else (self._keys.secret, self._keys.sequence)
+
+    @property
+    def fragment(self) -> int:
+        """Bytes of content that a record may have under the present keys, padding included."""
+        return self._most - 1
+
+    @property
     def tracing(self) -> bool:
         return self._trace is not None
 

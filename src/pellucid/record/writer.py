@@ -55,6 +55,11 @@ class RecordWriter:
     def epoch(self) -> Epoch:
         return Epoch.INITIAL if self._keys is None else self._keys.secret.epoch
 
+    @property
+    def present(self) -> tuple[TrafficSecret, int] | None:
+        """The secret in use and the number of the next record; None before there are keys."""
+        return None if self._keys is None else (self._keys.secret, self._keys.sequence)
+
     def records_left(self) -> int:
         """Return how many records of application data the present key may still protect (RFC 9846 §5.5)."""
         return 0 if self._keys is None else max(0, self.limit - self._keys.sequence)
