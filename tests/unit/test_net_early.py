@@ -19,7 +19,7 @@ from pellucid.config import ClientConfig, ServerConfig
 from pellucid.connection import Connection
 from pellucid.crypto.provider import PENDING, Pending
 from pellucid.errors import AlertReceived, PeerError, TLSError, UsageError
-from pellucid.events import ApplicationData, FirstUseNeeded, HandshakeComplete, TicketNeeded
+from pellucid.events import NEED_DATA, ApplicationData, FirstUseNeeded, TicketNeeded
 from pellucid.handshake.actions import EarlyDataOutcome as Outcome
 from pellucid.net.operations import DeadlineExceeded, Pause
 from pellucid.net.session_file import FileSessionStore
@@ -82,15 +82,16 @@ class HeldBack:
         self.flight = self.connection.data_to_send()
         self.socket.sendall(self.flight)
 
-    def read(self) -> bytes:
-        """Return the server's application data, without answering a byte."""
-        while True:
-            self.connection.receive_data(self.socket.recv(65536))
-            while (event := self.connection.next_event()) and not isinstance(event, ApplicationData):
-                if not isinstance(event, HandshakeComplete):
-                    break
+    def read(self, until: bytes = b"") -> bytes:
+        """Return the server's application data, up to what ends with *until*, without answering a byte."""
+        received = b""
+        while not received or not received.endswith(until):
+            event = self.connection.next_event()
             if isinstance(event, ApplicationData):
-                return event.data
+                received += event.data
+            elif event is NEED_DATA:
+                self.connection.receive_data(self.socket.recv(65536))
+        return received
 
     def __enter__(self) -> HeldBack:
         return self
