@@ -181,7 +181,7 @@ def _decompressed(event: CertificateDecompressed) -> str:
 
 def _early_data(event: EarlyDataTraced) -> str:
     whose = "before the server has answered" if event.direction is Direction.SENT else "before the handshake is done"
-    return f"Early data {event.direction.value}, {event.size} bytes {whose}: whoever recorded it can replay it."
+    return f"Early data {event.direction.value}, {event.size} bytes {whose}: it may be replayed."
 
 
 def _state(event: StateChanged) -> str:
