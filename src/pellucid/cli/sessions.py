@@ -28,7 +28,7 @@ class EarlyReport:
     sent: int = 0
     accepted: bool = False
     too_early: bool = False
-    reason: str = field(default="no connection was made for it")
+    reason: str = field(default="no request was made straight to a server")
 
 
 def session_file(path: Path | None) -> FileSessionStore | None:
