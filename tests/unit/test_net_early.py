@@ -294,6 +294,34 @@ def test_server_pauses_for_a_ticket_and_a_first_use_that_others_keep() -> None:
     assert asked == ["TicketNeeded", "FirstUseNeeded"]
 
 
+@pytest.mark.rfc("9846 §8", "a ClientHello with early data is accepted at most once, however often it is sent")
+def test_recorded_flight_replayed_a_thousand_times_is_accepted_once() -> None:
+    keys, register = TicketKeys(), StrikeRegister()
+    workers = [early_server(sessions=keys, replay_guard=register) for _ in range(4)]
+    client, handler = new_client(), Handler()
+    with Served(handler, workers[0]) as served:
+        visit(served.port, client)
+        with HeldBack(served.port, client) as held:
+            assert held.read() == b"answer"
+            flight = held.flight
+        with socket.create_connection(("127.0.0.1", served.port)) as sock:
+            sock.sendall(flight)
+            sock.settimeout(10)
+            assert sock.recv(65536)
+        assert handler.get() == (EARLY, len(EARLY), False)
+        handler.get()
+    outcomes = []
+    # A worker that was started after the ticket was made accepts nothing of before it.
+    restarted = early_server(sessions=keys)
+    for number in range(1000):
+        server = Connection.server(restarted if number % 5 == 4 else workers[number % 5])
+        server.receive_data(flight)
+        assert server.data_to_send()
+        outcomes.append(server.next_event())
+    assert outcomes == [NEED_DATA] * 1000
+    assert handler.seen.empty()
+
+
 # ---- the client's end --------------------------------------------------------------------------------------------
 
 
