@@ -1,7 +1,8 @@
 """`make bench`: speed as a ratio to stdlib ssl, both in one process and in memory.
 
 Rounds of the two stacks alternate, and each ratio is the median over the rounds of neighbours: what else the machine
-does hits both alike. Time is the process's CPU time.
+does hits both alike. Time is the process's CPU time. `python -m bench ttfb` measures the time to the first byte over a
+path with a delay: wall-clock time.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from pathlib import Path
 
 import cryptography
 
+from bench import ttfb
 from bench.peers import Certificates, PellucidStack, Stack, StdlibStack
 
 # What is aimed at, as a ratio to ssl; None: measured, nothing promised. The run fails below, less what noise may take.
@@ -107,6 +109,8 @@ def measure(quick: bool) -> dict:
 
 
 def main() -> int:
+    if sys.argv[1:2] == ["ttfb"]:
+        return ttfb.main(sys.argv[2:])
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
     parser.add_argument("--quick", action="store_true", help="fewer rounds")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures there")

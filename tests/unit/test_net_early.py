@@ -19,7 +19,7 @@ from pellucid.config import ClientConfig, ServerConfig
 from pellucid.connection import Connection
 from pellucid.crypto.provider import PENDING, Pending
 from pellucid.errors import AlertReceived, PeerError, TLSError, UsageError
-from pellucid.events import ApplicationData, FirstUseNeeded, HandshakeComplete, TicketNeeded
+from pellucid.events import NEED_DATA, ApplicationData, FirstUseNeeded, TicketNeeded
 from pellucid.handshake.actions import EarlyDataOutcome as Outcome
 from pellucid.net.operations import DeadlineExceeded, Pause
 from pellucid.net.session_file import FileSessionStore
@@ -82,15 +82,16 @@ class HeldBack:
         self.flight = self.connection.data_to_send()
         self.socket.sendall(self.flight)
 
-    def read(self) -> bytes:
-        """Return the server's application data, without answering a byte."""
-        while True:
-            self.connection.receive_data(self.socket.recv(65536))
-            while (event := self.connection.next_event()) and not isinstance(event, ApplicationData):
-                if not isinstance(event, HandshakeComplete):
-                    break
+    def read(self, until: bytes = b"") -> bytes:
+        """Return the server's application data, up to what ends with *until*, without answering a byte."""
+        received = b""
+        while not received or not received.endswith(until):
+            event = self.connection.next_event()
             if isinstance(event, ApplicationData):
-                return event.data
+                received += event.data
+            elif event is NEED_DATA:
+                self.connection.receive_data(self.socket.recv(65536))
+        return received
 
     def __enter__(self) -> HeldBack:
         return self
@@ -291,6 +292,34 @@ def test_server_pauses_for_a_ticket_and_a_first_use_that_others_keep() -> None:
             assert stream.read_to_end() == b"answer"
             assert stream.early_data is Outcome.ACCEPTED
     assert asked == ["TicketNeeded", "FirstUseNeeded"]
+
+
+@pytest.mark.rfc("9846 §8", "a ClientHello with early data is accepted at most once, however often it is sent")
+def test_recorded_flight_replayed_a_thousand_times_is_accepted_once() -> None:
+    keys, register = TicketKeys(), StrikeRegister()
+    workers = [early_server(sessions=keys, replay_guard=register) for _ in range(4)]
+    client, handler = new_client(), Handler()
+    with Served(handler, workers[0]) as served:
+        visit(served.port, client)
+        with HeldBack(served.port, client) as held:
+            assert held.read() == b"answer"
+            flight = held.flight
+        with socket.create_connection(("127.0.0.1", served.port)) as sock:
+            sock.sendall(flight)
+            sock.settimeout(10)
+            assert sock.recv(65536)
+        assert handler.get() == (EARLY, len(EARLY), False)
+        handler.get()
+    outcomes = []
+    # A worker that was started after the ticket was made accepts nothing of before it.
+    restarted = early_server(sessions=keys)
+    for number in range(1000):
+        server = Connection.server(restarted if number % 5 == 4 else workers[number % 5])
+        server.receive_data(flight)
+        assert server.data_to_send()
+        outcomes.append(server.next_event())
+    assert outcomes == [NEED_DATA] * 1000
+    assert handler.seen.empty()
 
 
 # ---- the client's end --------------------------------------------------------------------------------------------

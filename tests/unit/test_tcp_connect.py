@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import socket
 import time
 from collections.abc import Callable, Iterator
@@ -340,6 +341,22 @@ def test_bind_listener_unwatched_says_why_there_is_no_syn() -> None:
         accepted, _ = listener.accept()
         with accepted:
             assert isinstance(saved_syn(accepted), str)
+
+
+def test_bind_listener_asyncio_sends_at_once_on_what_it_accepts() -> None:
+    async def main() -> int:
+        listener, _ = tcp.bind_listener("127.0.0.1", 0, backlog=4, keep_syn=False)
+        listener.setblocking(False)
+        accepted: asyncio.Queue[asyncio.StreamWriter] = asyncio.Queue()
+        async with await asyncio.start_server(lambda _, writer: accepted.put_nowait(writer), sock=listener):
+            _, writer = await asyncio.open_connection(*listener.getsockname())
+            server = await asyncio.wait_for(accepted.get(), 10)
+            option: int = server.get_extra_info("socket").getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
+            for end in (writer, server):
+                end.close()
+            return option
+
+    assert asyncio.run(main())
 
 
 def test_bind_listener_without_a_host_takes_both_families() -> None:

@@ -18,9 +18,11 @@ import httpx2
 from pellucid import __version__
 from pellucid.cli.common import CommandFailed, exit_code, fail, keylog_option, keylog_path
 from pellucid.cli.devcert import load_credential
-from pellucid.cli.http import Backend, Clock, ConnectTo, client_over
+from pellucid.cli.early_http import EarlyTransport
+from pellucid.cli.http import Backend, Clock, ConnectTo, alpn_of, client_over
 from pellucid.cli.output import Output
 from pellucid.cli.raw_keys import own_raw_public_key, verifier_of
+from pellucid.cli.sessions import EarlyReport, instant, session_facts, session_file, session_lines
 from pellucid.cli.tls_options import client_changes, client_tls_options
 from pellucid.config import ClientConfig, Credential
 from pellucid.crypto.certificates import parse_certificate
@@ -35,6 +37,7 @@ from pellucid.integrations.certificate_compression import installed
 from pellucid.messages.handshake import Certificate
 from pellucid.net.eyeballs import ConnectFailed
 from pellucid.net.load import load_trust
+from pellucid.net.session_file import FileSessionStore
 from pellucid.registry import (
     alert_name,
     certificate_type_name,
@@ -134,6 +137,10 @@ class _Run:
               help="For TCP and the handshake.  [default: 30 and 10]")  # fmt: skip
 @click.option("-m", "--max-time", metavar="SECONDS", type=click.FloatRange(0, min_open=True), help="For everything.")
 @client_tls_options
+@click.option("--session-file", metavar="FILE", type=click.Path(dir_okay=False, path_type=Path),
+              help="Keep sessions in FILE, and resume from it. It is secret, and made with mode 0600.")  # fmt: skip
+@click.option("--early-data", is_flag=True,
+              help="Send a GET, HEAD or OPTIONS with the ClientHello, where a session allows.")  # fmt: skip
 @keylog_option
 def get(url: str, **options: Any) -> int:  # Any: click's options, each of its own type
     """Fetch URL over TLS 1.3 and write the body to standard output.
@@ -141,6 +148,7 @@ def get(url: str, **options: Any) -> int:  # Any: click's options, each of its o
     The server is verified against the system's roots. HTTP/2 is spoken if the server wants to, else HTTP/1.1.
     Redirects are followed with -L only, proxies are taken from the environment (HTTPS_PROXY, NO_PROXY).
     A verification that fails is shown check by check; nothing is sent to such a server.
+    With --session-file the next call resumes: no certificates travel, and --early-data saves a round trip more.
     """
     output = Output()
     run = _Run(
@@ -151,6 +159,8 @@ def get(url: str, **options: Any) -> int:  # Any: click's options, each of its o
         include=options["include"] or options["head"],
         keylog=keylog_path(options["keylog"]),
     )
+    if options["early_data"] and not options["session_file"]:
+        raise CommandFailed("--early-data needs --session-file: it is sent in a session that was kept", code=2)
     try:
         return _fetch(run, url, options)
     except Exception as error:  # noqa: BLE001  # told below, and by the exit code
@@ -163,11 +173,13 @@ command = get
 def _fetch(run: _Run, url: str, options: Mapping[str, Any]) -> int:
     target = _url(url)
     connect_to = _routes(options["resolve"], options["connect_to"])
+    sessions = session_file(options["session_file"])
     backend = Backend(
-        _config(options),
+        _config(options, sessions),
         clock=Clock(options["connect_timeout"], options["max_time"]),
         observer=run.observer,
         connect_to=connect_to,
+        keeps_sessions=sessions is not None,
     )
     content = _content(options["data"])
     method = options["method"] or ("HEAD" if options["head"] else "POST" if content is not None else "GET")
@@ -177,6 +189,10 @@ def _fetch(run: _Run, url: str, options: Mapping[str, Any]) -> int:
         max_redirects=options["max_redirs"],
         http2=not (options["http11"] or options["post_handshake_auth"]),  # RFC 9113 §9.2.3
     ) as client:
+        early = None
+        if options["early_data"]:
+            early = EarlyTransport(client._transport, backend, alpn_of(http2=not options["http11"]))
+            client._transport = early
         client.event_hooks = {"request": [_https_only], "response": [run.responded]}
         client.headers["user-agent"] = f"pellucid/{__version__}"
         if not options["compressed"]:
@@ -186,8 +202,14 @@ def _fetch(run: _Run, url: str, options: Mapping[str, Any]) -> int:
             refused = options["fail_on_error"] and response.status_code >= 400
             body = _Body(run, response, options, wanted=not refused and method != "HEAD")
             body.write()
+            report = None if early is None else early.report
+            if run.verbose:
+                for told in session_lines(run.recorders, report) if sessions is not None else ():
+                    run.output.talk(told)
             if run.as_json:
-                run.output.json(_facts(run, url, response, body))
+                run.output.json(_facts(run, url, response, body, report))
+    if sessions is not None and sessions.problem and not run.silent:
+        run.output.talk(line(Span(f"no session was kept: {escaped(sessions.problem)}", "warn")))
     if refused:
         raise CommandFailed(f"the server answered {response.status_code} {response.reason_phrase}".rstrip(), code=22)
     return 0
@@ -251,9 +273,11 @@ def _content(data: tuple[str, ...]) -> bytes | None:
     return b"&".join(parts)
 
 
-def _config(options: Mapping[str, Any]) -> ClientConfig:
+def _config(options: Mapping[str, Any], sessions: FileSessionStore | None) -> ClientConfig:
     changes: dict[str, Any] = {"trace_records": options["verbose"] >= WORK, "certificate_compression": installed()}
     changes |= client_changes(options)
+    if sessions is not None:
+        changes["sessions"] = sessions
     for option, name, find in (
         ("groups", "groups", group_by_name),
         ("suites", "suites", suite_by_name),
@@ -407,8 +431,11 @@ def _cannot_write(what: object, error: OSError) -> CommandFailed:
 # ---- what was found ------------------------------------------------------------------------------------------------
 
 
-def _facts(run: _Run, url: str, response: httpx2.Response, body: _Body) -> dict[str, object]:
+def _facts(run: _Run, url: str, response: httpx2.Response, body: _Body, early: EarlyReport | None) -> dict[str, object]:
     stream = response.extensions.get("network_stream")
+    tls = _tls_facts(stream)
+    if tls is not None:
+        tls |= session_facts(run.recorders, early)
     return {
         "schema": _SCHEMA,
         "url": url,
@@ -422,7 +449,7 @@ def _facts(run: _Run, url: str, response: httpx2.Response, body: _Body) -> dict[
             "sha256": body.digest.hexdigest(),
             "file": None if body.file is None else str(body.file),
         },
-        "tls": _tls_facts(stream),
+        "tls": tls,
     }
 
 
@@ -443,6 +470,8 @@ def _tls_facts(stream: Any) -> dict[str, object] | None:  # Any: what httpcore2 
         "client_certificate": bool(negotiated.client_signature_scheme),
         "server_address": None if address is None else list(address[:2]),
         "certificate_type": None if peer is None else certificate_type_name(peer.certificate_type),
+        "resumed": negotiated.resumed,
+        "authenticated_at": instant(negotiated.authenticated_at),
         "verification": None if peer is None else peer.report.to_dict(),
     }
 

@@ -5,12 +5,13 @@ httpx2 asks for a stream, has it turned into TLS and reads and writes; which HTT
 
 from __future__ import annotations
 
+import contextlib
 import select
 import socket
 import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
 import httpcore2
 import httpx2
@@ -30,7 +31,20 @@ from pellucid.net.tcp import connect_tcp
 from pellucid.registry import AlertDescription
 from pellucid.trace import Observer
 
-__all__ = ["Backend", "Clock", "ConnectTo", "TLSStream", "client_over"]
+__all__ = [
+    "Backend",
+    "Clock",
+    "ConnectTo",
+    "PlainStream",
+    "TLSStream",
+    "alpn_of",
+    "client_over",
+    "shaken",
+    "socket_info",
+]
+
+_TICKET_SECONDS: Final = 0.25  # that a ticket is waited for beyond two round trips: many servers send none
+_MAX_TICKET_SECONDS: Final = 2.0
 
 T = TypeVar("T")
 ConnectTo = Callable[[str, int], tuple[str, int, Mapping[str, list[str]] | None]]
@@ -79,6 +93,8 @@ class Backend(httpcore2.NetworkBackend):
     """Makes the connections of a client.
 
     config: for every TLS connection; ALPN is what httpx2 wants.   observer: makes each connection's observer.
+    keeps_sessions: whether a connection that is closed first waits a little for a ticket, for the next process.
+    prepared: connections that were made ahead, by host and port: what is asked for next is one of these.
     """
 
     def __init__(
@@ -88,7 +104,10 @@ class Backend(httpcore2.NetworkBackend):
         clock: Clock,
         observer: Callable[[], Observer | None],
         connect_to: ConnectTo,
+        keeps_sessions: bool = False,
     ) -> None:
+        self.keeps_sessions = keeps_sessions
+        self.prepared: dict[tuple[str, int], httpcore2.NetworkStream] = {}
         self.config = with_system_trust(config)
         self.clock = clock
         self.observer = observer
@@ -102,6 +121,11 @@ class Backend(httpcore2.NetworkBackend):
         local_address: str | None = None,
         socket_options: Iterable[Any] | None = None,
     ) -> httpcore2.NetworkStream:
+        prepared = self.prepared.pop((host, port), None)
+        return self.connect(host, port) if prepared is None else prepared
+
+    def connect(self, host: str, port: int) -> PlainStream:
+        """Return a new TCP connection."""
         host, port, resolve = self._connect_to(host, port)
         observer = self.observer()
         try:
@@ -109,7 +133,7 @@ class Backend(httpcore2.NetworkBackend):
         except ConnectFailed:
             self.clock.left()  # where the whole time is over, that is what there is to say
             raise
-        return _PlainStream(sock, self, observer)
+        return PlainStream(sock, self, observer)
 
 
 def client_over(backend: Backend, *, follow: bool, max_redirects: int, http2: bool = True) -> httpx2.Client:
@@ -125,6 +149,11 @@ def client_over(backend: Backend, *, follow: bool, max_redirects: int, http2: bo
     return client
 
 
+def alpn_of(*, http2: bool) -> tuple[str, ...]:
+    """Return the names that httpcore2 offers."""
+    return ("h2", "http/1.1") if http2 else ("http/1.1",)
+
+
 class _AlpnNames:
     """What httpcore2 asks of an SSL context."""
 
@@ -135,60 +164,66 @@ class _AlpnNames:
         self.names = tuple(names)
 
 
-class _PlainStream(httpcore2.NetworkStream):
+class PlainStream(httpcore2.NetworkStream):
     """A TCP connection: to be turned into TLS, or to a proxy."""
 
     def __init__(self, sock: socket.socket, backend: Backend, observer: Observer | None) -> None:
-        self._socket = sock
-        self._backend = backend
-        self._observer = observer
+        self.socket = sock
+        self.backend = backend
+        self.observer = observer
 
     def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
-        self._socket.settimeout(self._backend.clock.left())
+        self.socket.settimeout(self.backend.clock.left())
         try:
-            return self._socket.recv(max_bytes)
+            return self.socket.recv(max_bytes)
         except TimeoutError:
-            raise self._backend.clock.over() from None
+            raise self.backend.clock.over() from None
 
     def write(self, buffer: bytes, timeout: float | None = None) -> None:
-        self._socket.settimeout(self._backend.clock.left())
+        self.socket.settimeout(self.backend.clock.left())
         try:
-            self._socket.sendall(buffer)
+            self.socket.sendall(buffer)
         except TimeoutError:
-            raise self._backend.clock.over() from None
+            raise self.backend.clock.over() from None
 
     def close(self) -> None:
-        self._socket.close()
+        self.socket.close()
 
     def start_tls(
         self, ssl_context: Any, server_hostname: str | None = None, timeout: float | None = None
     ) -> httpcore2.NetworkStream:
-        config = _with_alpn(self._backend.config, ssl_context)
+        config = _with_alpn(self.backend.config, ssl_context)
+        self.refuse_early_bytes()
+        begun = time.monotonic()
+        stream = shaken(
+            lambda: wrap(
+                self.socket,
+                config,
+                server_name=server_hostname,
+                handshake_timeout=self.backend.clock.shaking(),
+                trace=self.observer,
+            )
+        )
+        return TLSStream(stream, self.backend, time.monotonic() - begun)
+
+    def refuse_early_bytes(self) -> None:
+        """Raise CommandFailed, and close, if the server spoke before the ClientHello."""
         try:
-            refuse_early_bytes(self._socket, b"")
+            refuse_early_bytes(self.socket, b"")
         except UsageError as error:
             self.close()
             raise CommandFailed(error.reason, code=35) from error
-        stream = _shaken(
-            lambda: wrap(
-                self._socket,
-                config,
-                server_name=server_hostname,
-                handshake_timeout=self._backend.clock.shaking(),
-                trace=self._observer,
-            )
-        )
-        return TLSStream(stream, self._backend)
 
     def get_extra_info(self, info: str) -> Any:  # Any: httpcore2's
-        return _socket_info(self._socket, info)
+        return socket_info(self.socket, info)
 
 
 class TLSStream(httpcore2.NetworkStream):
-    """A TLS connection."""
+    """A TLS connection. handshake_seconds: how long the handshake took, a round trip and more."""
 
-    def __init__(self, stream: Stream, backend: Backend) -> None:
+    def __init__(self, stream: Stream, backend: Backend, handshake_seconds: float = 0.0) -> None:
         self.stream = stream
+        self.handshake_seconds = handshake_seconds
         self._backend = backend
 
     @property
@@ -218,7 +253,15 @@ class TLSStream(httpcore2.NetworkStream):
             raise httpcore2.WriteError(str(error)) from error
 
     def close(self) -> None:
+        if self._backend.keeps_sessions:
+            self._wait_for_ticket()
         self.stream.close()
+
+    def _wait_for_ticket(self) -> None:
+        """Let a ticket arrive, as it may after the response only: without it the next process has no session."""
+        self.stream.settimeout(min(_MAX_TICKET_SECONDS, _TICKET_SECONDS + 2 * self.handshake_seconds))
+        with contextlib.suppress(OSError):  # it does without, then
+            self.stream.wait_for_ticket()
 
     def start_tls(
         self, ssl_context: Any, server_hostname: str | None = None, timeout: float | None = None
@@ -227,7 +270,7 @@ class TLSStream(httpcore2.NetworkStream):
         config = replace(_with_alpn(self._backend.config, ssl_context), trace=self._backend.observer)
         engine = SSLContext(config).new_engine(server_side=False, server_hostname=server_hostname)
         inner = _InnerStream(self, engine)
-        _shaken(inner.do_handshake)
+        shaken(inner.do_handshake)
         return inner
 
     def get_extra_info(self, info: str) -> Any:  # Any: httpcore2's
@@ -300,7 +343,7 @@ def _with_alpn(config: ClientConfig, context: Any) -> ClientConfig:
     return replace(config, alpn=context.names if isinstance(context, _AlpnNames) else ("http/1.1",))
 
 
-def _shaken(work: Callable[[], T]) -> T:
+def shaken(work: Callable[[], T]) -> T:
     """Return what *work*, a handshake, returns. What ended it without a verdict becomes a sentence, exit code 35."""
     try:
         return work()
@@ -329,7 +372,7 @@ def _stream_info(stream: Stream, info: str) -> Any:  # Any: httpcore2's
     return _readable(stream.fileno()) if info == "is_readable" else None
 
 
-def _socket_info(sock: socket.socket, info: str) -> Any:  # Any: httpcore2's
+def socket_info(sock: socket.socket, info: str) -> Any:  # Any: httpcore2's
     if info == "client_addr":
         return sock.getsockname()
     if info == "server_addr":

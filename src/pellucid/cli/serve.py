@@ -26,6 +26,7 @@ from hypercorn.utils import LifespanFailureError, LifespanTimeoutError
 
 from pellucid.cli.common import CommandFailed, OutputClosed, keylog_option, keylog_path
 from pellucid.cli.devcert import DevelopmentCA, check_dates, load_credential, trust_lines
+from pellucid.cli.early_serve import MAX_EARLY_DATA, EarlyGate, early_requests
 from pellucid.cli.files import StaticFiles
 from pellucid.cli.output import Output
 from pellucid.cli.raw_keys import own_raw_public_key, verifier_of
@@ -108,6 +109,8 @@ def _quiet_logger() -> logging.Logger:
 @click.option("--client-pubkey", metavar="FILE", help="Ask clients for one of the raw public keys in FILE (RFC 7250).")
 @click.option("--client-auth", type=click.Choice(["optional", "required"]),
               help="Whether a client may do without.  [default: required]")  # fmt: skip
+@click.option("--early-data", is_flag=True,
+              help="Answer GET, HEAD and OPTIONS that come with the ClientHello; they may be replays.")  # fmt: skip
 @click.option("--no-listing", is_flag=True, help="Do not list directories.")
 @click.option("--grace", default=5.0, show_default=True, metavar="SECONDS", type=click.FloatRange(0),
               help="How long requests may still run when the server is stopped.")  # fmt: skip
@@ -119,9 +122,12 @@ def serve(target: str, **options: Any) -> int:  # Any: click's options, each of 
 
     Without --cert a development certificate is made, by a CA that is kept for this user; how to have programs trust
     it is told on standard error. The server's URL is printed on standard output once it listens.
+    Clients that come again resume their sessions until the server is started anew.
     SIGINT and SIGTERM stop it when the running requests are done; a second one ends them.
     """
     application = _application(target, listing=not options["no_listing"])
+    if options["early_data"]:
+        application = EarlyGate(application)
     output = Output()
     credentials, authority = _credentials(options)
     watch = _Watch(output, options["verbose"], keylog_path(options["keylog"]))
@@ -130,7 +136,8 @@ def serve(target: str, **options: Any) -> int:  # Any: click's options, each of 
     try:
         url = _url(options["host"], sockets[0].getsockname()[1])
         ready = functools.partial(_announce, output, url, authority, credentials)
-        asyncio.run(_run(application, config, sockets, options["grace"], ready))
+        with early_requests() if options["early_data"] else contextlib.nullcontext():
+            asyncio.run(_run(application, config, sockets, options["grace"], ready))
     except (LifespanFailureError, LifespanTimeoutError) as error:
         raise CommandFailed(f"the application did not start or end as it should: {error}", code=1) from error
     finally:
@@ -419,6 +426,7 @@ def _server_config(credentials: tuple[Credential, ...], options: dict[str, Any],
         client_authentication=wanted,
         client_trust=trust,
         **whom,
+        max_early_data=MAX_EARLY_DATA if options["early_data"] else 0,
         trace=watch.observer,
         trace_records=options["verbose"] >= WORK,
         **server_changes(options),

@@ -181,15 +181,20 @@ def _decompressed(event: CertificateDecompressed) -> str:
 
 def _early_data(event: EarlyDataTraced) -> str:
     whose = "before the server has answered" if event.direction is Direction.SENT else "before the handshake is done"
-    return f"Early data {event.direction.value}, {event.size} bytes {whose}: whoever recorded it can replay it."
+    return f"Early data {event.direction.value}, {event.size} bytes {whose}: it may be replayed."
 
 
 def _state(event: StateChanged) -> str:
     return f"The {event.role.value} goes from {event.old} to {event.new} ({event.cause})."
 
 
+_WHATS: Final = {"psk": "Pre-shared key", "psk_offer": "Pre-shared key offered", "early_data_offer": "Early data"}
+
+
 def _choice(event: ChoiceMade) -> str:
-    return f"{event.what.replace('_', ' ').capitalize()}: {escaped(event.chosen)}, because {escaped(event.reason)}."
+    what = _WHATS.get(event.what) or event.what.replace("_", " ").capitalize()
+    because = "" if event.reason == event.chosen else f", because {escaped(event.reason)}"
+    return f"{what}: {escaped(event.chosen)}{because}."
 
 
 def _shared_secret(event: SharedSecretComputed) -> str:

@@ -91,8 +91,21 @@ def _client_hello(hello: ClientHello) -> Rows:
         yield "can verify", _listed(certificate_type_name, known.get(x.SERVER_CERTIFICATE_TYPES))
         yield "asks for", _asked(known)
         yield "cookie", _size(known.get(x.COOKIE))
-        yield "psk", "a ticket of an earlier connection" if known.get(x.OFFERED_PSKS) else ""
+        yield from _offered(known.get(x.OFFERED_PSKS))
+        yield "early data", "follows" if x.EARLY_DATA.extension_type in known else ""
     yield "random", shortened(hello.random, whole=0)
+
+
+def _offered(psks: x.OfferedPsks | None) -> Rows:
+    """An identity with an age is a ticket's; an external PSK has none (RFC 9846 §4.3.11)."""
+    if psks is None:
+        return
+    tickets = sum(bool(one.obfuscated_ticket_age) for one in psks.identities)
+    kinds = [*(["a ticket of an earlier connection"] if tickets else [])]
+    if external := len(psks.identities) - tickets:
+        kinds.append("an external key" if external == 1 else f"{external} external keys")
+    yield "psk", tuple(kinds)
+    yield "binder", f"{len(psks.binders[0])} bytes, {shortened(psks.binders[0], whole=0)}" if psks.binders else ""
 
 
 def _server_hello(hello: ServerHello) -> Rows:
@@ -105,6 +118,8 @@ def _server_hello(hello: ServerHello) -> Rows:
         yield "version", version_name(hello.legacy_version if version is None else version)
         share = known.get(x.KEY_SHARE)
         yield "key share", "" if share is None else _shares((share,))
+        chosen = known.get(x.SELECTED_IDENTITY)
+        yield "psk", "" if chosen is None else f"the client's number {chosen + 1}"
     yield "random", shortened(hello.random, whole=0)
 
 
@@ -127,6 +142,7 @@ def _encrypted_extensions(message: EncryptedExtensions) -> Rows:
     protocol = known.get(x.ALPN_SELECTED)
     yield "protocol", "" if protocol is None else _text(protocol)
     yield "server name", "acknowledged" if x.SERVER_NAME_ACK.extension_type in known else ""
+    yield "early data", "accepted" if x.EARLY_DATA.extension_type in known else ""
     yield "groups", _listed(group_name, known.get(x.SUPPORTED_GROUPS))
     yield "record size limit", _bytes(known.get(x.RECORD_SIZE_LIMIT))
     yield "server shows", _type(known.get(x.SERVER_CERTIFICATE_TYPE))
@@ -185,8 +201,13 @@ def _finished(message: Finished) -> Rows:
 
 
 def _new_session_ticket(message: NewSessionTicket) -> Rows:
+    known = _decoded(x.M.NST, message.extensions)
     yield "ticket", f"{len(message.ticket)} bytes"
     yield "good for", f"{message.ticket_lifetime} seconds"
+    if known is None:
+        yield from _undecoded(message.extensions)
+    elif limit := known.get(x.MAX_EARLY_DATA_SIZE):
+        yield "early data", f"up to {limit} bytes"
 
 
 def _key_update(message: KeyUpdate) -> Rows:

@@ -21,6 +21,7 @@ from pellucid.trace import (
     ChoiceMade,
     ClosedTraced,
     Direction,
+    EarlyDataTraced,
     Epoch,
     HandshakeCompleted,
     KeysInstalled,
@@ -54,6 +55,7 @@ WORK: Final = 3
 _DETAIL: Final[dict[type[TraceEvent], int]] = {
     MessageTraced: MESSAGES,
     AlertTraced: MESSAGES,
+    EarlyDataTraced: MESSAGES,
     CertificateDecompressed: FIELDS,
     TcpConnected: FIELDS,
     TcpConnectFailed: FIELDS,
@@ -71,6 +73,9 @@ _DETAIL: Final[dict[type[TraceEvent], int]] = {
     StateChanged: WORK,
 }
 """From which detail on an event is drawn."""
+
+_RESUMING: Final = frozenset({"psk", "early_data", "early_data_offer"})
+"""The choices that are drawn with the messages: whether and why a session was resumed."""
 
 _LOCK: Final = "🔒"
 _GOOD: Final = "✓"
@@ -156,7 +161,7 @@ class LadderPrinter:
         if isinstance(event, KeysInstalled) and FIELDS <= self._detail < NOTES:
             self._keys(event)
             return
-        if _DETAIL.get(type(event), WORK) > self._detail:
+        if self._detail_of(event) > self._detail:
             return
         if not self._begun:
             self._begun = True
@@ -168,6 +173,10 @@ class LadderPrinter:
                 self._arrow(f"Alert {alert_name(event.description)}", event.direction, event.epoch, None, "bad")
                 if self._detail >= FIELDS:
                     self._note(describe(event), "●", "bad")
+            case EarlyDataTraced():
+                self._arrow("early data", event.direction, Epoch.EARLY, event.size, "strong")
+                if self._detail >= FIELDS:
+                    self._note(describe(event), "●", "warn")
             case CertificateDecompressed():
                 self._note(describe(event), "●", "muted")
                 self._fields(event)
@@ -181,6 +190,13 @@ class LadderPrinter:
                 self._note(describe(event), _BAD, "bad")
             case _:
                 self._note(describe(event), "●", "muted")
+
+    def _detail_of(self, event: TraceEvent) -> int:
+        """From which detail on *event* is drawn: what there was to say of a session, with the messages."""
+        if isinstance(event, ChoiceMade) and event.what in _RESUMING:
+            nothing = event.what == "psk" and event.chosen == "none" and self._role is Role.SERVER
+            return NOTES if nothing else FIELDS
+        return _DETAIL.get(type(event), WORK)
 
     # ---- the drawing -----------------------------------------------------------------------------------------------
 

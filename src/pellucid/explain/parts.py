@@ -6,7 +6,7 @@ import hmac
 from typing import Final
 
 from pellucid.errors import UsageError
-from pellucid.explain.describe import MESSAGES, describe, protection, seconds
+from pellucid.explain.describe import MESSAGES, describe, moment, protection, seconds
 from pellucid.explain.fields import certificate_name, message_fields
 from pellucid.explain.ladder import FIELDS, LadderPrinter, arrow, between, heads
 from pellucid.explain.recorder import Recorder
@@ -192,7 +192,10 @@ _TELLING: Final = frozenset({"dates", "key strength", "key usage", "purpose", "s
 
 
 def verifications(scene: Scene) -> Part:
-    """The four verifications, each with its evidence."""
+    """The four verifications, each with its evidence; of a resumed session that they were made before, and when."""
+    completed = one(scene.client, HandshakeCompleted)
+    if completed.resumed:
+        return _resumed(scene, completed)
     report = one(scene.client, VerificationTraced).report
     if not isinstance(report, VerificationReport):
         raise UsageError("the story needs a VerificationReport")
@@ -231,6 +234,35 @@ def verifications(scene: Scene) -> Part:
             "signature_scheme": scheme_name(proof.algorithm),
             "signature": proof.signature.hex(),
             "finished_valid": None if "Finished" not in checked else checked["Finished"].valid,
+        },
+        draw=draw,
+    )
+
+
+def _resumed(scene: Scene, completed: HandshakeCompleted) -> Part:
+    verified = moment(completed.authenticated_at)
+    checked = [event for event in scene.client.of(SignatureTraced) if event.what == "Finished"]
+
+    def draw(width: int) -> list[Line]:
+        lines = sentence(f"resumed: verified at {verified}", width, "good", mark=GOOD)
+        lines += sentence(
+            "Then the four questions were answered, and both ends kept a key that nobody else has. Now the server "
+            "shows that it has it: its Finished is right.",
+            width,
+        )
+        for finished in checked:
+            lines += sentence(describe(finished), width)
+        return lines
+
+    return Part(
+        number=3,
+        key="verifications",
+        title="The verifications were made before",
+        sentence="A session was resumed: nobody shows a certificate.",
+        data={
+            "resumed": True,
+            "authenticated_at": completed.authenticated_at,
+            "finished_valid": all(event.valid for event in checked),
         },
         draw=draw,
     )

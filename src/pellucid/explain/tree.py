@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hmac
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Final
@@ -66,7 +67,7 @@ def key_schedule(events: Iterable[TraceEvent], suites: Sequence[Suite] = PYCA.su
     Keys and IVs are those that were installed; the Finished keys, which the trace does not tell of, are derived here.
     """
     events = tuple(events)
-    derived = [event for event in events if isinstance(event, SecretDerived)]
+    derived = _of_the_psk_in_use([event for event in events if isinstance(event, SecretDerived)])
     installed = {event.secret_name: event for event in events if isinstance(event, KeysInstalled)}
     resumed = any(_selects_psk(event) for event in events)
     mixed = "shared secret" if any(isinstance(event, SharedSecretComputed) for event in events) else "zeros"
@@ -92,6 +93,17 @@ def key_schedule(events: Iterable[TraceEvent], suites: Sequence[Suite] = PYCA.su
 
     root = next((step for step in derived if step.parent is None), None)
     return None if root is None else build(root)
+
+
+def _of_the_psk_in_use(derived: list[SecretDerived]) -> list[SecretDerived]:
+    """Return the steps without those of a session that was offered with early data, and not taken."""
+    roots = [index for index, step in enumerate(derived) if step.parent is None]
+    if len(roots) < 2:
+        return derived
+    first, last = derived[roots[0]], derived[roots[-1]]
+    if not hmac.compare_digest(first.secret.reveal(), last.secret.reveal()):
+        return derived[roots[-1] :]
+    return [step for index, step in enumerate(derived) if index not in roots[1:]]
 
 
 def _selects_psk(event: TraceEvent) -> bool:

@@ -30,6 +30,8 @@ from pellucid.handshake.secrets import (
     HandshakeSecrets,
     early_secrets,
     handshake_secrets,
+    tell_binder_key,
+    tell_early_secret,
     tell_shared_secret,
 )
 from pellucid.handshake.states import ClientState as C
@@ -101,6 +103,10 @@ def begin_early_data(context: ClientContext, offer: Offer) -> Result:
         raise InternalError("early data is offered with the first PSK's session alone")
 
     def go_on(recalled: PskChecked | None) -> Step:
+        if context.trace is not None:
+            # That of the session, as long as the server has not taken another PSK, or none.
+            tell_early_secret(context, first.early)
+            tell_binder_key(context, first.early, first.psk.binder_label)
         secrets = early_secrets(context, first.early, offer.raw)
         actions: list[Action] = []
         if context.config.middlebox_compatibility:
@@ -288,6 +294,8 @@ def _tell_server_hello(
         resumed = psk.session is not None
         why = "the server knows the ticket" if resumed else "the server knows the key"
         context.chose("psk", "resumption" if resumed else "external PSK", why)
+        if not offer.offers_early_data or psk is not offer.psks[0]:
+            tell_binder_key(context, psk.early, psk.psk.binder_label)
     elif offer.psks:
         context.chose("psk", "none", "the server took none of those offered: a full handshake")
     reason = "the server's choice of the shares sent" if phase.retry is None else "the server asked for it"

@@ -37,6 +37,22 @@ class EarlySecrets:
     exporter: bytes = field(repr=False)
 
 
+def tell_binder_key(context: Context[Any], early: EarlySecret, label: bytes) -> None:
+    """Tell the observer of the key that the PSK in use was proved with (§7.1). Call only under a trace."""
+    context.derived(
+        "binder_key",
+        early.binder_key(label),
+        parent="early_secret",
+        label=label.decode("ascii"),
+        context=empty_hash(early.suite),
+    )
+
+
+def tell_early_secret(context: Context[Any], early: EarlySecret) -> None:
+    """Tell the observer of the first stage. Call only under a trace."""
+    context.derived("early_secret", early.value, parent=None, method="HKDF-Extract")
+
+
 def early_secrets(context: Context[Any], early: EarlySecret, client_hello: bytes) -> EarlySecrets:
     """Derive what early data is protected with (§7.1). client_hello: the whole message, header included."""
     transcript_hash = early.suite.new_hash(client_hello).digest()
@@ -88,7 +104,7 @@ def handshake_secrets(context: Context[Any], early: EarlySecret, shared_secret: 
     if context.trace is not None:
         nothing = empty_hash(suite)
         hellos = "ClientHello…ServerHello"
-        context.derived("early_secret", early.value, parent=None, method="HKDF-Extract")
+        tell_early_secret(context, early)
         context.derived("derived (early)", early.derived(), parent="early_secret", label="derived", context=nothing)
         context.derived("handshake_secret", stage.value, parent="derived (early)", method="HKDF-Extract")
         context.derived(

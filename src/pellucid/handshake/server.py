@@ -28,7 +28,7 @@ from pellucid.handshake.cookie import Retry
 from pellucid.handshake.core import Handler
 from pellucid.handshake.negotiate import ClientOffer
 from pellucid.handshake.post_handshake import handlers_of, server_phase
-from pellucid.handshake.secrets import resumption_secret
+from pellucid.handshake.secrets import resumption_secret, tell_binder_key
 from pellucid.handshake.server_flight import (
     Answered,
     Selected,
@@ -217,6 +217,7 @@ def _tell_selection(context: ServerContext, selected: Selected, suite_reason: st
         resumed = selected.psk.session is not None
         why = "a ticket of ours for a connection like this one" if resumed else "a key agreed on beforehand"
         context.chose("psk", "resumption" if resumed else "external PSK", why)
+        tell_binder_key(context, selected.psk.early, selected.psk.psk.binder_label)
     elif config.session_store is not None or config.psks:
         context.chose("psk", "none", selected.psk)
     if offer.alpn or config.alpn:

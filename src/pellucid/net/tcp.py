@@ -296,7 +296,8 @@ def bind_listener(
     keep_syn: have the kernel keep each client's SYN.
     """
     address = _passive_address(host, port)
-    sock = socket.socket(address.family, socket.SOCK_STREAM)
+    # The protocol by its number: asyncio sets TCP_NODELAY on what such a socket accepts, and on no other.
+    sock = socket.socket(address.family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     try:
         if os.name == "posix":
             # On Windows the option means something else: that others may take the port.
