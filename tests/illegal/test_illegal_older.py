@@ -15,13 +15,16 @@ from pellucid.registry import CipherSuite as CS
 from pellucid.registry import ExtensionType as E
 from pellucid.registry import HandshakeType as H
 from pellucid.trace import Direction, MessageTraced
+from pellucid.verify import dangerous_accept_any
 from tests.illegal.evil import (
     NAME,
     asking_server,
     changing_body,
     changing_extensions,
+    client_config,
     client_with_certificate,
     connected,
+    credential,
     evil_client,
     evil_server,
     exchange,
@@ -202,3 +205,50 @@ def test_weak_suites_are_nothing_in_common_and_are_not_taken(suite: int) -> None
     assert server.negotiated.cipher_suite == CS.TLS_AES_128_GCM_SHA256
     chosen = changing_body(H.SERVER_HELLO, lambda hello: dataclasses.replace(hello, cipher_suite=suite))
     refused(good_client(name=NAME), evil_server(edit=chosen), A.ILLEGAL_PARAMETER)
+
+
+# ---- certificate types -----------------------------------------------------------------------------------------------
+
+OPENPGP = 1
+TYPES = {"server": E.SERVER_CERTIFICATE_TYPE, "client": E.CLIENT_CERTIFICATE_TYPE}
+
+
+def _saying(code: int, body: bytes) -> Any:
+    return lambda present: [Extension(code, body), *(one for one in present if one.extension_type != code)]
+
+
+@pytest.mark.rfc("9846 §4.5.1", "OpenPGP certificates are neither offered, chosen nor taken")
+@pytest.mark.parametrize("whose", TYPES)
+def test_openpgp_certificates_are_nothing_in_common(whose: str) -> None:
+    edit = changing_extensions(H.CLIENT_HELLO, _saying(TYPES[whose], bytes((1, OPENPGP))))
+    refused(good_server(asking_server()), evil_client(client_with_certificate(), edit=edit), A.UNSUPPORTED_CERTIFICATE)
+
+
+@pytest.mark.rfc("9846 §4.5.1", "OpenPGP certificates are neither offered, chosen nor taken")
+@pytest.mark.parametrize("whose", TYPES)
+def test_openpgp_certificates_are_passed_over_for_x509(whose: str) -> None:
+    """The client prefers OpenPGP: each of the server's answers is X.509."""
+    answers: list[dict[int, bytes]] = []
+
+    def note(event: object) -> None:
+        if isinstance(event, MessageTraced) and event.message_type == H.ENCRYPTED_EXTENSIONS:
+            body: Any = event.body
+            answers.append({e.extension_type: bytes(e.extension_data) for e in body.extensions})
+
+    edit = changing_extensions(H.CLIENT_HELLO, _saying(TYPES[whose], bytes((2, OPENPGP, 0))))
+    server = Connection.server(asking_server(), trace=note)
+    exchange(server, evil_client(client_with_certificate(), edit=edit))
+    (answer,) = answers
+    assert answer[TYPES[whose]] == b"\0"
+
+
+@pytest.mark.rfc("9846 §4.5.1", "OpenPGP certificates are neither offered, chosen nor taken")
+@pytest.mark.parametrize("whose", TYPES)
+@pytest.mark.parametrize("asked", [False, True])
+def test_openpgp_certificates_are_not_taken_from_a_server_that_chooses_them(whose: str, asked: bool) -> None:
+    """asked: whether the client speaks of types at all; it takes raw public keys then."""
+    edit = changing_extensions(H.ENCRYPTED_EXTENSIONS, _saying(TYPES[whose], bytes((OPENPGP,))))
+    key = credential().as_raw_public_key()
+    both = {"server_certificate_types": (2, 0), "verifier": dangerous_accept_any(), "trust": None}
+    client = client_config(credentials=(key,), **both) if asked else client_with_certificate()
+    refused(good_client(client), evil_server(edit=edit), A.ILLEGAL_PARAMETER if asked else A.UNSUPPORTED_EXTENSION)

@@ -13,7 +13,7 @@ from pellucid.messages.handshake import BODIES, HEADER_LENGTH, ClientHello
 from pellucid.registry import AlertDescription as A
 from pellucid.registry import HandshakeType as H
 from pellucid.registry import is_grease
-from tests.support.pair import NAME, Pair, authority, client_config, events_of
+from tests.support.pair import NAME, Pair, authority, client_config, events_of, server_config
 
 # RFC 9846 Appendix B: what was used in earlier versions, copied from it and not from our registry.
 RESERVED_ALERTS = frozenset({21, 30, 41, 60, 100, 111, 114})
@@ -77,6 +77,18 @@ def test_obsolete_groups_are_not_there() -> None:
     for code in sorted(OBSOLETE_GROUPS):
         with pytest.raises(UsageError, match="no group"):
             client_config(groups=(code,), key_shares=None)
+
+
+@pytest.mark.rfc("9846 §4.5.1", "OpenPGP certificates are neither offered, chosen nor taken")
+@pytest.mark.parametrize("types", [(1,), (0, 1), (2, 1), (1, 2, 0)])
+def test_openpgp_certificates_cannot_be_configured(types: tuple[int, ...]) -> None:
+    for config, name in (
+        (client_config, "server_certificate_types"),
+        (client_config, "client_certificate_types"),
+        (server_config, "client_certificate_types"),
+    ):
+        with pytest.raises(UsageError, match=f"{name} has CertificateType.X509, RAW_PUBLIC_KEY or both"):
+            config(**{name: types})  # type: ignore[operator]
 
 
 @pytest.mark.rfc("9846 §E.5", "SSL 2.0 to TLS 1.1 are not negotiated for any reason")
