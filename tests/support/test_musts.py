@@ -34,13 +34,13 @@ def test_page_is_what_the_table_and_the_collected_tests_give(request: pytest.Fix
 
 
 def test_table_has_what_was_promised() -> None:
-    """Every requirement is there, and each one that does not apply says why."""
+    """Every requirement is there, and is held by a test or says why it does not apply."""
     everything = load()
     assert len(everything) == 338
     words = ("MUST", "SHALL", "REQUIRED")
     assert all(any(word in must.text for word in words) for must in everything)
-    assert all(must.not_here or must.held_by or must.note for must in everything)
-    assert sum(bool(must.held_by) for must in everything) >= 290
+    assert [must.id for must in everything if not must.not_here and not must.held_by] == []
+    assert sum(bool(must.held_by) for must in everything) >= 304
 
 
 # ---- the table -------------------------------------------------------------------------------------------------------
