@@ -136,7 +136,7 @@ def test_name_that_is_none_is_not_encoded(alpn: str) -> None:
 def test_session_of_another_version_is_refused() -> None:
     data = client_session().encode()
     with pytest.raises(DecodeError, match="version"):
-        ClientSession.decode(b"\x02" + data[1:])
+        ClientSession.decode(b"\x03" + data[1:])
     with pytest.raises(DecodeError, match="version"):
         ClientSession.decode(b"")
 

@@ -200,7 +200,7 @@ def test_ticket_sealed_under_a_key_anyone_can_guess_is_unknown(keys: TicketKeys,
 def test_ticket_sealed_right_with_something_else_in_it_is_unknown(keys: TicketKeys) -> None:
     name = keys.issue(server_session(), NOW)[:16]
     secret, nonce = keys.export_keys()[19:51], bytes(12)
-    for inner in (b"", b"\x01", b"\x02" + server_session().encode()[1:], server_session().encode() + b"\0"):
+    for inner in (b"", b"\x01", b"\x03" + server_session().encode()[1:], server_session().encode() + b"\0"):
         assert keys.redeem(name + nonce + AESGCM(secret).encrypt(nonce, inner, name), NOW) is None
 
 
