@@ -484,8 +484,7 @@ class Connection(Detachable):
             raise UnexpectedMessage("handshake data runs across a key change, or past a hello", rfc="9846 §5.1")
         for action in actions:
             if isinstance(action, SendMessage):
-                if not self._sent_close:  # a server may have answered early data, and closed: no tickets then (§6.1)
-                    self._writer.handshake(action.raw)
+                self._writer.handshake(action.raw)
             elif isinstance(action, InstallKeys):
                 if action.direction is Direction.SENT:
                     self._writer.install(action.secret)

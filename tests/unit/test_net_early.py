@@ -19,12 +19,15 @@ from pellucid.config import ClientConfig, ServerConfig
 from pellucid.connection import Connection
 from pellucid.crypto.provider import PENDING, Pending
 from pellucid.errors import AlertReceived, PeerError, TLSError, UsageError
-from pellucid.events import NEED_DATA, ApplicationData, FirstUseNeeded, TicketNeeded
+from pellucid.events import NEED_DATA, ApplicationData, FirstUseNeeded, TicketNeeded, VerificationNeeded
 from pellucid.handshake.actions import EarlyDataOutcome as Outcome
 from pellucid.net.operations import DeadlineExceeded, Pause
 from pellucid.net.session_file import FileSessionStore
 from pellucid.net.sync import Stream, connect, wrap
 from pellucid.sessions import MemorySessionStore, ServerSession, StrikeRegister, TicketKeys
+from pellucid.verify.report import VerificationReport
+from pellucid.verify.request import VerificationRequest
+from pellucid.verify.webpki import WebPKIVerifier
 from tests.unit.test_net_peers import AUTHORITY, CREDENTIAL, RawPeer, raw_server, soon
 from tests.unit.test_net_sync import Served
 
@@ -370,6 +373,34 @@ def test_client_stream_early_data_that_is_too_long_is_not_sent_at_all() -> None:
             assert stream.early_data is Outcome.TOO_LONG
             stream.sendall(b"late")
             assert handler.get()[:2] == (b"late", 0)
+
+
+def test_client_stream_whose_verifier_pauses_sends_early_data_when_it_has_answered() -> None:
+    trusted = WebPKIVerifier(AUTHORITY.trust)
+    asked: list[VerificationRequest] = []
+
+    class Elsewhere:
+        session_identity = b"elsewhere"
+        authorities = ()
+
+        def verify(self, request: VerificationRequest) -> VerificationReport | Pending:
+            return PENDING
+
+    def answer(pause: Pause) -> object:
+        assert isinstance(pause, VerificationNeeded)
+        asked.append(pause.need.request)
+        return trusted.verify(pause.need.request)
+
+    config = ClientConfig(verifier=Elsewhere(), reverify_on_resumption=True)
+    handler = Handler()
+    with Served(handler, early_server()) as served:
+        with connect("localhost", served.port, config, answer=answer) as stream:
+            stream.timeout = 10
+            assert stream.wait_for_ticket()
+        with connect("localhost", served.port, config, answer=answer, early_data=EARLY) as stream:
+            assert stream.early_data is Outcome.ACCEPTED
+            assert handler.get()[:2] == (EARLY, len(EARLY))
+    assert len(asked) == 2
 
 
 def test_client_stream_early_data_leaves_with_the_hello() -> None:

@@ -147,6 +147,8 @@ class Input(Output):
         """
         kept = bytearray(self._plain)
         try:
+            if self._pause is not None:
+                yield from self._answer_later(self._pause)
             while not done() and not self._ended and len(kept) < MAX_KEPT:
                 event = self._next_event()
                 if isinstance(event, ApplicationData | EarlyData):

@@ -240,7 +240,8 @@ class Script(Input):
             if self._handshake_timeout is not None:
                 self._handshake_until = yield Deadline(self._handshake_timeout, "the handshake")
             with self._core:
-                self._begin()
+                self.connection.start()
+                self._send_early_data()
             while True:
                 event = self._next_event()
                 if isinstance(event, HandshakeComplete):
@@ -264,15 +265,16 @@ class Script(Input):
             return
         raise (yield from self._handshake_failed(failure))
 
-    def _begin(self) -> None:
-        """Make the ClientHello, and the early data that goes with it; the core lock is held."""
+    def _send_early_data(self) -> None:
+        """Let the early data follow the ClientHello, if that may be and has not been done; the core lock is held."""
         connection, data = self.connection, self._early_data
-        connection.start()
         left = connection.early_data_left
-        if data and len(data) <= left:
+        if not data or not left:
+            return  # it may be that a pause must be answered first
+        self._early_data = b""
+        self.early_data_too_long = len(data) > left
+        if not self.early_data_too_long:
             connection.send_early_data(data)
-        else:
-            self.early_data_too_long = bool(data) and left > 0
 
     def _end_of_flight(self) -> Steps[None]:
         """Send what completes the handshake. Of a server that is tickets: a client that has left already wants none."""
@@ -286,6 +288,7 @@ class Script(Input):
         answer = yield Answer(pause)
         with self._core:
             self.connection.resume(answer)
+            self._send_early_data()
 
     # ---- closing -------------------------------------------------------------------------------------------
 
