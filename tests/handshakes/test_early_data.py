@@ -123,6 +123,30 @@ def test_early_data_that_is_offered_and_never_sent() -> None:
     assert met.told[Role.SERVER][0] == EarlyDataAccepted(met.told[Role.SERVER][0].negotiated, 16_384)
 
 
+@pytest.mark.rfc("9846 §8", "early data is what the application gives as such: a client sends nothing early by itself")
+@pytest.mark.rfc(
+    "9846 §F.5", "early data is what the application gives as such: a client sends nothing early by itself"
+)
+def test_nothing_is_sent_early_but_what_the_application_gives_for_that() -> None:
+    """Neither data for after the handshake, nor anything at all where early data was not asked for."""
+    ours, theirs = remembering()
+    met = begin(ours, theirs)
+    with pytest.raises(UsageError, match="before the handshake is complete"):
+        met.client.send_data(TEXT)
+    met.client.start()
+    with pytest.raises(UsageError, match="before the handshake is complete"):
+        met.client.send_data(TEXT)
+    met.pump()
+    assert met.early_data == (Outcome.ACCEPTED, Outcome.ACCEPTED)
+    assert met.early == b""
+    met = begin(dataclasses.replace(ours, early_data=False), theirs)
+    with pytest.raises(UsageError):
+        met.client.send_early_data(TEXT)
+    met.pump()
+    assert met.resumed
+    assert met.early == b""
+
+
 @pytest.mark.parametrize("over", [False, True])
 def test_client_sends_no_more_than_the_ticket_allows(over: bool) -> None:
     ours, theirs = remembering(early_server(max_early_data=100))
@@ -415,7 +439,7 @@ def test_client_that_closes_during_early_data_gives_up() -> None:
     deliver(met.client.data_to_send(), met.server)
     _, error = events_of(met.server)
     assert isinstance(error, AlertReceived)
-    assert error.description == A.CLOSE_NOTIFY
+    assert error.description == A.USER_CANCELED
     assert met.early == TEXT
 
 

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -25,7 +26,7 @@ from pellucid.errors import IllegalParameter
 from pellucid.registry import NamedGroup as G
 from pellucid.registry import SignatureScheme as S
 from tests.support.scripted import exchange_with, hybrid_with
-from tests.support.vectors import load
+from tests.support.vectors import DATA, load
 
 VERIFIERS = {verifier.code: verifier for verifier in PYCA.verifiers}
 DHE_KEY = bytes(range(1, 33))
@@ -261,3 +262,22 @@ def test_verifiers_for_the_handshake_are_named() -> None:
         *(S.RSA_PSS_PSS_SHA256, S.RSA_PSS_PSS_SHA384, S.RSA_PSS_PSS_SHA512),
         *(S.MLDSA44, S.MLDSA65, S.MLDSA87),
     }
+
+
+def test_every_file_goes_through_the_wrappers() -> None:
+    """A file that is added here is read by a test above; with -s, how many vectors each has."""
+    files = sorted(path.name.removesuffix(".json.gz") for path in (DATA / "wycheproof").iterdir())
+    source = Path(__file__).read_text(encoding="utf-8")
+    counted = {name: sum(1 for _ in vectors(name)) for name in files}
+    for name, count in counted.items():
+        print(f"{name:36} {count:5}")
+    print(f"{len(files)} files, {sum(counted.values())} vectors")
+    assert len(files) == 18
+    assert [name for name in files if f'"{name}"' not in source] == []
+    assert sum(counted.values()) == load_count()
+
+
+def load_count() -> int:
+    """What the files themselves say."""
+    names = (path.name for path in (DATA / "wycheproof").iterdir())
+    return sum(load(f"wycheproof/{name}")["numberOfTests"] for name in names)
