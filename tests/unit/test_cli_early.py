@@ -267,6 +267,14 @@ def test_get_request_longer_than_the_session_allows_goes_on_after_the_handshake(
     assert "nothing went early" in result.err
 
 
+def test_get_early_data_offers_the_protocols_of_all_other_connections(get: Get, sessions: Path) -> None:
+    with Server(config(alpn=("h2", "http/1.1"))) as server:
+        for _ in range(2):
+            result = get(server.url, "--session-file", sessions, "--early-data", "--post-handshake-auth")
+            assert (result.code, result.out) == (0, b"hi\n")
+    assert [early for _, early, _ in server.seen] == [False, True]
+
+
 def test_get_early_data_without_a_session_file_is_a_mistake(get: Get) -> None:
     assert get("https://localhost:1/", "--early-data").code == 2
 

@@ -183,15 +183,16 @@ def _fetch(run: _Run, url: str, options: Mapping[str, Any]) -> int:
     )
     content = _content(options["data"])
     method = options["method"] or ("HEAD" if options["head"] else "POST" if content is not None else "GET")
+    http2 = not (options["http11"] or options["post_handshake_auth"])  # RFC 9113 §9.2.3
     with client_over(
         backend,
         follow=options["location"],
         max_redirects=options["max_redirs"],
-        http2=not (options["http11"] or options["post_handshake_auth"]),  # RFC 9113 §9.2.3
+        http2=http2,
     ) as client:
         early = None
         if options["early_data"]:
-            early = EarlyTransport(client._transport, backend, alpn_of(http2=not options["http11"]))
+            early = EarlyTransport(client._transport, backend, alpn_of(http2=http2))
             client._transport = early
         client.event_hooks = {"request": [_https_only], "response": [run.responded]}
         client.headers["user-agent"] = f"pellucid/{__version__}"
