@@ -8,7 +8,7 @@ from __future__ import annotations
 from pellucid import schedule
 from pellucid.carrier import FATAL, WARNING, observer_of
 from pellucid.config import ClientConfig, ServerConfig
-from pellucid.crypto.provider import Buffer, Suite
+from pellucid.crypto.provider import Buffer
 from pellucid.errors import AlertReceived, DecodeError, IllegalParameter, UnexpectedMessage, UsageError
 from pellucid.events import (
     NEED_DATA,
@@ -16,8 +16,6 @@ from pellucid.events import (
     ApplicationData,
     CertificateRequested,
     CloseNotify,
-    EarlyData,
-    EarlyDataAccepted,
     Event,
     HandshakeComplete,
     KeyUpdated,
@@ -30,24 +28,19 @@ from pellucid.handshake import client as client_side
 from pellucid.handshake import client_hello, post_handshake
 from pellucid.handshake import server as server_side
 from pellucid.handshake.actions import (
-    AcceptEarlyData,
     Action,
-    AnswerEarly,
     AnswerOnly,
     Authenticated,
     CertificateAsked,
     ClientAnswered,
     Complete,
-    EndEarlySending,
     InstallKeys,
     LimitRecords,
     Need,
-    OfferEarlyData,
     PauseAside,
     PeerKeyUpdated,
     SendChangeCipherSpec,
     SendMessage,
-    SkipEarlyData,
     TicketIssued,
     ends_peer_flight,
 )
@@ -56,12 +49,12 @@ from pellucid.handshake.core import Context, Handshake
 from pellucid.handshake.offer import first_offer
 from pellucid.handshake.server_flight import WaitClientHello
 from pellucid.handshake.states import CLIENT_ARROWS, SERVER_ARROWS, ClientState, ServerState
-from pellucid.limits import MAX_EPOCH, MAX_PLAINTEXT, MAX_SEQUENCE, SMALL_RECORD
+from pellucid.limits import MAX_EPOCH, SMALL_RECORD
 from pellucid.record.reader import Record
 from pellucid.record.reassembly import take_message
 from pellucid.registry import AlertDescription, ContentType, content_type_name
 from pellucid.sessions.client import SessionKey
-from pellucid.trace import ClosedTraced, Direction, EarlyDataTraced, Epoch, Observer, Role
+from pellucid.trace import ClosedTraced, Direction, Epoch, Observer, Role
 from pellucid.verify.names import normalize_server_name
 
 
@@ -111,12 +104,6 @@ class Connection(Detachable):
         return cls(Role.SERVER, context, handshake, context.trace)
 
     # ---- bytes in, events out --------------------------------------------------------------------------------------
-
-    def start(self) -> None:
-        """Client: produce the ClientHello. `data_to_send` does it too; a second call does nothing."""
-        if self._start is not None:
-            start, self._start = self._start, None
-            self._guarded(start)
 
     def receive_data(self, data: Buffer) -> None:
         """Take bytes from the peer; b"" is the end of its stream.
@@ -223,34 +210,6 @@ class Connection(Detachable):
                 writer.application_data(view[at : at + step])
                 at += step
 
-    @property
-    def early_data_left(self) -> int:
-        """Client: how many bytes `send_early_data` still takes; 0 where no early data may be sent."""
-        # §5.5: there is no KeyUpdate for early data; it ends before the key is used up, however small its pieces.
-        return min(self._early_left, MAX_PLAINTEXT * self._writer.records_left()) if self.role is Role.CLIENT else 0
-
-    @property
-    def early_data_protocol(self) -> str | None:
-        """Client: the application protocol that early data is in, the session's; None for none, or no early data."""
-        return self._early_protocol
-
-    def send_early_data(self, data: Buffer) -> None:
-        """Client: send 0-RTT data before the server has answered (RFC 9846 §4.3.10).
-
-        It may be replayed by others, and the server may reject it: then nothing is sent again by itself, and
-        `negotiated.early_data` says so once the handshake is complete. UsageError for more than `early_data_left`.
-        """
-        self.start()
-        self._check_usable()
-        data = bytes(data)  # of a buffer of larger items, the length is not that of its bytes
-        if len(data) > self.early_data_left:
-            raise UsageError(f"{len(data)} bytes of early data, {self.early_data_left} may be sent")
-        if data:
-            self._early_left -= len(data)
-            self._writer.application_data(data)
-            if self._trace is not None:
-                self._trace(EarlyDataTraced(direction=Direction.SENT, size=len(data)))
-
     def _before_sending(self) -> None:
         self._check_usable()
         if self.negotiated is None and not self._answers_early:
@@ -329,16 +288,6 @@ class Connection(Detachable):
         suite = self._context.config.suite_table[self.negotiated.cipher_suite]
         return schedule.export_keying_material(suite, self._exporter_secret, label, context, length)
 
-    def export_early_keying_material(self, label: bytes, context: bytes, length: int) -> bytes:
-        """Return TLS-Exporter by the early exporter secret (RFC 9846 §7.5). A replay gives the same value (§F.5.1).
-
-        For a client that may send early data and a server that took it, until the handshake is complete; UsageError.
-        """
-        self._check_usable()
-        if self._early_exporter_secret is None or self._early_suite is None:
-            raise UsageError("there is no early exporter: no early data is under way")
-        return schedule.export_keying_material(self._early_suite, self._early_exporter_secret, label, context, length)
-
     def channel_binding(self) -> bytes:
         """Return the `tls-exporter` channel binding (RFC 9266): 32 bytes, the same on both ends."""
         return self.export_keying_material(b"EXPORTER-Channel-Binding", b"", 32)
@@ -402,18 +351,6 @@ class Connection(Detachable):
             self._changed_cipher_spec(content, protected=protected)
         else:
             raise UnexpectedMessage(f"a record of type {content_type_name(content_type)}", rfc="9846 §5")
-
-    def _early_data(self, content: bytes) -> None:
-        """Application data came before the handshake is complete: the client's early data, or an offence."""
-        if self._reader.epoch is not Epoch.EARLY:
-            raise UnexpectedMessage("application data before the handshake is complete", rfc="9846 §5")
-        if len(content) > self._early_left:
-            raise UnexpectedMessage("more early data than the ticket allows", rfc="9846 §4.7.1")
-        self._early_left -= len(content)
-        if content:
-            self._events.append(EarlyData(content))
-            if self._trace is not None:
-                self._trace(EarlyDataTraced(direction=Direction.RECEIVED, size=len(content)))
 
     def _plaintext_under_keys(self, content_type: int) -> None:
         """Only the dummy change_cipher_spec may come unprotected now, or the error alert of a peer that got no keys."""
@@ -531,30 +468,6 @@ class Connection(Detachable):
                 self._authenticated = peer
             self._events.append(PeerAuthenticated(peer, action.request_context))
 
-    def _do_early(
-        self, action: OfferEarlyData | EndEarlySending | AcceptEarlyData | SkipEarlyData | AnswerEarly
-    ) -> None:
-        """Carry out what concerns data before the handshake is complete (RFC 9846 §2.3, §4.3.10)."""
-        if isinstance(action, OfferEarlyData | AcceptEarlyData):
-            self._early_suite = action.suite
-            self._early_exporter_secret = action.exporter_secret
-            self._early_left = action.limit
-            if isinstance(action, AcceptEarlyData):
-                self._events.append(EarlyDataAccepted(action.negotiated, action.limit))
-            else:
-                self._limit_records(action.suite)
-                self._early_protocol = action.alpn
-        elif isinstance(action, EndEarlySending):
-            self._early_left = 0
-            self._early_exporter_secret = None
-            if action.in_the_open:
-                self._writer.forget()
-        elif isinstance(action, SkipEarlyData):
-            self._reader.skip(action.limit)
-        else:
-            self._answers_early = self._sending = True
-            self._limit_records(action.suite)
-
     def _completed(self, complete: Complete) -> None:
         negotiated = complete.negotiated
         self.negotiated = negotiated
@@ -568,10 +481,6 @@ class Connection(Detachable):
         self._exporter_secret = complete.exporter_secret
         self._events.append(HandshakeComplete(negotiated))
         self._tell_completed(complete)
-
-    def _limit_records(self, suite: Suite) -> None:
-        after = suite.rekey_after
-        self._writer.limit = (MAX_SEQUENCE if after is None else after) - 1  # one left for the KeyUpdate itself (§5.5)
 
     # ---- KeyUpdate -------------------------------------------------------------------------------------------------
 

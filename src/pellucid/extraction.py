@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from pellucid.carrier import Carrier
+from pellucid.early import EarlyCarrier
 from pellucid.errors import InternalError, UsageError
 from pellucid.handshake.connected import Connected
 from pellucid.handshake.post_handshake import Asking
@@ -45,7 +45,7 @@ class ExtractedSecrets:
     receiving: DirectionSecrets
 
 
-class Detachable(Carrier):
+class Detachable(EarlyCarrier):
     """What of a connection lets its secrets out. Use `Connection`."""
 
     def dangerous_extract_secrets(self) -> ExtractedSecrets:

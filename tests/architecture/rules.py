@@ -20,10 +20,10 @@ MAX_FUNCTION_LINES = 60
 RANKS = {
     **dict.fromkeys(("wire", "registry", "errors", "limits", "value", "_version"), 0),
     **dict.fromkeys(("messages", "crypto", "trace"), 1),
-    **dict.fromkeys(("schedule", "transcript", "verify", "config", "sessions"), 2),
+    **dict.fromkeys(("schedule", "transcript", "verify", "config", "credential", "sessions"), 2),
     **dict.fromkeys(("handshake", "record"), 3),
     "events": 4,
-    **dict.fromkeys(("connection", "carrier", "extraction", "quic", "dtls"), 5),
+    **dict.fromkeys(("connection", "carrier", "early", "extraction", "quic", "dtls"), 5),
     **dict.fromkeys(("net", "explain"), 6),
     **dict.fromkeys(("integrations", "testing", "aio"), 7),
     **dict.fromkeys(("cli", "web", "__init__"), 8),

@@ -8,7 +8,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final
 
-from pellucid.config import ONLY_X509, ClientConfig, ServerConfig
+from pellucid.config import ClientConfig, ServerConfig
+from pellucid.credential import ONLY_X509
 from pellucid.crypto.certificates import EndEntity
 from pellucid.crypto.provider import CryptoProvider
 from pellucid.errors import IllegalParameter, UnsupportedCertificate
