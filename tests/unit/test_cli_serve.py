@@ -354,13 +354,14 @@ def test_serve_staples_the_ocsp_response_of_a_file(serve: Serve, site: Path, tmp
     authority = CA("stapling")
     leaf = authority.issue("localhost", "127.0.0.1")
     (tmp_path / "own.pem").write_bytes(leaf.chain_pem + leaf.key_pem)
+    first, second = (authority.ocsp_response(leaf, digest=digest) for digest in ("sha1", "sha256"))
     staple = tmp_path / "staple.der"
-    staple.write_bytes(b"0\x03\n\x01\x06")
+    staple.write_bytes(first)
     with serve(site, "--cert", "own.pem", "--ocsp", "staple.der") as server:
         config = ClientConfig(trust=authority.trust)
-        for response in (b"0\x03\n\x01\x06", b"0\x03\n\x01\x03"):
+        for seconds, response in enumerate((first, second), 1):
             staple.write_bytes(response)
-            os.utime(staple, ns=(0, response[-1]))
+            os.utime(staple, (seconds, seconds))
             with connect("127.0.0.1", server.port, config, timeout=10) as stream:
                 assert stream.negotiated.peer_ocsp_response == response
 
