@@ -392,7 +392,16 @@ def pairs_vector(
             offset = after
         return tuple(items), stop
 
-    return Codec(decode, plain.encode, plain.kind, plain._spans)
+    def encode(value: tuple[P, ...]) -> bytes:
+        parts = []
+        for code, body in value:
+            size = len(body)
+            if not item_minimum <= size < 2**16 or not 0 <= code < 2**16:
+                return plain.encode(value)  # which says what is wrong
+            parts.append((code << 16 | size).to_bytes(4, "big") + body)
+        return _prefixed(b"".join(parts), width, minimum, maximum)
+
+    return Codec(decode, encode, plain.kind, plain._spans)
 
 
 # ---- structures --------------------------------------------------------------------------------------------

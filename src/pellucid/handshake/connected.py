@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -40,6 +41,7 @@ class Connected:
     client_certificate_type: int = CertificateType.X509
 
 
+@functools.lru_cache(maxsize=64)
 def secret_name(sender: Role, generation: int) -> str:
     return f"{sender.value}_application_traffic_secret_{generation}"
 

@@ -91,9 +91,16 @@ def read_client_hello(hello: ClientHello) -> ClientOffer:
     )
 
 
+def _supported_versions(extensions: Sequence[Extension]) -> Extension | None:
+    for extension in extensions:
+        if extension[0] == ExtensionType.SUPPORTED_VERSIONS:
+            return extension
+    return None
+
+
 def check_client_version(hello: ClientHello) -> None:
     """Raise ProtocolVersion unless the client offers TLS 1.3 (RFC 9846 §4.2.2, §4.3.1)."""
-    offered = next((e for e in hello.extensions if e.extension_type == ExtensionType.SUPPORTED_VERSIONS), None)
+    offered = _supported_versions(hello.extensions)
     if offered is None:
         raise ProtocolVersion(
             f"the client offers {version_name(hello.legacy_version)} at most, only TLS 1.3 is spoken here",
@@ -215,7 +222,7 @@ def check_server_version(hello: ServerHello, *, retried: bool = False) -> None:
     IllegalParameter for the downgrade sentinel, a version that was not offered, or another than its HelloRetryRequest
     had chosen (retried); ProtocolVersion for an older one.
     """
-    chosen = next((e for e in hello.extensions if e.extension_type == ExtensionType.SUPPORTED_VERSIONS), None)
+    chosen = _supported_versions(hello.extensions)
     if chosen is None:
         if retried:
             raise IllegalParameter("HelloRetryRequest chose TLS 1.3, ServerHello does not", rfc="9846 §4.2.4")

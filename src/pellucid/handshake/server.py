@@ -320,6 +320,8 @@ def _tickets(
         sent=0,
     )
     messages = new_tickets(context, source, client, count, binding=binding)
+    if context.config.peer_verifier is None:
+        return messages, None  # nobody can be asked for a certificate, and no more tickets follow
     return messages, replace(source, sent=len(messages))
 
 

@@ -64,46 +64,71 @@ def choose_psk(
     if offered is None:
         return then(NO_PSK)
     check_binder_count(offered)
-    config = context.config
-    store = config.session_store
-    mode = _common_mode(config, offer)
+    mode = _common_mode(context.config, offer)
     if mode is None:
         return then("no PSK key exchange mode in common")
     identities = tuple(one.identity for one in offered.identities[:MAX_PSK_IDENTITIES])
+    search = _Search(
+        context=context,
+        offer=offer,
+        suite=suite,
+        alpn=alpn,
+        before=before,
+        mode=mode,
+        identities=identities,
+        then=then,
+    )
+    return search.look(0, NO_PSK)
 
-    def look(index: int, reason: str) -> Result:
-        if index == len(identities):
-            return then(reason)
-        external = config.external_table.get(identities[index])
+
+@internal_value
+class _Search:
+    """The look through the client's identities, which may pause for the store. A value: nothing in it changes."""
+
+    context: Context[ServerConfig]
+    offer: ClientOffer
+    suite: Suite
+    alpn: bytes | None
+    before: Choice
+    mode: int
+    identities: tuple[bytes, ...]
+    then: Callable[[Choice], Result]
+
+    def look(self, index: int, reason: str) -> Result:
+        """Go on with the first identity from *index* on that will do. reason: why those before did not."""
+        if index == len(self.identities):
+            return self.then(reason)
+        identity, config, before = self.identities[index], self.context.config, self.before
+        external = config.external_table.get(identity)
         if external is not None:
-            if external.hash_name != suite.hash_name:
-                return look(index + 1, "the external PSK is for another hash")
-            early = EarlySecret.extract(suite, external.key)
-            return then(SelectedPsk(index=index, psk=external, early=early, session=None, mode=mode))
-        if isinstance(before, SelectedPsk) and before.session and before.psk.identity == identities[index]:
-            return judge(index, before.session)
-        if store is None:
-            return look(index + 1, "the PSK is not known here, and no sessions are kept")
-        session = store.redeem(identities[index], context.provider.now())
+            if external.hash_name != self.suite.hash_name:
+                return self.look(index + 1, "the external PSK is for another hash")
+            return self._found(index, external, None)
+        if isinstance(before, SelectedPsk) and before.session and before.psk.identity == identity:
+            return self.judge(index, before.session)
+        if config.session_store is None:
+            return self.look(index + 1, "the PSK is not known here, and no sessions are kept")
+        session = config.session_store.redeem(identity, self.context.provider.now())
         if session is PENDING:
-            return Pause(NeedTicket(identities[index]), lambda answer: judge(index, answer))
-        return judge(index, session)
+            return Pause(NeedTicket(identity), lambda answer: self.judge(index, answer))
+        return self.judge(index, session)
 
-    def judge(index: int, session: ServerSession | None) -> Result:
+    def judge(self, index: int, session: ServerSession | None) -> Result:
+        """Take what the store says of the identity at *index*."""
         if session is None:
-            return look(index + 1, "the ticket is not one of ours, or has expired")
+            return self.look(index + 1, "the ticket is not one of ours, or has expired")
         if not isinstance(session, ServerSession):
             raise InternalError("the answer to NeedTicket is a ServerSession or None")
-        mismatch = _mismatch(context, offer, suite, alpn, session)
+        mismatch = _mismatch(self.context, self.offer, self.suite, self.alpn, session)
         if mismatch is not None:
-            return look(index + 1, mismatch)
-        psk = Psk(
-            identity=identities[index], key=session.psk, hash_name=suite.hash_name, binder_label=RESUMPTION_BINDER
-        )
-        early = EarlySecret.extract(suite, psk.key)
-        return then(SelectedPsk(index=index, psk=psk, early=early, session=session, mode=mode))
+            return self.look(index + 1, mismatch)
+        identity, hash_name = self.identities[index], self.suite.hash_name
+        psk = Psk(identity=identity, key=session.psk, hash_name=hash_name, binder_label=RESUMPTION_BINDER)
+        return self._found(index, psk, session)
 
-    return look(0, NO_PSK)
+    def _found(self, index: int, psk: Psk, session: ServerSession | None) -> Result:
+        early = EarlySecret.extract(self.suite, psk.key)
+        return self.then(SelectedPsk(index=index, psk=psk, early=early, session=session, mode=self.mode))
 
 
 def external_hashes(config: ServerConfig, offer: ClientOffer) -> frozenset[str]:

@@ -151,7 +151,8 @@ class RecordReader:
         header = bytes(data[offset : offset + RECORD_HEADER])
         body = bytes(data[offset + RECORD_HEADER : stop])
         if not protected:
-            self._tell(outer, header + body, length, 0, None)
+            if self._trace is not None:
+                self._tell(outer, header + body, length, 0, None)
             return Record(outer, body, False), stop
         return self._open(header, body), stop
 
@@ -182,7 +183,8 @@ class RecordReader:
             raise _too_large(len(inner), self._most)
         content_type, content = split_inner_plaintext(inner)
         padding = len(inner) - len(content) - 1
-        self._tell(content_type, header + body, len(content), padding, keys.sequence - 1)
+        if self._trace is not None:
+            self._tell(content_type, header + body, len(content), padding, keys.sequence - 1)
         if content:
             self._empty = 0
         elif content_type == ContentType.APPLICATION_DATA:

@@ -161,7 +161,8 @@ class RecordWriter:
             header = bytes((content_type,)) + self._version + len(content).to_bytes(2, "big")
             self._version = b"\x03\x03"
             self._out.append(header + content)
-            self._tell(content_type, header + content, len(content), 0, None)
+            if self._trace is not None:
+                self._tell(content_type, header + content, len(content), 0, None)
             return
         padding = 0 if self._padding is None else self._padding(content_type, len(content))
         if not 0 <= padding <= MAX_PLAINTEXT - len(content):
@@ -172,7 +173,8 @@ class RecordWriter:
         sequence = self._spend(keys, 1)
         raw = header + keys.aead.encrypt((keys.iv ^ sequence).to_bytes(12, "big"), inner, header)
         self._out.append(raw)
-        self._tell(content_type, raw, len(content), padding, sequence)
+        if self._trace is not None:
+            self._tell(content_type, raw, len(content), padding, sequence)
 
     def _spend(self, keys: Keys, count: int) -> int:
         """Return the next record's number; it and those after it are spent, whatever becomes of the records (§5.3)."""
