@@ -143,6 +143,8 @@ class Judge:
     def __init__(self, flags: Flags, authorities: tuple[bytes, ...] = ()) -> None:
         self.authorities = authorities
         self.flags = flags
+        self.retry: Flags | None = None
+        """what the flags are once it has been asked for the first time: for early data, which is then rejected"""
         self.failed = False
         """what the runner calls the verify result: a shim that demands nothing goes on all the same"""
 
@@ -152,6 +154,7 @@ class Judge:
     def answer(self, request: VerificationRequest) -> VerificationReport:
         flags, path = self.flags, (request.leaf.der, *request.intermediates)
         self.failed = flags.verify_fail
+        self.flags, self.retry = self.retry or flags, None
         if isinstance(request.leaf, RawPublicKey):
             return self._raw(request.leaf)
         if not _may_sign(request.leaf.x509):

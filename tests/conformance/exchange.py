@@ -77,6 +77,11 @@ class Channel:
                 return event
             self._note(event)
 
+    def answer_what_is_asked(self) -> None:
+        """Judge the server that early data is for, where that was put off."""
+        while isinstance(event := self.connection.next_event(), events.VerificationNeeded):
+            self._note(event)
+
     def read(self, size: int) -> bytes:
         """Return at most *size* bytes of application data; b"" after close_notify, TruncatedStream without."""
         while not self._plaintext:
@@ -178,6 +183,7 @@ class Exchange:
         """Say what the client says first as early data, as far as that may be sent. Returns how many bytes were."""
         flags, connection = self.flags, self.channel.connection
         connection.start()
+        self.channel.answer_what_is_asked()
         left = connection.early_data_left
         if flags.expect_no_offer_early_data:
             expect("early data offered", left, 0)
@@ -255,7 +261,11 @@ class Exchange:
 def run_connection(flags: Flags, retry: Flags, setup: Setup, memory: Memory, *, resumed: bool) -> None:
     """Hold one connection. Raises TLSError, Mismatch, OSError."""
     if resumed and flags.expect_reject_early_data:
-        setup.judge.flags = retry  # after the rejection it is as if only now the handshake began
+        # After the rejection it is as if only now the handshake began.
+        if flags.reverify_on_resume and not flags.server:
+            setup.judge.retry = retry
+        else:
+            setup.judge.flags = retry
     witness = Witness()
     if flags.server:
         connection = Connection.server(setup.config, trace=witness)

@@ -319,6 +319,23 @@ def test_early_data_does_not_go_to_a_server_that_is_trusted_no_more() -> None:
     assert met.early == b""
 
 
+@pytest.mark.parametrize("verdict", ["good", "bad"])
+def test_server_that_rejected_early_data_is_judged_when_its_finished_is_in(verdict: str) -> None:
+    """As one is that was sent none; its alert is then under keys that it has."""
+    ours, theirs, judge = reverifying()
+    met = begin(ours, rejecting(theirs, "resumed"))
+    met.client.send_early_data(TEXT)
+    judge.answer = verdict
+    met.pump()
+    assert len(judge.requests) == 2
+    if verdict == "bad":
+        assert isinstance(met.errors[Role.CLIENT], CertificateRejected)
+        assert isinstance(met.errors[Role.SERVER], AlertReceived)
+        return
+    assert met.resumed
+    assert met.early_data[0] is Outcome.DECLINED
+
+
 @pytest.mark.parametrize("answer", ["pending, good", "pending, bad"])
 def test_early_data_waits_for_a_verdict_that_takes_its_time(answer: str) -> None:
     ours, theirs, judge = reverifying()

@@ -218,9 +218,10 @@ def on_finished(
     def recalled(server: PskChecked) -> Result:
         return _answer(context, WaitFinished(wait=phase.wait, server=server), proof, secrets)
 
-    if keyed.recalled is not None:
-        return recalled(keyed.recalled)
-    # Not before now: an alert under early keys would be lost on a server that declined early data.
+    if keyed.recalled is not None and phase.wait.early_data is EarlyDataOutcome.ACCEPTED:
+        return recalled(keyed.recalled)  # as it was judged before anything was sent early
+    # Not before now: an alert under early keys would be lost on a server that declined early data. Whoever declined it
+    # is judged at this time, as a server that was offered none is.
     return recall_peer(context, server_of(phase.session), keyed.offer.reference_name, recalled)
 
 
