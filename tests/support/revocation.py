@@ -42,9 +42,11 @@ def ask(
     staple: bytes | None = None,
     *,
     purpose: Purpose = Purpose.SERVER_AUTH,
-    now: datetime.datetime = NOW,
+    now: datetime.datetime | None = None,
     **more: Any,
 ) -> VerificationRequest:
+    """Return what a verifier is asked. now: default: the moment of the call."""
+    now = now or datetime.datetime.now(datetime.UTC)
     return VerificationRequest(
         leaf=parse_certificate(issued.der),
         intermediates=issued.chain_der[1:],

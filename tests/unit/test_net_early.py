@@ -115,7 +115,7 @@ def test_server_stream_answers_early_data_before_the_handshake_is_complete() -> 
         with HeldBack(served.port, config) as client:
             assert client.read() == b"answer"
             assert handler.get() == (EARLY, len(EARLY), False)
-    assert not [error for error in served.errors if not isinstance(error, OSError)]
+    assert not [error for error in served.ended() if not isinstance(error, OSError)]
 
 
 def test_server_stream_without_a_session_reads_nothing_early() -> None:

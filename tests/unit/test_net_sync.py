@@ -61,6 +61,7 @@ class Served:
         )
 
     def __enter__(self) -> Served:
+        self._others = set(threading.enumerate())
         self._thread.start()
         return self
 
@@ -68,6 +69,17 @@ class Served:
         self.listener.close()
         self._thread.join(10)
         assert not self._thread.is_alive()
+
+    def ended(self) -> list[Exception]:
+        """Return what went wrong, once nobody who connected is served any more.
+
+        A client sees the end of its connection before the thread that served it has told of its error.
+        """
+        for thread in threading.enumerate():
+            if thread.name == "pellucid-connection" and thread not in self._others:
+                thread.join(10)
+                assert not thread.is_alive()
+        return self.errors
 
 
 @pytest.fixture

@@ -284,7 +284,7 @@ def test_serve_bounds_how_many_are_served_at_once() -> None:
         for thread, raised in threads:
             thread.join(20)
             assert not raised
-        assert not served.errors
+        assert not served.ended()
     assert most <= 2
 
 
@@ -302,4 +302,4 @@ def test_serve_handlers_error_is_told_and_others_go_on() -> None:
         with connect("localhost", served.port, CLIENT) as stream:
             stream.sendall(b"go on")
             assert stream.recv() == b"fine"
-        assert [str(error) for error in served.errors] == ["in the handler"]
+        assert [str(error) for error in served.ended()] == ["in the handler"]

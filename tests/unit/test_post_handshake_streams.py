@@ -47,7 +47,7 @@ def test_blocking_stream_asks_and_answers_while_it_is_read() -> None:
             assert said(stream, b"hello") == b"nobody"
             assert said(stream, b"who") == b"nobody"
             assert said(stream, b"and now") == LEAF
-        assert not served.errors
+        assert not served.ended()
 
 
 def test_blocking_stream_that_cannot_ask_says_why() -> None:
@@ -56,7 +56,7 @@ def test_blocking_stream_that_cannot_ask_says_why() -> None:
             stream.sendall(b"who")
             with pytest.raises((AlertReceived, OSError)):
                 stream.recv()
-        assert [type(error) for error in served.errors] == [UsageError]
+        assert [type(error) for error in served.ended()] == [UsageError]
         assert "does not offer" in str(served.errors[0])
 
 
@@ -101,7 +101,7 @@ def test_blocking_stream_without_an_answer_ends_and_tells_the_peer() -> None:
                 with pytest.raises(UsageError):
                     stream.sendall(b"more")
             served.listener.close()
-        assert [type(error) for error in served.errors] == [AlertReceived]
+        assert [type(error) for error in served.ended()] == [AlertReceived]
         assert served.errors[0].description == AlertDescription.INTERNAL_ERROR  # type: ignore[attr-defined]
 
 
@@ -115,7 +115,7 @@ def test_required_certificate_that_is_not_there_ends_both_ends() -> None:
             with pytest.raises(AlertReceived) as caught:
                 stream.recv()
             assert caught.value.description == AlertDescription.CERTIFICATE_REQUIRED
-        assert isinstance(served.errors[0], PeerError)
+        assert [isinstance(error, PeerError) for error in served.ended()] == [True]
 
 
 @pytest.fixture(params=["asyncio", "trio"])
