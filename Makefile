@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: setup demo test lint bench interop conformance ledger clean
+.PHONY: setup demo test soak coverage lint bench interop conformance ledger clean
 
 setup: $(STAMP)
 
@@ -18,8 +18,17 @@ $(STAMP): pyproject.toml
 demo: $(STAMP)
 	$(BIN)/python -m pellucid demo
 
+# Under five minutes on two cores.
 test: $(STAMP)
-	$(BIN)/python -m pytest -n auto --dist worksteal --cov --cov-report=term $(ARGS)
+	$(BIN)/python -m pytest -n auto --dist worksteal -m "not slow" $(ARGS)
+
+# The same tests and the long ones, with twenty times the examples wherever bytes are made up.
+soak: $(STAMP)
+	PELLUCID_SOAK=1 $(BIN)/python -m pytest -n auto --dist worksteal --timeout=3600 $(ARGS)
+
+# Takes more than twice as long as the tests alone.
+coverage: $(STAMP)
+	$(BIN)/python -m pytest -n auto --dist worksteal -m "not slow" --cov --cov-report=term $(ARGS)
 
 lint: $(STAMP)
 	$(BIN)/ruff check .

@@ -70,7 +70,7 @@ def test_each_end_obeys_the_others_limit(clients: int, servers: int, traced: boo
     if traced:
         client, server = recorded(client, seen), recorded(server, [])
     pair = Pair.of(client, server, chunking=chunking).connect()
-    payload = bytes(range(256)) * 300
+    payload = bytes(range(256)) * 80  # more than one record of any limit
     for sender, receiver, limit in ((pair.client, pair.server, servers), (pair.server, pair.client, clients)):
         sender.send_data(payload)
         sender.send_data(b"short")

@@ -12,6 +12,7 @@ from pellucid import Connection, HandshakeComplete, pad_to_multiple
 from pellucid.trace import Role
 from tests.properties.recordings import EARLY, Recording, record
 from tests.support.pair import all_at_once, as_sent, events_of, one_byte_at_a_time, random_cuts
+from tests.support.soak import examples
 
 Step = tuple[str, int]
 
@@ -54,7 +55,7 @@ def recorded(
     close=st.booleans(),
     seed=st.integers(0, 2**32),
 )
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=examples(60), deadline=None)
 @pytest.mark.rfc("9846 §5.1", "record boundaries and the transport's cuts carry no meaning")
 def test_events_are_the_same_however_bytes_are_cut(
     role: Role, script: list[Step], kind: str, multiple: int, close: bool, seed: int
@@ -80,7 +81,7 @@ def test_events_are_the_same_however_bytes_are_cut(
     change=st.integers(1, 255),
     seed=st.integers(0, 2**32),
 )
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=examples(60), deadline=None)
 def test_error_is_the_same_however_bytes_are_cut(
     role: Role, script: list[Step], resumed: str, where: int, change: int, seed: int
 ) -> None:

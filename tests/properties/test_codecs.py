@@ -15,6 +15,7 @@ from pellucid.messages.handshake import BODIES, HEADER_LENGTH, Extension, WireSt
 from pellucid.registry import HandshakeType as H
 from pellucid.registry import extension_name, handshake_type_name
 from tests.properties.strategies import structures, values
+from tests.support.soak import examples
 
 MESSAGES = {code: body for code, body in BODIES.items() if code != H.HELLO_RETRY_REQUEST}
 MESSAGE_IDS = [handshake_type_name(code) for code in MESSAGES]
@@ -25,7 +26,7 @@ EXTENSION_IDS = [
 CLOSED = [body for body in EXTENSIONS if body.codec.kind != "opaque[rest]"]
 CLOSED_IDS = [i for i, body in zip(EXTENSION_IDS, EXTENSIONS, strict=True) if body in CLOSED]
 
-few = settings(max_examples=25, deadline=None)
+few = settings(max_examples=examples(25), deadline=None)
 
 
 def encoded(draw: st.DrawFn, strategy: st.SearchStrategy[Any], encode: Any) -> tuple[Any, bytes]:
@@ -78,7 +79,7 @@ def test_message_decodes_to_itself(code: int, body: type[WireStruct], data: st.D
 
 @pytest.mark.parametrize(("code", "body"), MESSAGES.items(), ids=MESSAGE_IDS)
 @given(data=st.data())
-@settings(max_examples=6, deadline=None)
+@settings(max_examples=examples(6), deadline=None)
 @pytest.mark.rfc("9846 §6", "a message that cannot be parsed is decode_error")
 def test_message_cut_anywhere_is_decode_error(code: int, body: type[WireStruct], data: st.DataObject) -> None:
     """Two may end earlier: a hello of an older version has no extensions, and Finished's length is the hash's."""
@@ -102,7 +103,7 @@ def test_message_cut_anywhere_is_decode_error(code: int, body: type[WireStruct],
     ids=[name for name in MESSAGE_IDS if name != "Finished"],
 )
 @given(data=st.data(), tail=st.binary(min_size=1, max_size=3))
-@settings(max_examples=10, deadline=None)
+@settings(max_examples=examples(10), deadline=None)
 @pytest.mark.rfc("9846 §6", "extra data behind a message's end is decode_error")
 def test_message_with_more_behind_it_is_decode_error(
     code: int, body: type[WireStruct], data: st.DataObject, tail: bytes
@@ -134,7 +135,7 @@ def test_any_bytes_decode_to_what_encodes_to_them_or_are_decode_error(
 
 @pytest.mark.parametrize(("code", "body"), MESSAGES.items(), ids=MESSAGE_IDS)
 @given(data=st.data())
-@settings(max_examples=6, deadline=None)
+@settings(max_examples=examples(6), deadline=None)
 def test_every_byte_changed_decodes_to_what_encodes_to_it_or_is_decode_error(
     code: int, body: type[WireStruct], data: st.DataObject
 ) -> None:
@@ -151,7 +152,7 @@ def test_every_byte_changed_decodes_to_what_encodes_to_it_or_is_decode_error(
 
 @pytest.mark.parametrize(("code", "body"), MESSAGES.items(), ids=MESSAGE_IDS)
 @given(data=st.data())
-@settings(max_examples=10, deadline=None)
+@settings(max_examples=examples(10), deadline=None)
 def test_spans_tile_the_message(code: int, body: type[WireStruct], data: st.DataObject) -> None:
     """What the explainer colours: top-level fields without a gap, and every part inside its whole."""
     value, raw = data.draw(messages(body))
@@ -183,7 +184,7 @@ def test_extension_decodes_to_itself(body: x.Body[Any], data: st.DataObject) -> 
 
 @pytest.mark.parametrize("body", CLOSED, ids=CLOSED_IDS)
 @given(data=st.data())
-@settings(max_examples=6, deadline=None)
+@settings(max_examples=examples(6), deadline=None)
 @pytest.mark.rfc("9846 §6", "a message that cannot be parsed is decode_error")
 def test_extension_cut_anywhere_is_decode_error(body: x.Body[Any], data: st.DataObject) -> None:
     _, raw = data.draw(bodies(body))
@@ -197,7 +198,7 @@ MAY_BE_ILLEGAL = {x.SERVER_NAME, x.RECORD_SIZE_LIMIT, x.CLIENT_CERTIFICATE_TYPES
 
 @pytest.mark.parametrize("body", CLOSED, ids=CLOSED_IDS)
 @given(data=st.data())
-@settings(max_examples=6, deadline=None)
+@settings(max_examples=examples(6), deadline=None)
 def test_extension_with_any_byte_changed_decodes_or_is_a_peer_error(body: x.Body[Any], data: st.DataObject) -> None:
     """IllegalParameter where a body is well-formed and its content is not: a server_name that is no host name, a
     record_size_limit that is too small, a list of certificate types that says nothing."""
@@ -214,7 +215,7 @@ def test_extension_with_any_byte_changed_decodes_or_is_a_peer_error(body: x.Body
 
 @pytest.mark.parametrize("body", CLOSED, ids=CLOSED_IDS)
 @given(data=st.data(), tail=st.binary(min_size=1, max_size=3))
-@settings(max_examples=6, deadline=None)
+@settings(max_examples=examples(6), deadline=None)
 @pytest.mark.rfc("9846 §6", "extra data behind a message's end is decode_error")
 def test_extension_with_more_behind_it_is_decode_error(body: x.Body[Any], data: st.DataObject, tail: bytes) -> None:
     _, raw = data.draw(bodies(body))
@@ -232,7 +233,7 @@ def test_extension_with_more_behind_it_is_decode_error(body: x.Body[Any], data: 
         max_size=6,
     )
 )
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=examples(60), deadline=None)
 def test_any_extensions_are_decoded_or_a_peer_error(message: x.M, extensions: list[tuple[int, bytes]]) -> None:
     codes = [code for code, _ in extensions]
     try:

@@ -25,6 +25,7 @@ from pellucid.schedule import TrafficSecret
 from pellucid.trace import Epoch, RecordTraced, Role
 from tests.properties.recordings import record
 from tests.support.pair import all_at_once, as_sent, random_cuts
+from tests.support.soak import examples
 
 SUITES = list(PYCA.suites)
 SUITE_IDS = [suite.name for suite in SUITES]
@@ -59,7 +60,7 @@ def no_padding(content_type: int, length: int) -> int:
     ),
     limit=limits,
 )
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=examples(30), deadline=None)
 @pytest.mark.rfc("9846 §5.1", "data is fragmented into records of at most 2^14 bytes")
 @pytest.mark.rfc("8449 §4", "no protected record is larger than the peer's limit")
 def test_writer_fast_equals_plain(suite: Any, todo: list[tuple[str, int, Any]], limit: int) -> None:
@@ -190,7 +191,7 @@ def read(secret: TrafficSecret, stream: bytes, *, fast: bool, limit: int = MAX_I
 )
 @example(todo=[("data", MAX_PLAINTEXT, 0)] * 9 + [("data", 10, 20)], cut=0, limit=MAX_INNER_PLAINTEXT)
 @example(todo=[("data", 99, 0)] * 9 + [("data", 100, 0)], cut=0, limit=100)
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=examples(60), deadline=None)
 @pytest.mark.rfc("9846 §5.4", "a record of zeros only is unexpected_message; padding is stripped")
 @pytest.mark.rfc("8449 §4", "a record larger than the limit that was advertised is record_overflow")
 def test_reader_fast_equals_plain(suite: Any, todo: list[tuple[str, int, int]], cut: int, limit: int) -> None:
@@ -201,7 +202,7 @@ def test_reader_fast_equals_plain(suite: Any, todo: list[tuple[str, int, int]], 
 
 
 @given(size=sizes, before=sizes)
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=examples(30), deadline=None)
 def test_bulk_buffer_shows_nothing_of_who_used_it_before(size: int, before: int) -> None:
     """The buffers are shared by all connections."""
     secret = secret_of(SUITES[0])
@@ -215,7 +216,7 @@ def test_bulk_buffer_shows_nothing_of_who_used_it_before(size: int, before: int)
 
 @pytest.mark.parametrize("suite", SUITES, ids=SUITE_IDS)
 @given(size=st.integers(0, 400), padding=st.sampled_from([0, 0, 1, 40]), change=st.integers(0, 3))
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=examples(40), deadline=None)
 def test_whole_small_record_equals_plain_or_changes_nothing(suite: Any, size: int, padding: int, change: int) -> None:
     secret = secret_of(suite)
     data = stream_of(secret, [("data", size, padding)])
@@ -252,7 +253,7 @@ def _rest_of(reader: RecordReader, data: bytes) -> tuple[Any, ...]:
     multiple=st.sampled_from([1, 1, 100]),
     seed=st.integers(0, 2**32),
 )
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=examples(30), deadline=None)
 def test_watched_connection_equals_one_that_takes_the_short_ways(
     role: Role, script: list[int], multiple: int, seed: int
 ) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -33,10 +34,12 @@ def test_elsewhere(): pass
 def run(tmp_path: Path, source: str, *arguments: str) -> subprocess.CompletedProcess[str]:
     (tmp_path / "test_ruled.py").write_text(source, encoding="utf-8")
     (tmp_path / "pytest.ini").write_text("[pytest]\nmarkers = rfc(section, sentence): …\n", encoding="utf-8")
-    command = (sys.executable, "-m", "pytest", "-q", "-p", "tests.support.ledger", "-p", "no:cacheprovider")
+    plugins = ("-p", "xdist", "-p", "tests.support.ledger", "-p", "no:cacheprovider")
+    command = (sys.executable, "-m", "pytest", "-q", *plugins)
     return subprocess.run(
         (*command, *arguments, f"--rootdir={tmp_path}", "-c", str(tmp_path / "pytest.ini"), str(tmp_path)),
         cwd=ROOT,
+        env=os.environ | {"PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"},  # starting the others is what takes time
         capture_output=True,
         text=True,
         encoding="utf-8",

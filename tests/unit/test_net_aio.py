@@ -32,11 +32,11 @@ Pair = tuple[aio.Stream, aio.Stream]
 
 @pytest.fixture(params=["asyncio", "trio"])
 def run(request: pytest.FixtureRequest) -> Callable[..., None]:
-    """Run an async function on each event loop, within 30 seconds."""
+    """Run an async function on each event loop, within so many seconds."""
 
-    def on_backend(body: Callable[..., Awaitable[None]], *arguments: Any) -> None:
+    def on_backend(body: Callable[..., Awaitable[None]], *arguments: Any, seconds: float = 30) -> None:
         async def main() -> None:
-            with anyio.fail_after(30):
+            with anyio.fail_after(seconds):
                 await body(*arguments)
 
         anyio.run(main, backend=request.param)
@@ -432,15 +432,7 @@ def test_cancellation_at_any_moment_never_garbles_the_stream(run: Callable[..., 
             assert open_descriptors() <= before + 1
             group.cancel_scope.cancel()
 
-    if runs < 1000:
-        run(body)
-    else:
-
-        async def patient() -> None:
-            with anyio.fail_after(100):
-                await body()
-
-        anyio.run(patient)
+    run(body, seconds=30 if runs < 1000 else 110)
 
 
 def test_cancelled_connect_closes_its_socket(run: Callable[..., None]) -> None:

@@ -158,13 +158,17 @@ def test_full_register_takes_no_more_memory_than_it_says() -> None:
     register = StrikeRegister(NOW)
     tracemalloc.start()
     try:
-        for i in range(3 * STRIKE_REGISTER_CAPACITY):
-            register.first_use(key(i), now=SETTLED, issued_at=NOW)
+        for i in range(STRIKE_REGISTER_CAPACITY):
+            assert register.first_use(key(i), now=SETTLED, issued_at=NOW)
+        full, _ = tracemalloc.get_traced_memory()
+        for i in range(STRIKE_REGISTER_CAPACITY, STRIKE_REGISTER_CAPACITY + 10_000):
+            assert not register.first_use(key(i), now=SETTLED, issued_at=NOW)
         used, _ = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()
     assert len(register) == STRIKE_REGISTER_CAPACITY
     assert used < 16 * 2**20
+    assert used - full < 2**14
 
 
 def test_register_at_its_capacity_stays_quick() -> None:

@@ -209,7 +209,6 @@ def is_trusted(result: Result) -> bool:
     return True
 
 
-@pytest.mark.slow
 @pytest.mark.timeout(300)
 def test_x509_limbo_all_cases_meet_the_target(capsys: pytest.CaptureFixture[str]) -> None:
     results = [run(case) for case in cases()]
