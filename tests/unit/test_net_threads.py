@@ -36,7 +36,7 @@ def listener() -> Iterator[Listener]:
 # ---- threads -----------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("messages", [1000, pytest.param(10_000, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("messages", [1000, 10_000])
 def test_eight_writers_never_mix_and_keep_their_order(messages: int) -> None:
     local, peer = pair()
     with local, peer:
