@@ -413,23 +413,22 @@ def _server_config(credentials: tuple[Credential, ...], options: dict[str, Any],
         text = "--client-auth needs --client-ca or --client-pubkey: nobody's certificates would be trusted"
         raise CommandFailed(text, code=2)
     wanted = ClientAuthentication.NONE
-    whom: dict[str, Any] = {}
+    changes = server_changes(options)
     if trust is not None or options["client_pubkey"]:
         wanted = ClientAuthentication(options["client_auth"] or "required")
     if options["client_pubkey"]:
-        verifier, types = verifier_of(options["client_pubkey"], trust)
-        whom = {"verifier": verifier, "client_certificate_types": types}
+        verifier, types = verifier_of(options["client_pubkey"], trust, changes.pop("revocation", None))
+        changes |= {"verifier": verifier, "client_certificate_types": types}
     return ServerConfig(
         credentials=credentials,
         alpn=_ALPN,
         certificate_compression=installed(),
         client_authentication=wanted,
         client_trust=trust,
-        **whom,
         max_early_data=MAX_EARLY_DATA if options["early_data"] else 0,
         trace=watch.observer,
         trace_records=options["verbose"] >= WORK,
-        **server_changes(options),
+        **changes,
     )
 
 

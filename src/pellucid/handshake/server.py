@@ -215,7 +215,7 @@ def _tell_selection(context: ServerContext, selected: Selected, suite_reason: st
     )
     if isinstance(selected.psk, SelectedPsk):
         resumed = selected.psk.session is not None
-        why = "a ticket of ours for a connection like this one" if resumed else "a key agreed on beforehand"
+        why = "the ticket is ours, for a connection like this one" if resumed else "the client has the key"
         context.chose("psk", "resumption" if resumed else "external PSK", why)
         tell_binder_key(context, selected.psk.early, selected.psk.psk.binder_label)
     elif config.session_store is not None or config.psks:
