@@ -299,7 +299,7 @@ def _config(options: Mapping[str, Any], sessions: FileSessionStore | None) -> Cl
         credential = _credential(options)
         changes["credentials"] = (credential.as_raw_public_key() if options["raw_public_key"] else credential,)
     elif options["raw_public_key"]:
-        changes["credentials"] = (own_raw_public_key(options),)
+        changes["credentials"] = (own_raw_public_key(options["key"], options["password"]),)
     elif options["key"]:
         raise CommandFailed("--key needs --cert, or --raw-public-key", code=2)
     return ClientConfig(**changes)

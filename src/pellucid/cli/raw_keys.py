@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 from pellucid.cli.common import CommandFailed
 from pellucid.config import Credential
@@ -37,12 +35,11 @@ def verifier_of(
     return either(certificates, keys), (CertificateType.RAW_PUBLIC_KEY, CertificateType.X509)
 
 
-def own_raw_public_key(options: Mapping[str, Any]) -> Credential:  # Any: click's options, each of its own type
+def own_raw_public_key(key: str | None, password: str | None) -> Credential:
     """Return what shows the public half of --key, which needs no certificate. Raises CommandFailed (58, or 2)."""
-    if not options["key"]:
+    if not key:
         raise CommandFailed("--raw-public-key needs --key or --cert: there is no key to show", code=2)
-    password = options["password"]
     try:
-        return Credential.raw_public_key(read_pem(Path(options["key"])), password.encode() if password else None)
+        return Credential.raw_public_key(read_pem(Path(key)), password.encode() if password else None)
     except UsageError as error:
-        raise CommandFailed(f"{options['key']}: {error.reason}", code=58) from error
+        raise CommandFailed(f"{key}: {error.reason}", code=58) from error
