@@ -6,6 +6,7 @@ What is offered is what the provider holds and the configuration names; the orde
 from __future__ import annotations
 
 import hashlib
+import inspect
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Final, TypeVar
@@ -125,6 +126,7 @@ class _Config:
     external_psks: keys agreed on elsewhere (RFC 9258); each says which end this is.
     reverify_on_resumption: whether the verifier judges a session's certificates again whenever it is resumed.
     revocation: what the WebPKI verifier asks about revocation; not for a verifier of one's own, which has its own ways.
+    provider: algorithms, entropy and time; PYCA is pyca/cryptography and the system's.
     trace:   called for each connection that is given no observer of its own; may return None.
     trace_records: whether RecordTraced is emitted too.
     """
@@ -338,6 +340,7 @@ class ServerConfig(_Config):
                          is work that is done for somebody who has not yet shown who it is.
     cookie_key:          32 secret bytes, shared by servers that answer each other's retries: HelloRetryRequests carry
                          an authenticated cookie, and a fresh Connection can go on where another sent one.
+    cookie_lifetime_seconds: how long after its making a cookie is taken.
     always_retry:        demand the cookie from every client (reachability, §4.3.2). Needs cookie_key.
     tickets, tickets_on_resumption: NewSessionTickets after a full handshake and after a resumption, 0..16; a client may
                          ask for fewer or more (RFC 9149). With none of either, sessions are not resumed.
@@ -424,3 +427,9 @@ class ServerConfig(_Config):
         if guard is None and self.max_early_data:
             guard = StrikeRegister(self.provider)
         set_field(self, "early_data_guard", guard if self.max_early_data else None)
+
+
+# help() shows what is inherited, but not what was written of it.
+for _end in (ClientConfig, ServerConfig):
+    if _end.__doc__ and _Config.__doc__:  # not with -OO
+        _end.__doc__ = f"{inspect.cleandoc(_end.__doc__)}\n\n{inspect.cleandoc(_Config.__doc__)}\n"

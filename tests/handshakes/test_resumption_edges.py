@@ -15,10 +15,11 @@ from pellucid.registry import AlertDescription as A
 from pellucid.registry import CipherSuite as CS
 from pellucid.registry import ExtensionType as E
 from pellucid.registry import NamedGroup as G
+from pellucid.registry import PskKeyExchangeMode
 from pellucid.sessions.client import MemorySessionStore
 from pellucid.sessions.psk import ExternalPsk
 from pellucid.sessions.tickets import TicketKeys
-from pellucid.trace import Role
+from pellucid.trace import ChoiceMade, Role, TraceEvent
 from pellucid.verify.report import Failure, VerificationReport
 from pellucid.verify.request import VerificationRequest
 from tests.support.pair import NAME, Chunking, Pair, as_sent, client_config, data_of, deliver, events_of, server_config
@@ -193,3 +194,61 @@ def test_ticket_of_a_connection_with_a_psk_is_a_session(chunking: Chunking) -> N
     pair = connected(client, server, chunking)
     assert pair.client.negotiated is not None
     assert pair.client.negotiated.resumed
+
+
+# ---- what is told of it ----------------------------------------------------------------------------------------------
+
+
+def told_of(what: str, client: ClientConfig, server: ServerConfig) -> dict[Role, list[tuple[str, str]]]:
+    """Return what both ends' traces say was chosen, and why."""
+    told: dict[Role, list[TraceEvent]] = {role: [] for role in Role}
+    pair = Pair(
+        Connection.client(client, server_name=NAME, trace=told[Role.CLIENT].append),
+        Connection.server(server, trace=told[Role.SERVER].append),
+    )
+    pair.pump()
+    return {
+        role: [(event.chosen, event.reason) for event in events if type(event) is ChoiceMade and event.what == what]
+        for role, events in told.items()
+    }
+
+
+@pytest.mark.parametrize(
+    ("ours", "theirs", "chosen", "reason"),
+    [
+        ({}, {}, "1", "the configuration says so"),
+        ({"ticket_request": (3, 1)}, {}, "3", "the client asks for so many, of which 16 are the most"),
+        ({"ticket_request": (0, 1)}, {}, "none", "the client asks for so many, of which 16 are the most"),
+        (
+            {},
+            {"psk_modes": (PskKeyExchangeMode.PSK_KE,)},
+            "none",
+            "the client offers no PSK key exchange mode that is taken here",
+        ),
+    ],
+)
+def test_server_tells_how_many_tickets_it_sends_and_why(
+    ours: dict[str, Any], theirs: dict[str, Any], chosen: str, reason: str
+) -> None:
+    client = client_config(sessions=MemorySessionStore(), **ours)
+    told = told_of("tickets", client, server_config(**TICKETS, **theirs))
+    assert told == {Role.CLIENT: [], Role.SERVER: [(chosen, reason)]}
+
+
+def test_client_tells_how_many_tickets_it_asks_for() -> None:
+    client = client_config(sessions=MemorySessionStore(), ticket_request=(3, 1))
+    ((asked, _why),) = told_of("ticket_request", client, server_config(**TICKETS))[Role.CLIENT]
+    assert asked == "3 after a full handshake, 1 after a resumption"
+
+
+def test_client_tells_why_a_verifier_without_identity_resumes_nothing() -> None:
+    class Stranger:
+        authorities = ()
+
+        def verify(self, request: VerificationRequest) -> VerificationReport:
+            return Changeable().verify(request)
+
+    client = client_config(trust=None, verifier=Stranger(), sessions=MemorySessionStore())
+    ((chosen, why),) = told_of("psk_offer", client, server_config(**TICKETS))[Role.CLIENT]
+    assert chosen == "none"
+    assert "session_identity" in why

@@ -285,6 +285,7 @@ def test_get_session_file_that_others_can_read_is_refused(get: Get, sessions: Pa
     result = get("https://localhost:1/", "--session-file", sessions)
     assert result.code == 26
     assert "others may open it" in result.err
+    assert f"chmod 600 {sessions}" in result.err
 
 
 # ---- serve -------------------------------------------------------------------------------------------------------

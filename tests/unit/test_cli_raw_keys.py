@@ -110,6 +110,25 @@ def test_server_with_another_key_is_told_from_the_one_that_was_meant(files: File
         assert without.returncode == 58 or "unsupported_certificate" in without.stderr, without.stderr
 
 
+def test_server_without_a_raw_key_is_no_matter_of_the_client_certificate(files: Files) -> None:
+    with files.serve("--cert", "server.pem", "--key", "server-key.pem") as (url, _server):
+        refused = files.get(url, "--pubkey", "server-public.pem")
+        assert refused.returncode == 35, refused.stderr
+        assert "hint: the server has no raw public key to show" in refused.stderr
+        assert "another client certificate" not in refused.stderr
+
+
+def test_revocation_is_asked_for_certificates_beside_raw_keys(files: Files) -> None:
+    known = ("--cacert", "root.pem", "--pubkey", "client-public.pem")
+    with files.serve("--cert", "server.pem", "--key", "server-key.pem") as (url, _server):
+        assert files.get(url, *known).stdout == "hello"
+        refused = files.get(url, *known, "--cert-status")
+        assert refused.returncode == 60, refused.stderr
+        assert "no OCSP response was stapled" in refused.stderr
+        pointless = files.get(url, "--pubkey", "server-public.pem", "--cert-status")
+        assert pointless.returncode == 2 and "for certificates only" in pointless.stderr, pointless.stderr
+
+
 def test_clients_are_known_by_their_keys(files: Files) -> None:
     own = ("--cert", "server.pem", "--key", "server-key.pem", "--client-pubkey", "client-public.pem")
     shown = ("--cacert", "root.pem", "--raw-public-key")

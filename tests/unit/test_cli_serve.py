@@ -31,7 +31,8 @@ from pellucid.config import ClientConfig, Credential
 from pellucid.integrations.ssl_context import SSLContext
 from pellucid.net.load import load_trust
 from pellucid.net.sync import connect
-from pellucid.testing.ca import CA, DAY
+from pellucid.registry import SignatureScheme as S
+from pellucid.testing.ca import CA, DAY, KeyKind
 from pellucid.verify.report import CertificateRejected
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="signals and permissions are POSIX's")
@@ -396,6 +397,30 @@ def test_serve_certificate_from_files_and_pkcs12(serve: Serve, site: Path, tmp_p
             assert "".join(server.said) == ""
 
 
+def test_serve_of_several_certificates_shows_one_that_the_client_can_verify(
+    serve: Serve, site: Path, tmp_path: Path
+) -> None:
+    authority = CA("several")
+    kinds: dict[str, KeyKind] = {"ecdsa": "p256", "rsa": "rsa2048"}
+    for name, kind in kinds.items():
+        leaf = authority.issue("localhost", key=kind)
+        (tmp_path / f"{name}.pem").write_bytes(leaf.chain_pem)
+        (tmp_path / f"{name}.key").write_bytes(leaf.key_pem)
+    certificates = ("--cert", "ecdsa.pem", "--cert", "rsa.pem")
+    with serve(site, *certificates, "--key", "ecdsa.key", "--key", "rsa.key") as server:
+        port = int(server.url.rsplit(":", 1)[1].strip("/"))
+        for schemes in ((S.RSA_PSS_RSAE_SHA256,), (S.ECDSA_SECP256R1_SHA256,), (S.ED25519, S.RSA_PSS_RSAE_SHA256)):
+            config = ClientConfig(
+                trust=authority.trust,
+                signature_schemes=schemes,
+                signature_algorithms_cert=(S.ECDSA_SECP256R1_SHA256,),
+                alpn=("http/1.1",),
+            )
+            with connect("localhost", port, config) as stream:
+                assert stream.negotiated is not None
+                assert stream.negotiated.signature_scheme == schemes[-1]
+
+
 def _pkcs12(chain: bytes, key: bytes, password: bytes) -> bytes:
     from cryptography import x509
     from cryptography.hazmat.primitives.serialization import (
@@ -484,6 +509,8 @@ def test_serve_refuses_what_it_cannot_serve(
         ([site, "--key", "key.pem"], 2, "--cert"),
         ([site, "--client-auth", "optional"], 2, "--client-ca"),
         ([site, "--ocsp", "staple.der"], 2, "--cert"),
+        ([site, "--cert", "own.pem", "--cert", "own.pem", "--ocsp", "staple.der"], 2, "it answers for one"),
+        ([site, "--cert", "own.pem", "--cert", "own.pem", "--key", "key.pem"], 2, "once for each --cert"),
         ([site, "--cert", "own.pem", "--ocsp", "none.der"], 26, "cannot read none.der"),
         ([site, "--client-ca", "none.pem"], 77, "cannot read none.pem"),
         ([site, "--host", "nowhere.invalid"], 6, "nowhere.invalid"),

@@ -197,8 +197,10 @@ def test_get_and_serve_know_each_other_by_a_psk(get: Get, serve: Serve, tmp_path
         assert "EncryptedExtensions" in known.err and "CertificateVerify" not in known.err
         wrong = get(url, "--psk", KEY[::-1], "--psk-identity", "k7", trust=False)
         assert wrong.code == 35, wrong.err
+        assert "hint: the server has another key by this name" in wrong.err
         other = get(url, "--psk", KEY, "--psk-identity", "k8", trust=False)
         assert other.code == 35, other.err  # it trusts no CA: a certificate would be of no use
+        assert "hint: the server does not know the key by this name" in other.err
 
 
 @posix

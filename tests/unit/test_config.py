@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import inspect
+import pydoc
+import re
 
 import pytest
 
@@ -137,3 +140,14 @@ def test_configurations_are_values_and_show_no_secret() -> None:
     assert dataclasses.replace(server, alpn=("h2",)).alpn_names == (b"h2",)
     one, two = (ClientConfig(trust=authority().trust, alpn=(name,)) for name in ("h2", "http/1.1"))
     assert one != two
+
+
+@pytest.mark.parametrize("end", [ClientConfig, ServerConfig])
+def test_help_of_a_configuration_tells_of_every_setting_in_readable_length(end: type) -> None:
+    text = pydoc.plain(pydoc.render_doc(end))
+    signature = text[text.index("(*") : text.index("-> None")]
+    assert len(signature) < 5_000, len(signature)
+    told = inspect.getdoc(end) or ""
+    names = [one.name for one in dataclasses.fields(end) if one.init]
+    untold = [name for name in names if not re.search(rf"\b{name}\b", told)]
+    assert untold == [], untold

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+from typing import cast
 
 import pytest
 
-from pellucid import Connection, Credential, ServerConfig, TrustStore, UsageError
+from pellucid import PYCA, Connection, Credential, ServerConfig, TrustStore, UsageError
 from pellucid.errors import HandshakeFailure
+from pellucid.handshake import actions
 from pellucid.limits import MAX_CERTIFICATES
 from pellucid.testing.ca import CA
 from pellucid.verify.report import CertificateRejected
@@ -55,3 +57,14 @@ def test_a_server_without_any_credential_says_that_it_has_none() -> None:
     error = events_of(server)[1]
     assert isinstance(error, HandshakeFailure)
     assert "no credential" in error.reason
+
+
+def test_actions_that_carry_a_secret_do_not_show_it() -> None:
+    suite, secret = PYCA.suites[0], bytes(range(32))
+    offered = actions.OfferEarlyData(limit=1, suite=suite, exporter_secret=secret, alpn=None)
+    accepted = actions.AcceptEarlyData(
+        negotiated=cast("actions.Negotiated", None), limit=1, suite=suite, exporter_secret=secret
+    )
+    for value in (offered, accepted):
+        assert repr(secret) not in repr(value)
+        assert repr(secret)[2:-1] not in str(value)

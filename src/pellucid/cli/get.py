@@ -23,7 +23,7 @@ from pellucid.cli.http import Backend, Clock, ConnectTo, alpn_of, client_over
 from pellucid.cli.output import Output
 from pellucid.cli.raw_keys import own_raw_public_key, verifier_of
 from pellucid.cli.sessions import EarlyReport, instant, session_facts, session_file, session_lines
-from pellucid.cli.tls_options import client_changes, client_tls_options
+from pellucid.cli.tls_options import client_changes, client_tls_options, explained
 from pellucid.config import ClientConfig, Credential
 from pellucid.crypto.certificates import parse_certificate
 from pellucid.crypto.credentials import certificate_names
@@ -149,6 +149,7 @@ def get(url: str, **options: Any) -> int:  # Any: click's options, each of its o
     Redirects are followed with -L only, proxies are taken from the environment (HTTPS_PROXY, NO_PROXY).
     A verification that fails is shown check by check; nothing is sent to such a server.
     With --session-file the next call resumes: no certificates travel, and --early-data saves a round trip more.
+    With --psk the key vouches for the server, and certificates are taken with --cacert only.
     """
     output = Output()
     run = _Run(
@@ -164,7 +165,7 @@ def get(url: str, **options: Any) -> int:  # Any: click's options, each of its o
     try:
         return _fetch(run, url, options)
     except Exception as error:  # noqa: BLE001  # told below, and by the exit code
-        return _failed(run, url, _told(error))
+        return _failed(run, url, explained(_told(error), options))
 
 
 command = get
@@ -292,13 +293,13 @@ def _config(options: Mapping[str, Any], sessions: FileSessionStore | None) -> Cl
         except UsageError as error:
             raise CommandFailed(error.reason, code=77) from error
     if options["pubkey"]:
-        verifier, types = verifier_of(options["pubkey"], changes.pop("trust", None))
+        verifier, types = verifier_of(options["pubkey"], changes.pop("trust", None), changes.pop("revocation", None))
         changes |= {"verifier": verifier, "server_certificate_types": types}
     if options["cert"]:
         credential = _credential(options)
         changes["credentials"] = (credential.as_raw_public_key() if options["raw_public_key"] else credential,)
     elif options["raw_public_key"]:
-        changes["credentials"] = (own_raw_public_key(options),)
+        changes["credentials"] = (own_raw_public_key(options["key"], options["password"]),)
     elif options["key"]:
         raise CommandFailed("--key needs --cert, or --raw-public-key", code=2)
     return ClientConfig(**changes)

@@ -15,7 +15,7 @@ import socket
 import sys
 import traceback
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
@@ -25,11 +25,12 @@ from hypercorn.config import Config, Sockets
 from hypercorn.utils import LifespanFailureError, LifespanTimeoutError
 
 from pellucid.cli.common import CommandFailed, OutputClosed, keylog_option, keylog_path
-from pellucid.cli.devcert import DevelopmentCA, check_dates, load_credential, trust_lines
+from pellucid.cli.devcert import DevelopmentCA, trust_lines
 from pellucid.cli.early_serve import MAX_EARLY_DATA, EarlyGate, early_requests
 from pellucid.cli.files import StaticFiles
 from pellucid.cli.output import Output
-from pellucid.cli.raw_keys import own_raw_public_key, verifier_of
+from pellucid.cli.raw_keys import verifier_of
+from pellucid.cli.server_credentials import server_credentials
 from pellucid.cli.tls_options import server_changes, server_tls_options
 from pellucid.config import ClientAuthentication, Credential, ServerConfig
 from pellucid.crypto.certificates import RawPublicKey
@@ -41,7 +42,7 @@ from pellucid.explain.text import Line, Span, escaped, line
 from pellucid.integrations.certificate_compression import installed
 from pellucid.integrations.stopping import StoppingContext
 from pellucid.limits import HANDSHAKE_TIMEOUT_SECONDS
-from pellucid.net.load import load_trust, ocsp_file
+from pellucid.net.load import load_trust
 from pellucid.net.tcp import bind_listener
 from pellucid.registry import AlertDescription, alert_name
 from pellucid.trace import AlertTraced, ClosedTraced, Direction, HandshakeCompleted, Observer, Role, TraceEvent
@@ -97,8 +98,11 @@ def _quiet_logger() -> logging.Logger:
 @click.argument("target", metavar="DIR|MODULE:APP")
 @click.option("--host", default="127.0.0.1", show_default=True, help="The address or name to listen on.")
 @click.option("-p", "--port", default=8443, show_default=True, type=click.IntRange(0, 65535), help="0: a free one.")
-@click.option("--cert", metavar="FILE", help="The certificate chain: PEM or PKCS#12.  [default: a development one]")
-@click.option("--key", metavar="FILE", help="The private key, where --cert does not hold it.")
+@click.option("--cert", metavar="FILE", multiple=True,
+              help="The certificate chain: PEM or PKCS#12. Of several, each client is shown the first for the name it "
+              "asked for that it can verify.  [default: a development one]")  # fmt: skip
+@click.option("--key", metavar="FILE", multiple=True,
+              help="The private key, where --cert does not hold it; as many as --cert, in the same order.")  # fmt: skip
 @click.option("--pass", "password", metavar="PASSWORD", envvar="PELLUCID_PASS",
               help="The private key's password.  [env: PELLUCID_PASS]")  # fmt: skip
 @click.option("--ocsp", metavar="FILE",
@@ -129,7 +133,7 @@ def serve(target: str, **options: Any) -> int:  # Any: click's options, each of 
     if options["early_data"]:
         application = EarlyGate(application)
     output = Output()
-    credentials, authority = _credentials(options)
+    credentials, authority = server_credentials(options)
     watch = _Watch(output, options["verbose"], keylog_path(options["keylog"]))
     config = _server_config(credentials, options, watch)
     sockets = _listen(options["host"], options["port"])
@@ -369,39 +373,6 @@ def _application(target: str, *, listing: bool) -> Any:  # Any: an ASGI applicat
 # ---- how -----------------------------------------------------------------------------------------------------------
 
 
-def _credentials(options: dict[str, Any]) -> tuple[tuple[Credential, ...], DevelopmentCA | None]:
-    """Return what is shown, and who made it: with --raw-public-key the key itself too, to those who take one."""
-    if options["raw_public_key"] and options["key"] and not options["cert"]:
-        return (own_raw_public_key(options),), None
-    credential, authority = _credential(options)
-    raw = (credential.as_raw_public_key(),) if options["raw_public_key"] else ()
-    return (*raw, credential), authority
-
-
-def _credential(options: dict[str, Any]) -> tuple[Credential, DevelopmentCA | None]:
-    if options["cert"]:
-        key = Path(options["key"]) if options["key"] else None
-        credential = load_credential(Path(options["cert"]), key, options["password"])
-        check_dates(credential, options["cert"])
-        if options["ocsp"]:
-            credential = replace(credential, ocsp_response=_ocsp_file(options["ocsp"]))
-        return credential, None
-    if options["ocsp"]:
-        raise CommandFailed("--ocsp needs --cert: nobody answers for development certificates", code=2)
-    if options["key"]:
-        raise CommandFailed("--key needs --cert, or --raw-public-key", code=2)
-    authority = DevelopmentCA.open()
-    host = options["host"]
-    return authority.credential(*([] if _is_wildcard(host) else [host])), authority
-
-
-def _ocsp_file(path: str) -> Callable[[], bytes | None]:
-    try:
-        return ocsp_file(path)
-    except UsageError as error:
-        raise CommandFailed(error.reason, code=26) from error
-
-
 def _server_config(credentials: tuple[Credential, ...], options: dict[str, Any], watch: _Watch) -> ServerConfig:
     trust = None
     if options["client_ca"]:
@@ -413,23 +384,22 @@ def _server_config(credentials: tuple[Credential, ...], options: dict[str, Any],
         text = "--client-auth needs --client-ca or --client-pubkey: nobody's certificates would be trusted"
         raise CommandFailed(text, code=2)
     wanted = ClientAuthentication.NONE
-    whom: dict[str, Any] = {}
+    changes = server_changes(options)
     if trust is not None or options["client_pubkey"]:
         wanted = ClientAuthentication(options["client_auth"] or "required")
     if options["client_pubkey"]:
-        verifier, types = verifier_of(options["client_pubkey"], trust)
-        whom = {"verifier": verifier, "client_certificate_types": types}
+        verifier, types = verifier_of(options["client_pubkey"], trust, changes.pop("revocation", None))
+        changes |= {"verifier": verifier, "client_certificate_types": types}
     return ServerConfig(
         credentials=credentials,
         alpn=_ALPN,
         certificate_compression=installed(),
         client_authentication=wanted,
         client_trust=trust,
-        **whom,
         max_early_data=MAX_EARLY_DATA if options["early_data"] else 0,
         trace=watch.observer,
         trace_records=options["verbose"] >= WORK,
-        **server_changes(options),
+        **changes,
     )
 
 
@@ -452,13 +422,6 @@ def _listen(host: str, port: int) -> list[socket.socket]:
         ) from error
     sock.setblocking(False)
     return [sock]
-
-
-def _is_wildcard(host: str) -> bool:
-    try:
-        return not host or ipaddress.ip_address(host).is_unspecified
-    except ValueError:
-        return False
 
 
 def _url(host: str, port: int) -> str:

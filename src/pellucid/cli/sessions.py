@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -36,7 +37,9 @@ def session_file(path: Path | None) -> FileSessionStore | None:
     try:
         return None if path is None else FileSessionStore(path)
     except UsageError as error:
-        raise CommandFailed(error.reason, code=26) from error
+        closed = f"if nobody did, close it to them: chmod 600 {shlex.quote(str(path))}"
+        hints = (closed,) if "others may open it" in error.reason else ()
+        raise CommandFailed(error.reason, code=26, hints=hints) from error
 
 
 def session_lines(recorders: Sequence[Recorder], early: EarlyReport | None) -> Iterator[Line]:

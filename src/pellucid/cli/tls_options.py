@@ -8,14 +8,15 @@ from typing import Any, Final, TypeVar
 import click
 
 from pellucid.cli.common import CommandFailed
-from pellucid.errors import UsageError
+from pellucid.errors import AlertReceived, UsageError
 from pellucid.limits import MAX_INNER_PLAINTEXT, MIN_RECORD_SIZE_LIMIT
 from pellucid.net.load import read_pem
+from pellucid.registry import AlertDescription as A
 from pellucid.sessions.psk import ExternalPsk
 from pellucid.trace import Role
 from pellucid.verify.revocation import RevocationPolicy
 
-__all__ = ["client_changes", "client_tls_options", "server_changes", "server_tls_options"]
+__all__ = ["client_changes", "client_tls_options", "explained", "server_changes", "server_tls_options"]
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 _IDENTITY: Final = "Client_identity"  # what OpenSSL's commands call a key that is given no name
@@ -83,6 +84,24 @@ def client_changes(options: Mapping[str, Any]) -> dict[str, Any]:
         "reverify_on_resumption": options["reverify"],
         "post_handshake_auth": options["post_handshake_auth"],
     }
+
+
+def explained(error: Exception, options: Mapping[str, Any]) -> Exception:
+    """Return *error* with what can be done about it, where that depends on the options of `get`."""
+    hint = None
+    if isinstance(error, AlertReceived):
+        otherwise = options["cacert"] or options["pubkey"]
+        if options["psk"] and error.description == A.DECRYPT_ERROR:
+            hint = "the server has another key by this name: check --psk and --psk-identity"
+        elif options["psk"] and not otherwise and error.description in {A.MISSING_EXTENSION, A.HANDSHAKE_FAILURE}:
+            hint = "the server does not know the key by this name; to take its certificate then: --cacert FILE"
+        elif options["pubkey"] and not options["cacert"] and error.description == A.UNSUPPORTED_CERTIFICATE:
+            hint = "the server has no raw public key to show; to take its certificate then: --cacert FILE"
+    if hint is None:
+        return error
+    failed = CommandFailed(str(error), code=35, hints=(hint,))
+    failed.__cause__ = error
+    return failed
 
 
 def server_changes(options: Mapping[str, Any]) -> dict[str, Any]:

@@ -152,3 +152,8 @@ class CryptoProvider:
     """what an AEAD raises when the tag does not match"""
     cookie_aead: Callable[[bytes], AEAD]
     """32-byte key → the AEAD that seals HelloRetryRequest cookies"""
+
+    def __repr__(self) -> str:
+        # It is the default of a parameter: what help() shows of a configuration would be some 200 lines of it.
+        counts = f"{len(self.suites)} suites, {len(self.groups)} groups, {len(self.verifiers)} signature schemes"
+        return f"<CryptoProvider: {counts}>"

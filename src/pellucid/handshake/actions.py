@@ -53,6 +53,9 @@ class OfferEarlyData(NamedTuple):
     exporter_secret: bytes
     alpn: str | None
 
+    def __repr__(self) -> str:
+        return f"OfferEarlyData(limit={self.limit}, suite={self.suite.name}, alpn={self.alpn!r}, <secret hidden>)"
+
 
 class EndEarlySending(NamedTuple):
     """Client: no more early data. in_the_open: after a retry what follows is plaintext again."""
@@ -67,6 +70,9 @@ class AcceptEarlyData(NamedTuple):
     limit: int
     suite: Suite
     exporter_secret: bytes
+
+    def __repr__(self) -> str:
+        return f"AcceptEarlyData(limit={self.limit}, suite={self.suite.name}, <secret hidden>)"
 
 
 class SkipEarlyData(NamedTuple):

@@ -128,8 +128,13 @@ def _tell_offer(context: ClientContext, offer: Offer) -> None:
         context.chose("psk_offer", " and ".join(kinds), "there is a ticket or key for this server")
     elif config.session_store is not None:
         context.chose("psk_offer", "none", "no session with this server is kept")
+    elif config.sessions is not None:
+        context.chose("psk_offer", "none", "a verifier or resolver has no session_identity: no sessions are kept")
     if config.post_handshake_auth:
         context.chose("post_handshake_auth", "offered", "the configuration lets the server ask for a certificate later")
+    if config.ticket_request is not None:
+        asked = "{} after a full handshake, {} after a resumption".format(*config.ticket_request)
+        context.chose("ticket_request", asked, "the configuration says how many tickets are of use")
     if config.early_data:
         offered = offer.offers_early_data
         why = "the session allows it" if offered else offer.early_data.value

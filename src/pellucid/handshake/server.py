@@ -46,7 +46,14 @@ from pellucid.handshake.server_flight import (
 from pellucid.handshake.server_psk import Choice, SelectedPsk, choose_psk, external_hashes, verify_binder
 from pellucid.handshake.states import ServerState as S
 from pellucid.handshake.states import State
-from pellucid.handshake.tickets import TicketSource, client_of, new_tickets, remembered_client, tickets_to_send
+from pellucid.handshake.tickets import (
+    TicketSource,
+    client_of,
+    new_tickets,
+    remembered_client,
+    tell_tickets,
+    tickets_to_send,
+)
 from pellucid.messages import extensions as x
 from pellucid.messages.handshake import (
     Certificate,
@@ -215,7 +222,7 @@ def _tell_selection(context: ServerContext, selected: Selected, suite_reason: st
     )
     if isinstance(selected.psk, SelectedPsk):
         resumed = selected.psk.session is not None
-        why = "a ticket of ours for a connection like this one" if resumed else "a key agreed on beforehand"
+        why = "the ticket is ours, for a connection like this one" if resumed else "the client has the key"
         context.chose("psk", "resumption" if resumed else "external PSK", why)
         tell_binder_key(context, selected.psk.early, selected.psk.psk.binder_label)
     elif config.session_store is not None or config.psks:
@@ -304,6 +311,8 @@ def _tickets(
     selected, shown = phase.answered.selected, phase.answered.shown
     count = 0 if context.closed else tickets_to_send(context.config, selected.offer, resumed=shown.resumes)
     if not count:
+        if context.trace is not None:
+            tell_tickets(context, selected.offer, 0, resumed=shown.resumes)
         return [], None
     binding = context.config.client_authentication_digest
     if isinstance(shown, ShownPsk) and shown.psk.session is not None:
@@ -320,6 +329,8 @@ def _tickets(
         sent=0,
     )
     messages = new_tickets(context, source, client, count, binding=binding)
+    if messages and context.trace is not None:
+        tell_tickets(context, selected.offer, len(messages), resumed=shown.resumes)
     if context.config.peer_verifier is None:
         return messages, None  # nobody can be asked for a certificate, and no more tickets follow
     return messages, replace(source, sent=len(messages))

@@ -234,9 +234,35 @@ def tickets_to_send(config: ServerConfig, offer: ClientOffer, *, resumed: bool) 
     return min(wanted, MAX_TICKETS_PER_HANDSHAKE)
 
 
+def tell_tickets(context: Context[ServerConfig], offer: ClientOffer, sent: int, *, resumed: bool) -> None:
+    """Report how many tickets follow the handshake, and why so many."""
+    config = context.config
+    if config.session_store is None:
+        return
+    modes = offer.extensions.get(x.PSK_KEY_EXCHANGE_MODES) or ()
+    if not set(modes) & set(config.psk_modes):
+        why = "the client offers no PSK key exchange mode that is taken here"
+    elif context.closed:
+        why = "this end has closed"
+    elif offer.extensions.get(x.TICKET_REQUEST) is not None:
+        why = f"the client asks for so many, of which {MAX_TICKETS_PER_HANDSHAKE} are the most"
+    else:
+        why = "the configuration says so for resumptions" if resumed else "the configuration says so"
+    context.chose("tickets", str(sent) if sent else "none", why)
+
+
 def ticket_nonce(number: int) -> bytes:
     """Return what tells the *number*-th ticket of a connection from the others (§4.7.1)."""
     return number.to_bytes(max(1, (number.bit_length() + 7) // 8), "big")
+
+
+def _unfit(client: Remembered, lifetime: int) -> str | None:
+    """Return why no ticket stands for *client*, or None."""
+    if not client.verified:
+        return "nobody verified the client, and it is not remembered as one that was"
+    if sum(map(len, (*client.path, *client.presented))) > MAX_TICKET // 2:
+        return "the client's certificates are too long for a ticket"
+    return "the client's certificates end, or were verified too long ago" if lifetime <= 0 else None
 
 
 def new_tickets(
@@ -249,12 +275,13 @@ def new_tickets(
     """
     config, provider = context.config, context.provider
     store = config.session_store
-    if store is None or not client.verified or sum(map(len, (*client.path, *client.presented))) > MAX_TICKET // 2:
-        return []  # a chain so long fits no ticket; a peer that nobody verified is not remembered as one that was
     now = provider.now()
     ends = min(client.authenticated_at + MAX_TICKET_LIFETIME_SECONDS, client.valid_until())
     lifetime = min(config.ticket_lifetime_seconds, int(ends - now))
-    if lifetime <= 0:
+    why_not = _unfit(client, lifetime)
+    if why_not is not None and context.trace is not None:
+        context.chose("tickets", "none", why_not)
+    if store is None or why_not is not None:
         return []
     extensions: tuple[Extension, ...] = ()
     if config.max_early_data:

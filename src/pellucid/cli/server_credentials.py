@@ -1,0 +1,66 @@
+"""What `pellucid serve` shows its clients: certificates from files, raw public keys, or a development certificate."""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from pellucid.cli.common import CommandFailed
+from pellucid.cli.devcert import DevelopmentCA, check_dates, load_credential
+from pellucid.cli.raw_keys import own_raw_public_key
+from pellucid.config import Credential
+from pellucid.errors import UsageError
+from pellucid.net.load import ocsp_file
+
+__all__ = ["server_credentials"]
+
+
+def server_credentials(options: Mapping[str, Any]) -> tuple[tuple[Credential, ...], DevelopmentCA | None]:
+    """Return what is shown, preferred first, and who made it if it is a development certificate.
+
+    With --raw-public-key the keys themselves are shown too, to those who take one. Raises CommandFailed.
+    """
+    certificates, keys = options["cert"], options["key"]
+    if not certificates and keys:
+        if not options["raw_public_key"]:
+            raise CommandFailed("--key needs --cert, or --raw-public-key", code=2)
+        return tuple(own_raw_public_key(key, options["password"]) for key in keys), None
+    credentials, authority = _credentials(options)
+    raw = tuple(one.as_raw_public_key() for one in credentials) if options["raw_public_key"] else ()
+    return (*raw, *credentials), authority
+
+
+def _credentials(options: Mapping[str, Any]) -> tuple[tuple[Credential, ...], DevelopmentCA | None]:
+    certificates, keys, staple = options["cert"], options["key"], options["ocsp"]
+    if keys and len(keys) != len(certificates):
+        raise CommandFailed("--key is given once for each --cert, in the same order, or not at all", code=2)
+    if staple and len(certificates) != 1:
+        why = "nobody answers for development certificates" if not certificates else "it answers for one"
+        raise CommandFailed(f"--ocsp needs --cert, once: {why}", code=2)
+    if not certificates:
+        authority = DevelopmentCA.open()
+        host = options["host"]
+        return (authority.credential(*([] if _is_wildcard(host) else [host])),), authority
+    credentials = []
+    for number, file in enumerate(certificates):
+        credential = load_credential(Path(file), Path(keys[number]) if keys else None, options["password"])
+        check_dates(credential, file)
+        credentials.append(replace(credential, ocsp_response=_ocsp_file(staple)) if staple else credential)
+    return tuple(credentials), None
+
+
+def _ocsp_file(path: str) -> Callable[[], bytes | None]:
+    try:
+        return ocsp_file(path)
+    except UsageError as error:
+        raise CommandFailed(error.reason, code=26) from error
+
+
+def _is_wildcard(host: str) -> bool:
+    try:
+        return not host or ipaddress.ip_address(host).is_unspecified
+    except ValueError:
+        return False
