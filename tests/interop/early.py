@@ -6,6 +6,7 @@ What comes and goes before the handshake is complete is told apart from the rest
 from __future__ import annotations
 
 import contextlib
+import select
 import socket
 from collections.abc import Callable, Iterator
 from types import TracebackType
@@ -17,6 +18,7 @@ from pellucid import (
     ClientConfig,
     CloseNotify,
     Connection,
+    EarlyDataOutcome,
     HandshakeComplete,
     Negotiated,
     ServerConfig,
@@ -26,6 +28,7 @@ from pellucid.events import EarlyData, EarlyDataAccepted
 from pellucid.trace import ChoiceMade, Observer, Role, TraceEvent
 
 SECONDS: Final = 30.0
+HELD_BACK: Final = 0.3  # seconds
 
 
 class EarlyStream:
@@ -39,6 +42,7 @@ class EarlyStream:
         self._socket, self._connection = sock, connection
         self._data = bytearray()
         self._closed_by_peer = False
+        self._is_held_back = False
         self.early = bytearray()
         self.flight = bytearray()
         """what came before the handshake was complete: a client's first flight, and its second"""
@@ -103,6 +107,7 @@ class EarlyStream:
         """Read from the socket until something happens. Raises what the connection raises."""
         while True:
             event = self._connection.next_event()
+            self._hold_back()
             self._flush()
             if isinstance(event, ApplicationData):
                 self._data += event.data
@@ -121,6 +126,18 @@ class EarlyStream:
                 if not self._connection.handshake_complete:
                     self.flight += received
                 self._connection.receive_data(received)
+
+    def _hold_back(self) -> None:
+        """Client: keep EndOfEarlyData and Finished until the server answers what came early, or does not.
+
+        A server may tell early data from other data only while they have not come: nginx's $ssl_early_data.
+        """
+        connection = self._connection
+        if self._is_held_back or connection.role is Role.SERVER or not connection.handshake_complete:
+            return
+        self._is_held_back = True
+        if connection.negotiated is not None and connection.negotiated.early_data is EarlyDataOutcome.ACCEPTED:
+            select.select([self._socket], [], [], HELD_BACK)
 
     def _flush(self) -> None:
         if data := self._connection.data_to_send():
