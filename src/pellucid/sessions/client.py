@@ -14,7 +14,6 @@ from pellucid.limits import (
     MAX_SESSION_SERVERS,
     MAX_SESSIONS_PER_SERVER,
     MAX_TICKET,
-    MAX_TICKET_LIFETIME_SECONDS,
 )
 from pellucid.sessions import stored
 from pellucid.sessions.shared import Shared
@@ -63,12 +62,12 @@ class ClientSession:
     def __post_init__(self) -> None:
         if not 1 <= len(self.ticket) <= MAX_TICKET:
             raise UsageError(f"a ticket has 1 to {MAX_TICKET} bytes, not {len(self.ticket)}")
-        if not 1 <= len(self.psk) <= stored.MAX_PSK:
-            raise UsageError(f"a PSK has 1 to {stored.MAX_PSK} bytes, not {len(self.psk)}")
-        if not 0 < self.lifetime_seconds <= MAX_TICKET_LIFETIME_SECONDS:
-            raise UsageError(f"a ticket lives 1 to {MAX_TICKET_LIFETIME_SECONDS} seconds, not {self.lifetime_seconds}")
-        if not 0 <= self.age_add < 2**32 or not 0 <= self.max_early_data_size < 2**32:
-            raise UsageError("age_add and max_early_data_size have 32 bits")
+        stored.require_values(
+            psk=self.psk,
+            lifetime_seconds=self.lifetime_seconds,
+            age_add=self.age_add,
+            max_early_data_size=self.max_early_data_size,
+        )
 
     @property
     def expires_at(self) -> float:

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from pellucid.errors import DecodeError, UsageError
-from pellucid.limits import AUTHENTICATION_LIFETIME_SECONDS, CLOCK_STEP_SECONDS, MAX_TICKET_LIFETIME_SECONDS
+from pellucid.limits import AUTHENTICATION_LIFETIME_SECONDS, CLOCK_STEP_SECONDS
 from pellucid.sessions import stored
 from pellucid.wire import WireStruct, fixed, opaque, u8, u16, u32, wire, wire_struct
 
@@ -48,15 +48,14 @@ class ServerSession:
     client_presented: tuple[bytes, ...] = field(default=(), repr=False)
 
     def __post_init__(self) -> None:
-        if not 1 <= len(self.psk) <= stored.MAX_PSK:
-            raise UsageError(f"a PSK has 1 to {stored.MAX_PSK} bytes, not {len(self.psk)}")
         if len(self.binding) != 32:
             raise UsageError(f"a binding is a digest of 32 bytes, not {len(self.binding)}")
-        # RFC 9846 §4.7.1: no value greater than 7 days; zero would tell the client to discard it.
-        if not 0 < self.lifetime_seconds <= MAX_TICKET_LIFETIME_SECONDS:
-            raise UsageError(f"a ticket lives 1 to {MAX_TICKET_LIFETIME_SECONDS} seconds, not {self.lifetime_seconds}")
-        if not 0 <= self.age_add < 2**32 or not 0 <= self.max_early_data_size < 2**32:
-            raise UsageError("age_add and max_early_data_size have 32 bits")
+        stored.require_values(
+            psk=self.psk,
+            lifetime_seconds=self.lifetime_seconds,
+            age_add=self.age_add,
+            max_early_data_size=self.max_early_data_size,
+        )
 
     @property
     def expires_at(self) -> float:

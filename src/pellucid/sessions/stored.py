@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import Final
 
 from pellucid.errors import DecodeError, UsageError
+from pellucid.limits import MAX_TICKET_LIFETIME_SECONDS
 from pellucid.wire import fixed, mapped, opaque, vector
 
 _MICROSECONDS: Final = 1_000_000
@@ -56,3 +57,14 @@ def require_version(data: bytes, version: int, what: str) -> None:
     """Raise DecodeError if *data* does not begin with the byte *version*."""
     if data[:1] != bytes((version,)):
         raise DecodeError(f"{what}: not of format version {version}")
+
+
+def require_values(*, psk: bytes, lifetime_seconds: int, age_add: int, max_early_data_size: int) -> None:
+    """Raise UsageError if one of what both kinds of session have is out of its range."""
+    if not 1 <= len(psk) <= MAX_PSK:
+        raise UsageError(f"a PSK has 1 to {MAX_PSK} bytes, not {len(psk)}")
+    # RFC 9846 §4.7.1: no value greater than 7 days; zero would tell the client to discard it.
+    if not 0 < lifetime_seconds <= MAX_TICKET_LIFETIME_SECONDS:
+        raise UsageError(f"a ticket lives 1 to {MAX_TICKET_LIFETIME_SECONDS} seconds, not {lifetime_seconds}")
+    if not 0 <= age_add < 2**32 or not 0 <= max_early_data_size < 2**32:
+        raise UsageError("age_add and max_early_data_size have 32 bits")
