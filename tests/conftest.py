@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 from collections.abc import Callable
 
 import pytest
 
+from tests.support.needs import need
 from tests.support.pair import CHUNKINGS, Chunking, Pair
 
 
@@ -15,10 +15,7 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
     """Fail in CI, which installs it, where a program that the test needs is missing; elsewhere skip with the reason."""
     for mark in item.iter_markers("program"):
         (name,) = mark.args
-        if shutil.which(name) is None:
-            if os.environ.get("CI"):
-                pytest.fail(f"CI has no {name}: .ci/run installs what the tests need", pytrace=False)
-            pytest.skip(f"needs the program {name}")
+        need(None if shutil.which(name) is not None else f"the program {name} is not installed")
 
 
 @pytest.fixture(params=CHUNKINGS.values(), ids=[name.replace(" ", "-") for name in CHUNKINGS])

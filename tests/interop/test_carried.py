@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import datetime
-import os
 import socket
 import threading
 from collections.abc import Iterator
@@ -29,6 +28,7 @@ from pellucid.testing.ca import CA
 from pellucid.trace import MessageTraced
 from tests.interop import confined
 from tests.interop.process import running
+from tests.support.needs import need, need_module
 
 HOST = "localhost"
 TIMEOUT = 20.0
@@ -115,9 +115,7 @@ def test_gnutls_client_takes_our_staple(files: Files) -> None:
 
 @pytest.mark.program("gnutls-serv")
 def test_gnutls_server_staples_for_us(files: Files) -> None:
-    if (why := confined.missing()) is not None:
-        assert not os.environ.get("CI"), why
-        pytest.skip(why)
+    need(confined.missing())
     command = ["gnutls-serv", "--port", str(confined.PORT), "--disable-client-cert", "--echo"]
     command += ["--x509certfile", str(files.chain), "--x509keyfile", str(files.key)]
     command += ["--ocsp-response", str(files.staple), "--ignore-ocsp-response-errors"]
@@ -153,11 +151,11 @@ def test_openssl_client_takes_our_staple(files: Files) -> None:
 
 def test_boringssl_client_takes_our_certificate_compressed_with_brotli(files: Files) -> None:
     """Through utls, in memory: of the peers at hand the one that decompresses. Its callers must ask for brotli."""
-    utls = pytest.importorskip("utls")
-    brotli = next((one for one in installed() if one.code == CertificateCompressionAlgorithm.BROTLI), None)
-    if brotli is None:
-        assert not os.environ.get("CI"), "brotli is not installed"
-        pytest.skip("brotli is not installed")
+    need_module("utls")
+    need_module("brotli")
+    import utls
+
+    brotli = next(one for one in installed() if one.code == CertificateCompressionAlgorithm.BROTLI)
     context = utls.SSLContext(utls.PROTOCOL_TLS_CLIENT)
     context.load_verify_locations(str(files.root))
     context.set_fingerprint(utls.Fingerprint(compress_certificate=["brotli"]))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import ipaddress
-import os
 import socket
 import sys
 import time
@@ -18,6 +17,7 @@ from tests.interop.certificates import Certificates
 from tests.interop.exchange import Purpose
 from tests.interop.peers import PEERS
 from tests.interop.spec import Role, ServerSpec
+from tests.support.needs import need
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="who listens where is read from Linux's /proc")
 
@@ -37,17 +37,13 @@ SERVERS = [peer.name for peer, role in all_cells() if role is Role.SERVER and pe
 
 
 def _need_namespaces() -> None:
-    if (missing := confined.missing()) is not None:
-        assert not os.environ.get("CI"), missing
-        pytest.skip(missing)
+    need(confined.missing())
 
 
 @pytest.mark.parametrize("name", [pytest.param(name, marks=pytest.mark.peer(name)) for name in SERVERS])
 def test_interop_server_peer_listens_on_loopback_only(name: str, certificates: Certificates, tmp_path: Path) -> None:
     peer = PEERS[name]
-    if (missing := peer.missing() or peer.limits(Role.SERVER).get("role")) is not None:
-        assert not os.environ.get("CI"), missing
-        pytest.skip(missing)
+    need(peer.missing() or peer.limits(Role.SERVER).get("role"))
     peer.prepare(Purpose.HELLO)
     spec = ServerSpec(workdir=tmp_path, ca=certificates.ca, credential=certificates.servers["ecdsa-p256"])
     with peer.serve(spec) as server:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -20,6 +19,7 @@ from tests.interop.pellucid_side import Pellucid, run_client, serve
 from tests.interop.process import PeerFailed
 from tests.interop.scenarios import SCENARIOS
 from tests.interop.spec import ClientDone, ClientSpec, Facts, Peer, Role, RunningServer, ServerSpec
+from tests.support.needs import need
 
 # As a client, as a server; "": it has no such role. The matrix tries all scenarios with all of them, here they share.
 SAMPLE = {
@@ -271,9 +271,7 @@ def test_matrix_report_names_the_role_where_it_is_one_only() -> None:
 
 @pytest.mark.peer("chromium")
 def test_chromium_page_comes_over_http2(certificates: Certificates, tmp_path: Path) -> None:
-    if (missing := chromium.missing()) is not None:
-        assert not os.environ.get("CI"), missing
-        pytest.skip(missing)
+    need(chromium.missing())
     credential = certificates.servers["ecdsa-p256"]
     spec = ServerSpec(workdir=tmp_path, ca=certificates.ca, credential=credential, alpn=("h2", "http/1.1"))
     with serve(spec) as running:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 import shutil
 import sys
@@ -15,6 +14,7 @@ from tests.interop import chromium, confined
 from tests.interop.certificates import Certificates, CredentialFiles, make_certificates
 from tests.interop.exchange import LARGE, PAGE
 from tests.interop.process import Program, output_of, running
+from tests.support.needs import need
 
 
 @pytest.fixture(scope="module")
@@ -41,17 +41,11 @@ def server(site: Path, credential: CredentialFiles) -> Iterator[tuple[Program, s
         yield program, f"https://localhost:{port}"
 
 
-def _need(missing: str | None) -> None:
-    if missing is not None:
-        assert not os.environ.get("CI"), missing
-        pytest.skip(missing)
-
-
 @pytest.mark.peer("chromium")
 def test_serve_command_page_comes_to_chromium_over_http2(
     server: tuple[Program, str], credential: CredentialFiles
 ) -> None:
-    _need(chromium.missing())
+    need(chromium.missing())
     program, url = server
     page = chromium.load(f"{url}/page.html", credential.spki_sha256())
     assert page.protocol == "h2", f"{page.dom}\n{program.output()}"
@@ -61,7 +55,7 @@ def test_serve_command_page_comes_to_chromium_over_http2(
 def test_serve_command_file_comes_to_curl_over_http2(
     server: tuple[Program, str], certificates: Certificates, tmp_path: Path
 ) -> None:
-    _need(None if shutil.which("curl") else "no curl on the PATH (apt install curl)")
+    need(None if shutil.which("curl") else "no curl on the PATH (apt install curl)")
     program, url = server
     to = tmp_path / "fetched"
     command = ["curl", "--silent", "--show-error", "--fail", "--noproxy", "*", "--max-time", "20", "--http2"]
@@ -73,7 +67,7 @@ def test_serve_command_file_comes_to_curl_over_http2(
 
 @pytest.mark.peer("curl")
 def test_serve_command_is_refused_by_curl_with_another_ca(server: tuple[Program, str], tmp_path: Path) -> None:
-    _need(None if shutil.which("curl") else "no curl on the PATH (apt install curl)")
+    need(None if shutil.which("curl") else "no curl on the PATH (apt install curl)")
     _, url = server
     command = ["curl", "--silent", "--show-error", "--noproxy", "*", "--max-time", "20"]
     said = output_of([*command, "--cacert", make_certificates(tmp_path / "other").ca, f"{url}/page.html"])

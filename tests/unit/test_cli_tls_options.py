@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import os
-import shutil
 import subprocess
 from pathlib import Path
 
@@ -223,7 +222,7 @@ def test_serve_refuses_clients_that_a_crl_lists(serve: Serve, get: Get, tmp_path
 
 
 @posix
-@pytest.mark.skipif(shutil.which("openssl") is None, reason="there is no openssl")
+@pytest.mark.program("openssl")
 def test_openssl_takes_the_same_key(serve: Serve, tmp_path: Path) -> None:  # noqa: F811
     with serve(tmp_path, "--psk", KEY) as running:
         command = ["openssl", "s_client", "-connect", f"127.0.0.1:{running.port}", "-tls1_3", "-psk", KEY]

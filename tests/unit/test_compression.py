@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import os
 import tracemalloc
 import zlib
@@ -17,6 +16,7 @@ from pellucid.errors import UsageError
 from pellucid.integrations import certificate_compression
 from pellucid.integrations.certificate_compression import Brotli, Zstd, installed
 from pellucid.registry import CertificateCompressionAlgorithm as Algorithm
+from tests.support.needs import need_module
 from tests.support.pair import credential
 
 TEXT = b"".join(credential().chain) * 4
@@ -26,10 +26,8 @@ BOMB = 16 * 2**20
 def algorithm(name: str) -> CertificateCompression:
     """The algorithm; its package missing fails in CI and skips elsewhere."""
     module = {"brotli": "brotli", "zstd": "zstandard"}.get(name)
-    if module is not None and importlib.util.find_spec(module) is None:
-        if os.environ.get("CI"):
-            pytest.fail(f"{module} is not installed")
-        pytest.skip(f"{module} is not installed")
+    if module is not None:
+        need_module(module)
     return {"zlib": Zlib, "brotli": Brotli, "zstd": Zstd}[name]()
 
 
