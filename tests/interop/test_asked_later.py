@@ -5,44 +5,28 @@ from __future__ import annotations
 import contextlib
 import threading
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
 
 from pellucid import ClientConfig, ServerConfig, TLSError, connect, listen
-from pellucid.config import Credential
 from pellucid.registry import HandshakeType as H
-from pellucid.testing.ca import CA
 from pellucid.trace import Direction, MessageTraced, TraceEvent
 from tests.interop import confined
+from tests.interop.files import HOST, Files
 from tests.interop.process import Program, free_port, running
 from tests.support.needs import need
 
-HOST = "localhost"
 TIMEOUT = 20.0
-
-
-class Files:
-    """A CA, and of it a leaf with its key that is good for both ends."""
-
-    def __init__(self, folder: Path) -> None:
-        self.ca = CA("Post-handshake test root")
-        leaf = self.ca.issue(HOST, "127.0.0.1", purposes=("server", "client"))
-        self.chain, self.key, self.root = folder / "chain.pem", folder / "key.pem", folder / "root.pem"
-        self.folder = folder
-        self.chain.write_bytes(leaf.chain_pem)
-        self.key.write_bytes(leaf.key_pem)
-        self.root.write_bytes(self.ca.root_pem)
-        self.credential = Credential.from_pem(leaf.chain_pem, leaf.key_pem)
-
-    def client(self) -> ClientConfig:
-        return ClientConfig(trust=self.ca.trust, credentials=(self.credential,), post_handshake_auth=True)
 
 
 @pytest.fixture(scope="module")
 def files(tmp_path_factory: pytest.TempPathFactory) -> Files:
     return Files(tmp_path_factory.mktemp("later"))
+
+
+def client_config(files: Files) -> ClientConfig:
+    return ClientConfig(trust=files.ca.trust, credentials=(files.credential,), post_handshake_auth=True)
 
 
 @contextlib.contextmanager
@@ -122,7 +106,7 @@ def test_our_client_answers_an_openssl_server(files: Files) -> None:
     command += ["-tls1_3", "-CAfile", str(files.root), "-msg"]
     with running(command, cwd=files.folder) as program:
         program.wait_for(rb"ACCEPT")
-        with connect("127.0.0.1", port, files.client(), server_name=HOST, timeout=TIMEOUT) as stream:
+        with connect("127.0.0.1", port, client_config(files), server_name=HOST, timeout=TIMEOUT) as stream:
             stream.settimeout(TIMEOUT)
             stream.sendall(b"first line\n")
             program.wait_for(rb"first line")
@@ -151,7 +135,9 @@ def test_our_client_answers_a_gnutls_server(files: Files) -> None:
     with confined.confined(command, cwd=files.folder) as (program, port):
         program.wait_for(rb"IPv4 .*done")
         seen: list[TraceEvent] = []
-        with connect("127.0.0.1", port, files.client(), server_name=HOST, timeout=TIMEOUT, trace=seen.append) as stream:
+        with connect(
+            "127.0.0.1", port, client_config(files), server_name=HOST, timeout=TIMEOUT, trace=seen.append
+        ) as stream:
             stream.settimeout(TIMEOUT)
             seen.clear()
             stream.sendall(b"**REAUTH**\n")

@@ -18,34 +18,26 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509 import ocsp
 
 from pellucid import ClientConfig, Connection, ServerConfig, TLSError, connect, listen
-from pellucid.config import Credential
 from pellucid.explain.recorder import Recorder
 from pellucid.integrations.certificate_compression import installed
 from pellucid.net.load import ocsp_file
 from pellucid.registry import CertificateCompressionAlgorithm
 from pellucid.registry import HandshakeType as H
-from pellucid.testing.ca import CA
 from pellucid.trace import MessageTraced
 from tests.interop import confined
+from tests.interop.files import HOST, Files
 from tests.interop.process import running
 from tests.support.needs import need, need_module
 
-HOST = "localhost"
 TIMEOUT = 20.0
 
 
-class Files:
-    """A CA, a leaf of it with its key, and a good OCSP response for the leaf."""
+class StaplingFiles(Files):
+    """Besides, a good OCSP response for the leaf: staple, DER."""
 
     def __init__(self, folder: Path) -> None:
-        self.ca = CA("Carried test root")
-        leaf = self.ca.issue(HOST, "127.0.0.1", purposes=("server", "client"))
-        self.chain, self.key, self.root = folder / "chain.pem", folder / "key.pem", folder / "root.pem"
-        self.staple, self.folder = folder / "staple.der", folder
-        self.chain.write_bytes(leaf.chain_pem)
-        self.key.write_bytes(leaf.key_pem)
-        self.root.write_bytes(self.ca.root_pem)
-        self.credential = Credential.from_pem(leaf.chain_pem, leaf.key_pem)
+        super().__init__(folder)
+        self.staple = folder / "staple.der"
         self.staple.write_bytes(self._response())
         self.stapling = dataclasses.replace(self.credential, ocsp_response=ocsp_file(self.staple))
 
@@ -68,8 +60,8 @@ class Files:
 
 
 @pytest.fixture(scope="module")
-def files(tmp_path_factory: pytest.TempPathFactory) -> Files:
-    return Files(tmp_path_factory.mktemp("carried"))
+def files(tmp_path_factory: pytest.TempPathFactory) -> StaplingFiles:
+    return StaplingFiles(tmp_path_factory.mktemp("carried"))
 
 
 @contextlib.contextmanager
@@ -96,7 +88,7 @@ def our_server(config: ServerConfig) -> Iterator[tuple[int, list[Any]]]:
         assert not thread.is_alive()
 
 
-def gnutls_client(files: Files, port: int, *more: str) -> str:
+def gnutls_client(files: StaplingFiles, port: int, *more: str) -> str:
     command = ["gnutls-cli", "--port", str(port), "--x509cafile", str(files.root), "--verify-hostname", HOST]
     with running([*command, *more, "127.0.0.1"], cwd=files.folder) as program:
         program.wait_for(rb"welcome")
@@ -105,7 +97,7 @@ def gnutls_client(files: Files, port: int, *more: str) -> str:
 
 
 @pytest.mark.program("gnutls-cli")
-def test_gnutls_client_takes_our_staple(files: Files) -> None:
+def test_gnutls_client_takes_our_staple(files: StaplingFiles) -> None:
     saved = files.folder / "saved.der"
     with our_server(ServerConfig(credentials=(files.stapling,))) as (port, found):
         said = gnutls_client(files, port, "--ocsp", "--save-ocsp", str(saved))
@@ -114,7 +106,7 @@ def test_gnutls_client_takes_our_staple(files: Files) -> None:
 
 
 @pytest.mark.program("gnutls-serv")
-def test_gnutls_server_staples_for_us(files: Files) -> None:
+def test_gnutls_server_staples_for_us(files: StaplingFiles) -> None:
     need(confined.missing())
     command = ["gnutls-serv", "--port", str(confined.PORT), "--disable-client-cert", "--echo"]
     command += ["--x509certfile", str(files.chain), "--x509keyfile", str(files.key)]
@@ -127,7 +119,7 @@ def test_gnutls_server_staples_for_us(files: Files) -> None:
 
 
 @pytest.mark.program("openssl")
-def test_openssl_server_staples_for_us(files: Files) -> None:
+def test_openssl_server_staples_for_us(files: StaplingFiles) -> None:
     with socket.create_server(("127.0.0.1", 0)) as probe:
         port = probe.getsockname()[1]
     command = ["openssl", "s_server", "-accept", f"127.0.0.1:{port}", "-cert", str(files.chain), "-key", str(files.key)]
@@ -139,7 +131,7 @@ def test_openssl_server_staples_for_us(files: Files) -> None:
 
 
 @pytest.mark.program("openssl")
-def test_openssl_client_takes_our_staple(files: Files) -> None:
+def test_openssl_client_takes_our_staple(files: StaplingFiles) -> None:
     with our_server(ServerConfig(credentials=(files.stapling,))) as (port, found):
         command = ["openssl", "s_client", "-connect", f"127.0.0.1:{port}", "-CAfile", str(files.root), "-status"]
         with running([*command, "-servername", HOST], cwd=files.folder) as program:
@@ -149,7 +141,7 @@ def test_openssl_client_takes_our_staple(files: Files) -> None:
     assert found[0].cipher_suite, found
 
 
-def test_boringssl_client_takes_our_certificate_compressed_with_brotli(files: Files) -> None:
+def test_boringssl_client_takes_our_certificate_compressed_with_brotli(files: StaplingFiles) -> None:
     """Through utls, in memory: of the peers at hand the one that decompresses. Its callers must ask for brotli."""
     need_module("utls")
     need_module("brotli")
