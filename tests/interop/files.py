@@ -16,9 +16,9 @@ class Files:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.ca = CA("Interop test root")
-        leaf = self.ca.issue(HOST, "127.0.0.1", purposes=("server", "client"))
+        self.leaf = self.ca.issue(HOST, "127.0.0.1", purposes=("server", "client"))
         self.chain, self.key, self.root = folder / "chain.pem", folder / "key.pem", folder / "root.pem"
-        self.chain.write_bytes(leaf.chain_pem)
-        self.key.write_bytes(leaf.key_pem)
+        self.chain.write_bytes(self.leaf.chain_pem)
+        self.key.write_bytes(self.leaf.key_pem)
         self.root.write_bytes(self.ca.root_pem)
-        self.credential = Credential.from_pem(leaf.chain_pem, leaf.key_pem)
+        self.credential = Credential.from_pem(self.leaf.chain_pem, self.leaf.key_pem)
