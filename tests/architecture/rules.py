@@ -25,7 +25,7 @@ RANKS = {
     "events": 4,
     **dict.fromkeys(("connection", "carrier", "early", "extraction", "quic", "dtls"), 5),
     **dict.fromkeys(("net", "explain"), 6),
-    **dict.fromkeys(("integrations", "testing", "aio"), 7),
+    **dict.fromkeys(("integrations", "inspection", "testing", "aio"), 7),
     **dict.fromkeys(("cli", "web", "__init__"), 8),
     "__main__": 9,
 }
@@ -44,7 +44,7 @@ MAY_IMPORT_THREADING = {"sessions"}  # what it holds is shared by connections in
 SOURCE_OF_ENTROPY_AND_TIME = "crypto/pyca.py"
 MAY_IMPORT_CRYPTOGRAPHY = {"crypto", "verify", "testing"}
 MAY_IMPORT_SSL = {"integrations"}
-EDGE = {"net", "integrations", "cli", "web", "testing", "aio"}
+EDGE = {"net", "inspection", "integrations", "cli", "web", "testing", "aio"}
 REQUIRED_DEPENDENCIES = {"cryptography", "idna"}
 
 EXEMPT = {

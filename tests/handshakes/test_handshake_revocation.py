@@ -11,8 +11,8 @@ from collections.abc import Sequence
 import pytest
 
 from pellucid import AlertReceived, ClientConfig, Credential, HandshakeComplete, RevocationPolicy, ServerConfig
-from pellucid.explain.describe import describe
 from pellucid.explain.recorder import Recorder
+from pellucid.explain.sentences import describe
 from pellucid.registry import AlertDescription as A
 from pellucid.testing.ca import Issued
 from pellucid.trace import AlertTraced, VerificationTraced

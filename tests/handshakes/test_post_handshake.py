@@ -33,7 +33,7 @@ from pellucid import (
 )
 from pellucid.config import CertificateRequestInfo
 from pellucid.crypto.compression import ZLIB
-from pellucid.explain.describe import describe
+from pellucid.explain.sentences import describe
 from pellucid.limits import MAX_OPEN_CERTIFICATE_REQUESTS, MAX_TICKETS_PER_HANDSHAKE
 from pellucid.messages import extensions as x
 from pellucid.messages.handshake import BODIES, HEADER_LENGTH, Certificate, CertificateRequest, Finished, message_type

@@ -23,8 +23,8 @@ from pellucid import (
 from pellucid.config import CertificateRequestInfo, ClientAuthentication, ClientHelloInfo
 from pellucid.crypto.certificates import RawPublicKey, X509Certificate
 from pellucid.errors import AlertReceived, HandshakeFailure, UnsupportedCertificate
-from pellucid.explain.describe import describe
 from pellucid.explain.fields import message_fields
+from pellucid.explain.sentences import describe
 from pellucid.messages import extensions as x
 from pellucid.messages.handshake import Certificate, ClientHello, EncryptedExtensions
 from pellucid.registry import AlertDescription as A

@@ -9,12 +9,12 @@ import pytest
 
 from pellucid import NEED_DATA, PYCA, ClientAuthentication, ClientConfig, Connection, Credential, ServerConfig, trace
 from pellucid.explain import ladder as drawing
-from pellucid.explain.describe import ALERTS, DESCRIBERS, describe
 from pellucid.explain.fields import message_fields
 from pellucid.explain.keylog import LABELS, KeyLogWriter
 from pellucid.explain.ladder import LadderPrinter, ladder
 from pellucid.explain.recorder import Recorder, tee
 from pellucid.explain.reveal import Shown
+from pellucid.explain.sentences import ALERTS, DESCRIBERS, describe
 from pellucid.explain.text import Line, Span, cells, escaped, line, plain, shortened, wrap
 from pellucid.explain.tree import Node, key_schedule, tree_lines
 from pellucid.messages.handshake import ClientHello, EncryptedExtensions, Extension

@@ -8,10 +8,10 @@ import pytest
 
 from pellucid.connection import Connection
 from pellucid.explain import parts
-from pellucid.explain.describe import describe, moment
 from pellucid.explain.ladder import FIELDS, WORK, ladder
 from pellucid.explain.recorder import Recorder
 from pellucid.explain.reveal import Shown
+from pellucid.explain.sentences import describe, moment
 from pellucid.explain.story import Scene, Tampering
 from pellucid.explain.text import plain
 from pellucid.explain.tree import Node, key_schedule, tree_lines

@@ -1,1 +1,35 @@
-"""Observers of the trace: recorders, sentences, pictures. They may import all of the core; it never imports them."""
+"""Observers of the trace: recorders, sentences, pictures. They may import all of the core; it never imports them.
+
+The names below are loaded when first used: whoever wants a key log does not pay for the pictures.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pellucid.explain.keylog import KeyLogWriter as KeyLogWriter
+    from pellucid.explain.ladder import LadderPrinter as LadderPrinter
+    from pellucid.explain.recorder import Recorded as Recorded
+    from pellucid.explain.recorder import Recorder as Recorder
+    from pellucid.explain.recorder import tee as tee
+    from pellucid.explain.sentences import describe as describe
+
+__all__ = ["KeyLogWriter", "LadderPrinter", "Recorded", "Recorder", "describe", "tee"]
+
+_HOMES = {
+    "KeyLogWriter": "keylog",
+    "LadderPrinter": "ladder",
+    "Recorded": "recorder",
+    "Recorder": "recorder",
+    "describe": "sentences",
+    "tee": "recorder",
+}
+"""public name → the module of this package that has it"""
+
+
+def __getattr__(name: str) -> object:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'pellucid.explain' has no attribute {name!r}")
+    return getattr(importlib.import_module(f"pellucid.explain.{_HOMES[name]}"), name)

@@ -9,10 +9,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import Final
 
-from pellucid.explain.describe import MESSAGES as MEANINGS
-from pellucid.explain.describe import describe, protection
 from pellucid.explain.fields import message_fields
 from pellucid.explain.recorder import Recorded
+from pellucid.explain.sentences import MESSAGES as MEANINGS
+from pellucid.explain.sentences import describe, protection
 from pellucid.explain.text import Line, Span, cells, line, wrap
 from pellucid.registry import alert_name, handshake_type_name
 from pellucid.trace import (

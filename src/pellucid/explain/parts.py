@@ -6,10 +6,10 @@ import hmac
 from typing import Final
 
 from pellucid.errors import UsageError
-from pellucid.explain.describe import MESSAGES, describe, moment, protection, seconds
 from pellucid.explain.fields import certificate_name, message_fields
 from pellucid.explain.ladder import FIELDS, LadderPrinter, arrow, between, heads
 from pellucid.explain.recorder import Recorder
+from pellucid.explain.sentences import MESSAGES, describe, moment, protection, seconds
 from pellucid.explain.story import Part, Scene, one, rows, sentence
 from pellucid.explain.text import Line, Span, escaped, line, shortened, wrap
 from pellucid.explain.tree import key_schedule, tree_lines
