@@ -9,6 +9,9 @@ import importlib
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from pellucid.explain.diagnosis.codes import CODES as CODES
+    from pellucid.explain.diagnosis.diagnose import diagnose as diagnose
+    from pellucid.explain.diagnosis.report import Diagnosis as Diagnosis
     from pellucid.explain.keylog import KeyLogWriter as KeyLogWriter
     from pellucid.explain.ladder import LadderPrinter as LadderPrinter
     from pellucid.explain.recorder import Recorded as Recorded
@@ -16,14 +19,17 @@ if TYPE_CHECKING:
     from pellucid.explain.recorder import tee as tee
     from pellucid.explain.sentences import describe as describe
 
-__all__ = ["KeyLogWriter", "LadderPrinter", "Recorded", "Recorder", "describe", "tee"]
+__all__ = ["CODES", "Diagnosis", "KeyLogWriter", "LadderPrinter", "Recorded", "Recorder", "describe", "diagnose", "tee"]
 
 _HOMES = {
+    "CODES": "diagnosis.codes",
+    "Diagnosis": "diagnosis.report",
     "KeyLogWriter": "keylog",
     "LadderPrinter": "ladder",
     "Recorded": "recorder",
     "Recorder": "recorder",
     "describe": "sentences",
+    "diagnose": "diagnosis.diagnose",
     "tee": "recorder",
 }
 """public name → the module of this package that has it"""
