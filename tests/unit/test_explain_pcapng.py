@@ -57,9 +57,10 @@ def http(path: Path) -> list[tuple[str, str, str]]:
 
 
 def clean(path: Path) -> None:
-    """Nothing lost, nothing twice, nothing malformed, all checksums right."""
+    """Nothing lost, nothing twice, nothing malformed, the checksums of all data right (captured SYNs may have none yet)."""
     checks = ("-o", "tcp.check_checksum:TRUE", "-o", "ip.check_checksum:TRUE")
-    bad = "tcp.analysis.flags or _ws.malformed or tcp.checksum.status == 0 or ip.checksum.status == 0"
+    wrong = "(tcp.len > 0 and (tcp.checksum.status == 0 or ip.checksum.status == 0))"
+    bad = f"tcp.analysis.flags or _ws.malformed or {wrong}"
     assert tshark(path, *checks, "-Y", bad) == []
 
 

@@ -7,6 +7,7 @@ no more is held than handshakes that are not complete, in bounds. Whoever reads 
 
 from __future__ import annotations
 
+import io
 import os
 import struct
 import sys
@@ -79,10 +80,13 @@ class PcapngWriter:
         self.clock = clock
         self._lock = threading.RLock()
         self._owned = isinstance(file, str | os.PathLike)
-        self._file = _private(os.fspath(file)) if isinstance(file, str | os.PathLike) else file
+        self._file: BinaryIO | io.FileIO = _private(os.fspath(file)) if isinstance(file, str | os.PathLike) else file
         self._holding: dict[_Connection, None] = {}
-        self._file.write(_HEAD)
-        self._file.flush()
+        try:
+            self._append(_HEAD)
+        except OSError:
+            self._close()
+            raise
 
     def observer(self) -> Observer:
         """Return the observer of one new connection. Its records are written only if `trace_records` is set."""
@@ -93,10 +97,15 @@ class PcapngWriter:
         if self.problem is not None or self._file.closed:
             return
         try:
-            self._file.write(blocks)
-            self._file.flush()
+            self._append(blocks)
         except OSError as error:
             self.problem = error
+
+    def _append(self, blocks: bytes) -> None:
+        left = memoryview(blocks)
+        while left:  # a file that is not buffered may take a part
+            left = left[self._file.write(left) or len(left) :]
+        self._file.flush()
 
     def holds(self, one: _Connection) -> None:
         """Remember that *one* has something to write yet. Of too many, the first must write it now."""
@@ -112,8 +121,11 @@ class PcapngWriter:
         with self._lock:
             for one in tuple(self._holding):
                 one.flush()
-            if self._owned:
-                self._file.close()
+            self._close()
+
+    def _close(self) -> None:
+        if self._owned:
+            self._file.close()
 
     def __enter__(self) -> PcapngWriter:
         return self
@@ -293,10 +305,10 @@ _HEAD: Final = _block(
 )
 
 
-def _private(path: str) -> BinaryIO:
+def _private(path: str) -> io.FileIO:
     """Return the file at *path*, empty, for its owner alone."""
     flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0)
-    file = os.fdopen(os.open(path, flags, 0o600), "wb")
+    file = os.fdopen(os.open(path, flags, 0o600), "wb", buffering=0)  # what a full disk did not take is not tried again
     if sys.platform != "win32":
         try:
             os.fchmod(file.fileno(), 0o600)
