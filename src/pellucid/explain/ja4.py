@@ -86,7 +86,7 @@ class Ja4:
 
 def ja4(hello: ClientHello, *, transport: str = "t") -> Ja4:
     """Return the fingerprint of *hello*; never raises. transport: "t" for TLS over TCP, "q" for QUIC, "d" for DTLS."""
-    bodies = {code: data for code, data in reversed(hello.extensions)}
+    bodies = dict(reversed(hello.extensions))
     suites = _hex(hello.cipher_suites)
     extensions = _hex(code for code, _data in hello.extensions)
     versions = _known(_u16s(bodies.get(ExtensionType.SUPPORTED_VERSIONS, b"")[1:]))
