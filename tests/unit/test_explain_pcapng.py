@@ -57,7 +57,7 @@ def http(path: Path) -> list[tuple[str, str, str]]:
 
 
 def clean(path: Path) -> None:
-    """Nothing lost, nothing twice, nothing malformed, the checksums of all data right (captured SYNs may have none yet)."""
+    """Nothing lost, twice or malformed; the checksums of all data right (captured SYNs may have none yet)."""
     checks = ("-o", "tcp.check_checksum:TRUE", "-o", "ip.check_checksum:TRUE")
     wrong = "(tcp.len > 0 and (tcp.checksum.status == 0 or ip.checksum.status == 0))"
     bad = f"tcp.analysis.flags or _ws.malformed or {wrong}"
