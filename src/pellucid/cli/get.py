@@ -19,9 +19,10 @@ from pellucid import __version__
 from pellucid.cli.common import CommandFailed, exit_code, fail, keylog_option, keylog_path
 from pellucid.cli.devcert import load_credential
 from pellucid.cli.early_http import EarlyTransport
-from pellucid.cli.http import Backend, Clock, ConnectTo, alpn_of, client_over
+from pellucid.cli.http import Backend, Clock, alpn_of, client_over
 from pellucid.cli.output import Output
 from pellucid.cli.raw_keys import own_raw_public_key, verifier_of
+from pellucid.cli.routes import routes
 from pellucid.cli.sessions import EarlyReport, instant, session_facts, session_file, session_lines
 from pellucid.cli.tls_options import client_changes, client_tls_options, explained
 from pellucid.config import ClientConfig, Credential
@@ -173,7 +174,7 @@ command = get
 
 def _fetch(run: _Run, url: str, options: Mapping[str, Any]) -> int:
     target = _url(url)
-    connect_to = _routes(options["resolve"], options["connect_to"])
+    connect_to = routes(options["resolve"], options["connect_to"])
     sessions = session_file(options["session_file"])
     backend = Backend(
         _config(options, sessions),
@@ -317,40 +318,6 @@ def _codes(names: str, option: str, find: Callable[[str], int]) -> tuple[int, ..
         except KeyError:
             raise CommandFailed(f"--{option}: {name.strip()!r} is not known here", code=2) from None
     return tuple(codes)
-
-
-def _routes(resolve: tuple[str, ...], connect_to: tuple[str, ...]) -> ConnectTo:
-    """Return the function that says where to connect to, by curl's rules for --connect-to and --resolve."""
-    addresses: dict[tuple[str, str], list[str]] = {}
-    for text in resolve:
-        host, port, rest = _split(text, 2, "--resolve", "HOST:PORT:ADDR")
-        addresses[host.lower(), port] = [one.strip("[]") for one in rest.split(",")]
-    moves = [_split(text, 4, "--connect-to", "HOST1:PORT1:HOST2:PORT2") for text in connect_to]
-
-    def route(host: str, port: int) -> tuple[str, int, Mapping[str, list[str]] | None]:
-        for old_host, old_port, new_host, new_port in moves:
-            if old_host.lower() in ("", host.lower()) and old_port in ("", str(port)):
-                host, port = new_host or host, int(new_port or port)
-                break
-        found = addresses.get((host.lower(), str(port))) or addresses.get(("*", str(port)))
-        return host, port, {host: found} if found else None
-
-    return route
-
-
-def _split(text: str, colons: int, option: str, form: str) -> list[str]:
-    """Split at colons outside of brackets; with *colons* 2 the third part keeps its own. Ports are checked."""
-    parts, depth = [""], 0
-    for character in text:
-        depth += {"[": 1, "]": -1}.get(character, 0)
-        if character == ":" and not depth and (colons == 4 or len(parts) < 3):
-            parts.append("")
-        else:
-            parts[-1] += character
-    ports = parts[1:2] if colons == 2 else parts[1::2]
-    if len(parts) != (3 if colons == 2 else 4) or not all(not p or (p.isdigit() and int(p) < 2**16) for p in ports):
-        raise CommandFailed(f"{option} {text!r} is not {form}", code=2)
-    return [part.strip("[]") if colons == 4 or index == 0 else part for index, part in enumerate(parts)]
 
 
 # ---- the body ------------------------------------------------------------------------------------------------------

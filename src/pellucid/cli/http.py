@@ -9,7 +9,7 @@ import contextlib
 import select
 import socket
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from typing import Any, Final, TypeVar
 
@@ -17,6 +17,7 @@ import httpcore2
 import httpx2
 
 from pellucid.cli.common import CommandFailed
+from pellucid.cli.routes import ConnectTo
 from pellucid.config import ClientConfig
 from pellucid.errors import AlertReceived, ProtocolVersion, TLSError, TruncatedStream, UsageError
 from pellucid.handshake.actions import Negotiated
@@ -34,7 +35,6 @@ from pellucid.trace import Observer
 __all__ = [
     "Backend",
     "Clock",
-    "ConnectTo",
     "PlainStream",
     "TLSStream",
     "alpn_of",
@@ -47,8 +47,6 @@ _TICKET_SECONDS: Final = 0.25  # that a ticket is waited for beyond two round tr
 _MAX_TICKET_SECONDS: Final = 2.0
 
 T = TypeVar("T")
-ConnectTo = Callable[[str, int], tuple[str, int, Mapping[str, list[str]] | None]]
-"""(host, port) of a URL → host and port to connect to, and addresses that the resolver is not asked for."""
 
 
 class Clock:

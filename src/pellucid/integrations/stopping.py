@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import ssl
+from collections.abc import Callable
 from typing import cast
 
+from pellucid.config import ClientConfig, ServerConfig
+from pellucid.explain.recorder import Recorder
+from pellucid.integrations.asgi import watched
 from pellucid.integrations.ssl_context import SSLContext
 from pellucid.integrations.ssl_object import SSLObject
+from pellucid.trace import Observer
 
 __all__ = ["StoppingContext"]
 
@@ -15,15 +20,24 @@ class StoppingContext(SSLContext):
     """Our context. Once the server is `stopping`, its connections say close_notify and do not wait for the peer's.
 
     A client that keeps a connection for later reads nothing until then, and asyncio would wait for half a minute.
+    recorder: makes what records each connection, beside the observer that the configuration names; None: nothing does.
     """
 
     stopping = False
+
+    def __init__(self, config: ServerConfig, recorder: Callable[[], Recorder] | None = None) -> None:
+        super().__init__(config)
+        self._recorder = recorder
 
     def wrap_bio(  # type: ignore[override]  # as there, but for the servers' side alone
         self, incoming: ssl.MemoryBIO, outgoing: ssl.MemoryBIO, *_: object, **__: object
     ) -> SSLObject:
         engine = self.new_engine(server_side=True, server_hostname=None)
         return _Object(engine, incoming, outgoing, server_side=True, server_hostname=None)
+
+    def _observer(self, config: ClientConfig | ServerConfig) -> Observer | None:
+        others = super()._observer(config)
+        return others if self._recorder is None else watched(self._recorder(), others)
 
 
 class _Object(SSLObject):

@@ -1,22 +1,14 @@
-"""`pellucid serve --early-data`: which requests came as early data, and that only safe ones are answered so (RFC 8470).
-
-hypercorn's connections read through a reader of ours, which gives early data or other data and notes in the context
-which it was. hypercorn starts the application in a task whenever a request's header section has ended: the task has
-that context, and so the application knows whether the section ended in early data.
-"""
+"""ASGI applications and early data: only safe requests that may be replays come to the application (RFC 8470)."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Iterator
-from contextvars import ContextVar
 from typing import Any, Final
 
-import hypercorn.asyncio.run
-from hypercorn.asyncio.tcp_server import TCPServer
+from pellucid.integrations.asgi import EXTENSION
 
-__all__ = ["MAX_EARLY_DATA", "EarlyGate", "early_requests"]
+__all__ = ["MAX_EARLY_DATA", "EarlyGate"]
 
 MAX_EARLY_DATA: Final = 16_384
 
@@ -24,8 +16,6 @@ _SAFE: Final = frozenset({"GET", "HEAD", "OPTIONS"})
 _TOO_EARLY: Final = 425
 _BODY: Final = b"too early: it may be a replay. Ask again once the handshake is complete.\n"
 _BODY_SECONDS: Final = 10.0  # for the body of a request that is refused
-
-_came_early: ContextVar[bool] = ContextVar("pellucid_came_early", default=False)
 
 
 class EarlyGate:
@@ -43,7 +33,8 @@ class EarlyGate:
         if scope["type"] not in {"http", "websocket"}:
             await self._application(scope, receive, send)
             return
-        early = _came_early.get()
+        told = (scope.get("extensions") or {}).get(EXTENSION) or {}
+        early = bool(told.get("early_data"))
         marked = any(name.lower() == b"early-data" for name, _ in scope["headers"])
         if early or marked:
             if scope["type"] == "websocket":
@@ -56,7 +47,7 @@ class EarlyGate:
         headers = list(scope["headers"])
         if early and not marked:
             headers.append((b"early-data", b"1"))
-        extensions = {**(scope.get("extensions") or {}), "pellucid": {"early_data": early}}
+        extensions = {**(scope.get("extensions") or {}), EXTENSION: {**told, "early_data": early}}
         await self._application({**scope, "headers": headers, "extensions": extensions}, receive, send)
 
 
@@ -72,48 +63,3 @@ async def _rest(receive: Any) -> None:
         async with asyncio.timeout(_BODY_SECONDS):
             while (await receive()).get("more_body"):
                 continue
-
-
-@contextlib.contextmanager
-def early_requests() -> Iterator[None]:
-    """Have hypercorn tell early requests from others while the block runs."""
-    # hypercorn has no parameter for the class of its connections.
-    module: Any = hypercorn.asyncio.run
-    before = module.TCPServer
-    module.TCPServer = _Server
-    try:
-        yield
-    finally:
-        module.TCPServer = before
-
-
-class _Server(TCPServer):
-    """hypercorn's connection, with our reader."""
-
-    def __init__(self, *arguments: Any) -> None:
-        super().__init__(*arguments)
-        reader: Any = _Reader(self.reader, self.writer.get_extra_info("ssl_object"))
-        self.reader = reader
-
-
-class _Reader:
-    """What of asyncio.StreamReader hypercorn uses. tls: knows how many of the first bytes came as early data."""
-
-    def __init__(self, reader: asyncio.StreamReader, tls: Any) -> None:
-        self._reader = reader
-        self._tls = tls
-        self._position = 0
-        self._rest = b""
-
-    def at_eof(self) -> bool:
-        return not self._rest and self._reader.at_eof()
-
-    async def read(self, size: int) -> bytes:
-        """Return data that came early, or data that did not; the context of whoever awaits this says which."""
-        data, self._rest = self._rest or await self._reader.read(size), b""
-        early = self._tls.early_bytes - self._position
-        if early > 0:
-            data, self._rest = data[:early], data[early:]
-        self._position += len(data)
-        _came_early.set(early > 0)
-        return data

@@ -1,0 +1,143 @@
+"""How an ASGI application sees the connection its request came on: `scope["extensions"]["pellucid"]`.
+
+Nothing here knows a server; `integrations.hypercorn` puts the value there. An application reaches a connection through
+the scope of a request on it and in no other way: there is no list of connections in which one could look up another's.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Awaitable, Callable, Iterable
+from typing import Any, Final
+
+from pellucid.explain.recorder import Recorded, Recorder
+from pellucid.handshake.actions import Negotiated
+from pellucid.integrations.ssl_engine import Facts
+from pellucid.trace import Observer, RecordTraced, TraceEvent
+
+__all__ = ["EXTENSION", "LiveRecorder", "OwnConnection", "own_connection", "recorder_of", "wants_recorder", "watched"]
+
+EXTENSION: Final = "pellucid"
+_EVENTS: Final = 4096
+_RECORD_BYTES: Final = 2**20
+
+
+class LiveRecorder(Recorder):
+    """A recorder of one connection that tells who waits of what is new, and is bounded in bytes too.
+
+    record_bytes: how much of the records themselves is kept. Once a record does not fit, no further one is kept, so
+                  that those that are there follow one another without a gap. Everything else is kept up to *limit*.
+    """
+
+    def __init__(self, limit: int = _EVENTS, *, record_bytes: int = _RECORD_BYTES) -> None:
+        super().__init__(limit)
+        self._left = record_bytes
+        self._waiting: set[Callable[[], None]] = set()
+
+    def __call__(self, event: TraceEvent) -> None:
+        if isinstance(event, RecordTraced):
+            self._left -= len(event.raw) if self._left >= 0 else 0
+            if self._left < 0:
+                self.dropped += 1
+                return
+        super().__call__(event)
+        for wake in tuple(self._waiting):
+            wake()
+
+    def precede(self, events: Iterable[TraceEvent]) -> None:
+        """Put *events*, which were before all others, at the head: with the time 0, when the recorder was made."""
+        self._recorded[:0] = [Recorded(0.0, event) for event in events]
+
+    def subscribe(self, wake: Callable[[], None]) -> Callable[[], None]:
+        """Have *wake* called after each event that is kept; return what ends that. It is called where the event is."""
+        self._waiting.add(wake)
+        return lambda: self._waiting.discard(wake)
+
+    def wake(self) -> None:
+        """Call everybody who waits, without an event."""
+        for one in tuple(self._waiting):
+            one()
+
+
+class OwnConnection:
+    """The connection of a request, for the application that answers it.
+
+    recorder: what was recorded of it, the TCP handshake first; None where nobody records.
+    id:       random, 16 characters for URLs: it says that two requests came on the same connection, and opens nothing.
+    retired:  whether the client was told to take another connection for its next request.
+    """
+
+    def __init__(self, tls: Facts, recorder: Recorder | None, retire: Callable[[], Awaitable[None]]) -> None:
+        self.recorder = recorder
+        self.id = secrets.token_urlsafe(12)
+        self.retired = False
+        self.streams = 0
+        """for the application: how many answers without an end it gives on this connection just now"""
+        self._tls = tls
+        self._retire = retire
+
+    @property
+    def negotiated(self) -> Negotiated | None:
+        """What was agreed on; while early data is read: what will have been when the handshake is complete."""
+        return self._tls.negotiated
+
+    @property
+    def handshake_complete(self) -> bool:
+        return self._tls.handshake_complete
+
+    def key_update(self, *, request_peer: bool = False) -> None:
+        """Go to our next key (RFC 9846 §4.7.3), and ask the client to; the message goes out with the next data.
+
+        Raises UsageError before the handshake is complete and after the close.
+        """
+        self._tls.connection.send_key_update(request_peer=request_peer)
+
+    async def retire(self) -> None:
+        """Have the client take another connection for its next request; this one closes once its requests are answered.
+
+        HTTP/2 is told by GOAWAY (RFC 9113 §6.8), before the answer; in HTTP/1.1 the answer has to say so: give it the
+        header `connection: close`.
+        """
+        if not self.retired:
+            self.retired = True
+            await self._retire()
+            if isinstance(self.recorder, LiveRecorder):
+                self.recorder.wake()
+
+    def __repr__(self) -> str:
+        return f"<OwnConnection {self.id}>"
+
+
+def own_connection(scope: Any) -> OwnConnection | None:  # Any: ASGI's dictionaries
+    """Return the connection of the request, None where the server is not ours."""
+    found = ((scope.get("extensions") or {}).get(EXTENSION) or {}).get("connection")
+    return found if isinstance(found, OwnConnection) else None
+
+
+def wants_recorder(application: object) -> bool:
+    """Whether *application* says, by its attribute `records_connections`, that it shows what was recorded."""
+    return bool(getattr(application, "records_connections", False))
+
+
+class _Watched:
+    """An observer that remembers which of those behind it is the recorder."""
+
+    def __init__(self, recorder: Recorder, others: Observer) -> None:
+        self.recorder = recorder
+        self._others = others
+
+    def __call__(self, event: TraceEvent) -> None:
+        self.recorder(event)
+        self._others(event)
+
+
+def watched(recorder: Recorder, others: Observer | None) -> Observer:
+    """Return an observer that tells *recorder*, then *others*; `recorder_of` finds the recorder in it."""
+    return recorder if others is None else _Watched(recorder, others)
+
+
+def recorder_of(observer: Observer | None) -> Recorder | None:
+    """Return the recorder that `watched` was given, or *observer* if it is one itself."""
+    if isinstance(observer, _Watched):
+        return observer.recorder
+    return observer if isinstance(observer, Recorder) else None

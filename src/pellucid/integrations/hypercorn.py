@@ -1,0 +1,129 @@
+"""ASGI applications over hypercorn and Pellucid: every request knows the connection it came on, and what came early.
+
+hypercorn's connections are ours while `connections()` runs. They give each application its own connection in the scope
+(`integrations.asgi`), and read through a reader of ours, which gives early data or other data and notes in the context
+which it was. hypercorn starts the application in a task whenever a request's header section has ended: the task has
+that context, and so the application knows whether the section ended in early data.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Iterator
+from contextvars import ContextVar
+from typing import Any, Final
+
+import hypercorn.asyncio.run
+from hypercorn.asyncio.tcp_server import TCPServer
+from hypercorn.events import Event, RawData, Updated
+from hypercorn.protocol.h2 import H2Protocol
+from hyperframe.frame import GoAwayFrame
+
+from pellucid.config import ServerConfig
+from pellucid.integrations.asgi import EXTENSION, LiveRecorder, OwnConnection, recorder_of
+from pellucid.integrations.ssl_engine import Facts
+from pellucid.net.tcp import trace_accepted
+from pellucid.trace import TraceEvent
+
+__all__ = ["connections"]
+
+_GOODBYE_SECONDS: Final = 0.25  # between the last answer of a retired connection and its end: clients go first
+_RETIRED_SECONDS: Final = 5.0  # for the requests that a retired connection still answers
+
+_came_early: ContextVar[bool] = ContextVar("pellucid_came_early", default=False)
+
+
+@contextlib.contextmanager
+def connections() -> Iterator[None]:
+    """Have hypercorn tell each application of its own connection while the block runs, where TLS is Pellucid's."""
+    # hypercorn has no parameter for the class of its connections.
+    module: Any = hypercorn.asyncio.run
+    before = module.TCPServer
+    module.TCPServer = _Server
+    try:
+        yield
+    finally:
+        module.TCPServer = before
+
+
+class _Server(TCPServer):
+    """hypercorn's connection, which introduces itself to the application."""
+
+    def __init__(self, *arguments: Any) -> None:
+        super().__init__(*arguments)
+        self._ending: asyncio.TimerHandle | None = None
+        self._own: OwnConnection | None = None
+        tls: Any = self.writer.get_extra_info("ssl_object")
+        if not isinstance(tls, Facts):
+            return
+        recorder = recorder_of(tls.trace)
+        if isinstance(recorder, LiveRecorder):
+            recorder.precede(_tcp_opening(self.writer.get_extra_info("socket")))
+        self._own = OwnConnection(tls, recorder, self._retire)
+        application: Any = _Introduced(self.app, self._own)
+        self.app = application
+        config = tls._tls.context.config(server_side=True)
+        if isinstance(config, ServerConfig) and config.max_early_data:
+            reader: Any = _Reader(self.reader, tls)
+            self.reader = reader
+
+    async def protocol_send(self, event: Event) -> None:
+        await super().protocol_send(event)
+        if isinstance(event, Updated) and event.idle and self._own is not None and self._own.retired:
+            self._end_after(_GOODBYE_SECONDS)
+
+    async def _retire(self) -> None:
+        """Say that the next request is for another connection. h2 is not told: it would not finish the answers."""
+        protocol = self.protocol.protocol
+        if isinstance(protocol, H2Protocol):
+            goodbye = GoAwayFrame(0, last_stream_id=protocol.connection.highest_inbound_stream_id)
+            await super().protocol_send(RawData(data=goodbye.serialize()))
+            self._end_after(_RETIRED_SECONDS)
+
+    def _end_after(self, seconds: float) -> None:
+        if self._ending is not None:
+            self._ending.cancel()
+        self._ending = self.loop.call_later(seconds, self.writer.close)
+
+
+class _Introduced:
+    """hypercorn's wrapper of the application, for one connection: its requests' scopes say which it is."""
+
+    def __init__(self, application: Any, own: OwnConnection) -> None:  # Any: hypercorn's wrapper, ASGI's dictionaries
+        self._application = application
+        self._own = own
+
+    async def __call__(self, scope: Any, *arguments: Any) -> None:
+        told = {"early_data": _came_early.get(), "connection": self._own}
+        extensions = {**(scope.get("extensions") or {}), EXTENSION: told}
+        await self._application({**scope, "extensions": extensions}, *arguments)
+
+
+def _tcp_opening(sock: Any) -> list[TraceEvent]:  # Any: asyncio's shield around the socket
+    events: list[TraceEvent] = []
+    trace_accepted(sock, events.append)
+    return events
+
+
+class _Reader:
+    """What of asyncio.StreamReader hypercorn uses. tls: knows how many of the first bytes came as early data."""
+
+    def __init__(self, reader: asyncio.StreamReader, tls: Facts) -> None:
+        self._reader = reader
+        self._tls = tls
+        self._position = 0
+        self._rest = b""
+
+    def at_eof(self) -> bool:
+        return not self._rest and self._reader.at_eof()
+
+    async def read(self, size: int) -> bytes:
+        """Return data that came early, or data that did not; the context of whoever awaits this says which."""
+        data, self._rest = self._rest or await self._reader.read(size), b""
+        early = self._tls.early_bytes - self._position
+        if early > 0:
+            data, self._rest = data[:early], data[early:]
+        self._position += len(data)
+        _came_early.set(early > 0)
+        return data
