@@ -4,8 +4,9 @@
 nothing outside `pellucid.testing` and the command line reaches this.
 """
 
+from pellucid.testing.faults.client import FaultyClient, Heard
 from pellucid.testing.faults.fault import Fault, Kind, Needs
 from pellucid.testing.faults.registry import FAULTS
 from pellucid.testing.faults.server import FaultyServer
 
-__all__ = ["FAULTS", "Fault", "FaultyServer", "Kind", "Needs"]
+__all__ = ["FAULTS", "Fault", "FaultyClient", "FaultyServer", "Heard", "Kind", "Needs"]

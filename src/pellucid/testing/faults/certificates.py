@@ -1,4 +1,4 @@
-"""Faults in certificates and staples: what a client must not believe (RFC 9846 §4.5.1, RFC 5280, RFC 9525, RFC 6960)."""
+"""Faults in certificates and staples: what a client must not believe (RFC 5280, RFC 9525, RFC 6960)."""
 
 from __future__ import annotations
 
@@ -99,7 +99,7 @@ def _bad_signature(mint: Mint) -> Shown:
     return shown(mint, leaf, chain=(leaf.der[:-1] + bytes((leaf.der[-1] ^ 1,)),))
 
 
-# ---- what it may be used for -------------------------------------------------------------------------------------------
+# ---- what it may be used for -----------------------------------------------------------------------------------------
 
 
 def _wrong_purpose(mint: Mint) -> Shown:
@@ -107,7 +107,7 @@ def _wrong_purpose(mint: Mint) -> Shown:
 
 
 def _intermediate_purpose(mint: Mint) -> Shown:
-    middle = mint.ca.intermediate("Intermediate for e-mail only", purposes=("client",))
+    middle = mint.ca.intermediate("Intermediate for clients only", purposes=("client",))
     return shown(mint, middle.issue(*mint.names))
 
 
@@ -272,7 +272,7 @@ CERTIFICATES: Final = (
     _fault("sha1", "the certificate is signed with SHA-1",
            "X509-WEAK-SIGNATURE", _BAD, "9846 §4.5.1.3", _sha1),
     _fault("unknown-critical", "the certificate has a critical extension that nobody knows",
-           "X509-UNKNOWN-CRITICAL", _UNSUPPORTED, "5280 §4.2", _unknown_critical),
+           "X509-UNKNOWN-CRITICAL", A.CERTIFICATE_UNKNOWN, "5280 §4.2", _unknown_critical),
     _fault("malformed", "the certificate is cut off before its end",
            "X509-MALFORMED", _BAD, "5280 §4.1", _malformed),
     _fault("chain-too-large", f"{MAX_CERTIFICATES + 2} certificates where one would do",

@@ -39,19 +39,27 @@ class Link:
         self._stopping = stopping
         self._end = time.monotonic() + seconds
         self.pace = pace
+        self.slow = False
+        """whether what is sent goes a byte at a time"""
 
     def send(self, data: bytes) -> None:
         """Send *data*; nothing is said if nobody takes it any more."""
-        with contextlib.suppress(OSError):
-            self._socket.settimeout(_SEND_SECONDS)
-            self._socket.sendall(data)
-
-    def trickle(self, data: bytes) -> None:
-        """Send *data* a byte at a time, at the link's pace."""
+        if not self.slow:
+            self._send(data)
+            return
         for at in range(len(data)):
             if self._stopping.wait(self.pace) or self._left() <= 0:
                 return
-            self.send(data[at : at + 1])
+            if not self._send(data[at : at + 1]):
+                return
+
+    def _send(self, data: bytes) -> bool:
+        try:
+            self._socket.settimeout(_SEND_SECONDS)
+            self._socket.sendall(data)
+        except OSError:
+            return False
+        return True
 
     def receive(self, seconds: float | None = None) -> bytes:
         """Return what the peer sends next; b"" when it has ended, when the time is over, or when all ends."""
@@ -113,7 +121,7 @@ class Conversation:
     connection: BentConnection
     link: Link
     recipe: Recipe
-    reply: Callable[[], bytes]
+    reply: Callable[[], bytes] = bytes
     request: bytes = b""
     over: bool = False
     complete: bool = False
@@ -124,6 +132,8 @@ class Conversation:
     def run(self) -> None:
         """Talk until it is over, and let the victim have its last word."""
         self.flush()
+        if self.recipe.started is not None:
+            self.recipe.started(self)
         answered = False
         while not self.over and self.error is None:
             data = self.link.receive()

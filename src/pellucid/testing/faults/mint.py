@@ -41,6 +41,7 @@ class Shown:
     ca_pem:     whom the victim trusts.
     config:     what the victim's configuration needs beside that, where it depends on these certificates.
     crl:        a revocation list, DER; b"" for none.
+    client_pem: a certificate with its key for the client to show; b"" for none.
     """
 
     chain: tuple[bytes, ...]
@@ -48,6 +49,7 @@ class Shown:
     ca_pem: bytes
     config: Mapping[str, Any] = field(default_factory=dict)  # Any: each field's own type
     crl: bytes = b""
+    client_pem: bytes = field(default=b"", repr=False)
 
 
 def good(mint: Mint) -> Shown:
@@ -67,7 +69,7 @@ def shown(
 ) -> Shown:
     """Return what shows *leaf*.
 
-    chain: what is sent, if it is not the leaf with its intermediates.   trusted: whom to trust instead of the mint's CA.
+    chain: what is sent; default: the leaf with its intermediates.   trusted: whom to trust instead of the mint's CA.
     """
     key = leaf.private_key
     honest = mint.ca.issue(mint.host, key=key)

@@ -4,20 +4,17 @@ from __future__ import annotations
 
 import collections
 import contextlib
-import dataclasses
 import socket
 import threading
 from types import TracebackType
 from typing import Any, Final
 
-from pellucid.config import ClientConfig, ServerConfig
+from pellucid.config import ClientAuthentication, ClientConfig, ServerConfig
 from pellucid.errors import UsageError
-from pellucid.messages.handshake import HEADER_LENGTH, Certificate, CertificateEntry, handshake_message
-from pellucid.registry import HandshakeType as H
-from pellucid.testing.bent import BentConnection, Edit
+from pellucid.testing.bent import BentConnection
 from pellucid.testing.ca import CA
 from pellucid.testing.faults.conversation import Conversation, Link
-from pellucid.testing.faults.fault import Fault
+from pellucid.testing.faults.fault import Fault, Listening, chain_edit
 from pellucid.testing.faults.mint import Mint, Shown
 from pellucid.testing.faults.registry import fault_named
 from pellucid.trace import Role
@@ -29,6 +26,7 @@ _MAX_CONNECTIONS: Final = 32
 _CONNECTION_SECONDS: Final = 120.0
 _JOIN_SECONDS: Final = 5.0
 _KEPT: Final = 256
+_FILLERS: Final = 4
 PACE_SECONDS: Final = 1.0
 
 
@@ -62,6 +60,7 @@ class FaultyServer:
         self._lock = threading.Lock()
         self._links: dict[threading.Thread, Link] = {}
         self._accepting: threading.Thread | None = None
+        self._fillers: list[socket.socket] = []
         self._socket = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
         try:
             self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -87,6 +86,11 @@ class FaultyServer:
         return self._shown.crl
 
     @property
+    def client_pem(self) -> bytes:
+        """A certificate with its key for clients to show, PEM; b"" if the fault is not about one."""
+        return self._shown.client_pem
+
+    @property
     def client_config(self) -> ClientConfig:
         """A configuration that trusts this server's CA, and has what the fault needs to be noticed."""
         return client_config(self.fault, self._shown)
@@ -103,7 +107,10 @@ class FaultyServer:
         """Listen, and serve in the background."""
         if self._accepting is not None or self._stopping.is_set():
             raise UsageError("a faulty server is started once")
-        if self.fault.recipe.config.get("listens", True):
+        listening = self.fault.recipe.listening
+        if listening is Listening.FULL:
+            self._fill()
+        elif listening is Listening.YES:
             self._socket.listen(self._limit)
             self._accepting = threading.Thread(target=self._accept, name=f"fault {self.fault.name}", daemon=True)
             self._accepting.start()
@@ -118,6 +125,8 @@ class FaultyServer:
             links = dict(self._links)
         for link in links.values():
             link.interrupt()
+        for sock in self._fillers:
+            sock.close()
         for thread in (*links, *([self._accepting] if self._accepting else ())):
             thread.join(_JOIN_SECONDS)
         self._socket.close()
@@ -131,6 +140,15 @@ class FaultyServer:
         self.close()
 
     # ---- connections ----
+
+    def _fill(self) -> None:
+        """Listen with a queue that is full already: further connections are not answered."""
+        self._socket.listen(0)
+        for _ in range(_FILLERS):
+            sock = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+            sock.setblocking(False)
+            sock.connect_ex((self.address, self.port))
+            self._fillers.append(sock)
 
     def _accept(self) -> None:
         while not self._stopping.is_set():
@@ -154,11 +172,13 @@ class FaultyServer:
 
     def _talk(self, link: Link) -> None:
         recipe = self.fault.recipe
+        link.slow = recipe.slow
         try:
             if recipe.link is not None:
                 recipe.link(link)
                 return
-            connection = BentConnection.bent_server(self._config, edit=self._edit(), rewrite=recipe.rewrite)
+            edit = chain_edit(recipe, self._shown)
+            connection = BentConnection.bent_server(self._config, edit=edit, rewrite=recipe.rewrite)
             conversation = Conversation(connection, link, recipe, reply=self._reply)
             with self._lock:
                 self._heard.append(conversation)
@@ -179,28 +199,11 @@ class FaultyServer:
             "credentials": (self._shown.credential,),
             "certificate_compression": (),
             "alpn": ("http/1.1",),
-            **{name: value for name, value in self.fault.recipe.config.items() if name != "listens"},
+            **self.fault.recipe.config,
         }
+        if settings.get("client_authentication") is ClientAuthentication.REQUIRED:
+            settings["client_trust"] = TrustStore.from_pem(self._shown.ca_pem, origin="fault CA")
         return ServerConfig(**settings)
-
-    def _edit(self) -> Edit:
-        """Return what puts the fault's chain in the place of the honest certificate, then does the fault's own edits."""
-        own = None if self.fault.recipe.edit is None else self.fault.recipe.edit()
-
-        def edit(kind: int, raw: bytes) -> bytes:
-            if kind == H.CERTIFICATE:
-                raw = with_chain(raw, self._shown.chain)
-            return raw if own is None else own(kind, raw)
-
-        return edit
-
-
-def with_chain(raw: bytes, chain: tuple[bytes, ...]) -> bytes:
-    """Return the Certificate message *raw* with another *chain*; what was stapled to the leaf stays with the leaf."""
-    body = Certificate.decode(raw[HEADER_LENGTH:])
-    stapled = body.certificate_list[0].extensions
-    entries = tuple(CertificateEntry(der, () if at else stapled) for at, der in enumerate(chain))
-    return handshake_message(dataclasses.replace(body, certificate_list=entries))
 
 
 def client_config(fault: Fault, shown: Shown) -> ClientConfig:
