@@ -13,12 +13,12 @@ from typing import Any
 
 from pellucid.config import ClientConfig, ServerConfig
 from pellucid.connection import Connection
-from pellucid.errors import UsageError
+from pellucid.errors import TLSError, UsageError
 from pellucid.handshake.actions import Action, SendMessage
 from pellucid.messages.handshake import BODIES, HEADER_LENGTH, Extension, handshake_message, message_type
 from pellucid.record.protect import Keys
 from pellucid.registry import ContentType
-from pellucid.trace import Observer
+from pellucid.trace import Direction, MessageTraced, Observer, TraceEvent
 from pellucid.transcript import Transcript
 
 __all__ = [
@@ -155,6 +155,22 @@ class BentConnection(Connection):
             return receive(raw)
 
         self._handshake.receive = remember  # type: ignore[method-assign]  # the seam of this one connection
+        if self._context.trace is not None:
+            self._context.trace = self._telling(self._context.trace)
+
+    def _telling(self, observer: Observer) -> Observer:
+        """Return what tells *observer* of the messages that are sent, not of those they take the place of."""
+
+        def tell(event: TraceEvent) -> None:
+            if isinstance(event, MessageTraced) and event.direction is Direction.SENT:
+                raw = self.edited(event.raw)
+                if not raw:
+                    return
+                if raw != event.raw:
+                    event = dataclasses.replace(event, message_type=message_type(raw), raw=raw, body=_body(raw, event))
+            observer(event)
+
+        return tell
 
     def _do(self, actions: list[Action]) -> None:
         if self._handshake.need:
@@ -174,6 +190,14 @@ class BentConnection(Connection):
             else:
                 super()._do([action])
         self._writer.flush()
+
+
+def _body(raw: bytes, honest: MessageTraced) -> object:
+    """Return what *raw* says, as far as it can be read: else what the honest message would have said."""
+    try:
+        return BODIES[message_type(raw)].decode(raw[HEADER_LENGTH:])
+    except (TLSError, KeyError):
+        return honest.body
 
 
 def _bent(connection: Connection, edit: Edit | None, rewrite: Rewrite | None) -> BentConnection:

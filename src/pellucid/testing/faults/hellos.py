@@ -18,7 +18,7 @@ from pellucid.registry import SignatureScheme as S
 from pellucid.testing.bent import Edit, changing_body, changing_extensions
 from pellucid.testing.faults.conversation import Link
 from pellucid.testing.faults.fault import NOTHING, Fault, Kind, Needs, Recipe
-from pellucid.testing.faults.mint import Mint, Shown, shown
+from pellucid.testing.faults.mint import Mint, Shown, good
 
 __all__ = ["HELLOS", "alerting", "dropping", "putting"]
 
@@ -126,7 +126,7 @@ def _retry_again(_: Shown) -> Edit:
 
 
 def _other_name(mint: Mint) -> Shown:
-    return shown(mint, mint.ca.issue("another.test"))
+    return good(Mint(mint.ca, "another.test"))
 
 
 def _fault(

@@ -6,6 +6,7 @@ import collections
 import contextlib
 import socket
 import threading
+from collections.abc import Callable
 from types import TracebackType
 from typing import Any, Final
 
@@ -17,7 +18,7 @@ from pellucid.testing.faults.conversation import Conversation, Link
 from pellucid.testing.faults.fault import Fault, Listening, chain_edit
 from pellucid.testing.faults.mint import Mint, Shown
 from pellucid.testing.faults.registry import fault_named
-from pellucid.trace import Role
+from pellucid.trace import Observer, Role
 from pellucid.verify.trust import TrustStore
 
 __all__ = ["FaultyServer", "client_config"]
@@ -34,7 +35,8 @@ class FaultyServer:
     """A context manager: a server that commits the fault *name* against everyone who connects.
 
     name:  one of FAULTS, of a server.   port: 0 for a free one.   pace: seconds between the bytes of a slow server.
-    limit: how many connections it takes at a time; others are closed at once.
+    limit: how many connections it takes at a time; others are closed at once.   seconds: how long each may last.
+    trace, trace_records: as in a configuration; an observer for each connection.
 
     Clients connect to `address`, `port` and ask for `host`; `client_config` has what they need to notice the fault, and
     to trust nobody but this server's CA. To a client that notices nothing it answers over HTTP/1.1.
@@ -48,13 +50,15 @@ class FaultyServer:
         pace: float = PACE_SECONDS,
         seconds: float = _CONNECTION_SECONDS,
         limit: int = _MAX_CONNECTIONS,
+        trace: Callable[[], Observer | None] | None = None,
+        trace_records: bool = False,
     ) -> None:
         self.fault = fault_named(name, Role.SERVER)
         self.address = "127.0.0.1"
         self.host = self.fault.recipe.host
         self._pace, self._seconds, self._limit = pace, seconds, limit
         self._shown = self.fault.recipe.shown(Mint(CA("Pellucid fault CA"), self.host))
-        self._config = self._server_config()
+        self._config = self._server_config(trace, trace_records=trace_records)
         self._heard: collections.deque[Conversation] = collections.deque(maxlen=_KEPT)
         self._stopping = threading.Event()
         self._lock = threading.Lock()
@@ -193,12 +197,14 @@ class FaultyServer:
         head = f"HTTP/1.1 200 OK\r\nContent-Type: text/plain; charset=utf-8\r\nContent-Length: {len(body)}\r\n"
         return head.encode() + b"Connection: close\r\n\r\n" + body
 
-    def _server_config(self) -> ServerConfig:
+    def _server_config(self, trace: Callable[[], Observer | None] | None, *, trace_records: bool) -> ServerConfig:
         # The Certificate travels as it is, to be edited; HTTP/1.1 is what is answered in.
         settings: dict[str, Any] = {  # Any: each field's own type
             "credentials": (self._shown.credential,),
             "certificate_compression": (),
             "alpn": ("http/1.1",),
+            "trace": trace,
+            "trace_records": trace_records,
             **self.fault.recipe.config,
         }
         if settings.get("client_authentication") is ClientAuthentication.REQUIRED:
