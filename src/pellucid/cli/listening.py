@@ -32,7 +32,7 @@ from pellucid.net.tcp import bind_listener
 from pellucid.registry import AlertDescription, alert_name
 from pellucid.trace import AlertTraced, ClosedTraced, Direction, HandshakeCompleted, Observer, Role, TraceEvent
 
-__all__ = ["ConnectionWatches", "announce", "listen", "quiet_logger", "run_server", "url_of"]
+__all__ = ["ConnectionWatches", "announce", "listen", "listen_failed", "quiet_logger", "run_server", "url_of"]
 
 _SAME_SIGNAL_SECONDS: Final = 0.5
 
@@ -127,12 +127,16 @@ def listen(host: str, port: int, *, keep_syn: bool = False) -> socket.socket:
     except socket.gaierror as error:
         raise CommandFailed(f"cannot listen on {host}: {error.strerror or error}", code=6) from error
     except OSError as error:
-        hint = _LISTEN_HINTS.get(error.errno or 0)
-        raise CommandFailed(
-            f"cannot listen on {host} port {port}: {error.strerror or error}", code=7, hints=(hint,) if hint else ()
-        ) from error
+        raise listen_failed(host, port, error) from error
     sock.setblocking(False)
     return sock
+
+
+def listen_failed(host: str, port: int, error: OSError) -> CommandFailed:
+    """Return what to tell where nobody can listen."""
+    hint = _LISTEN_HINTS.get(error.errno or 0)
+    why = f"cannot listen on {host} port {port}: {error.strerror or error}"
+    return CommandFailed(why, code=7, hints=(hint,) if hint else ())
 
 
 def url_of(host: str, port: int) -> str:
