@@ -14,23 +14,48 @@ if TYPE_CHECKING:
     from pellucid.explain.diagnosis.report import Diagnosis as Diagnosis
     from pellucid.explain.keylog import KeyLogWriter as KeyLogWriter
     from pellucid.explain.ladder import LadderPrinter as LadderPrinter
+    from pellucid.explain.pcapng import PcapngWriter as PcapngWriter
+    from pellucid.explain.pcapng import write_pcapng as write_pcapng
     from pellucid.explain.recorder import Recorded as Recorded
     from pellucid.explain.recorder import Recorder as Recorder
     from pellucid.explain.recorder import tee as tee
     from pellucid.explain.sentences import describe as describe
+    from pellucid.explain.spans import FieldSpan as FieldSpan
+    from pellucid.explain.spans import message_spans as message_spans
+    from pellucid.explain.spans import record_spans as record_spans
 
-__all__ = ["CODES", "Diagnosis", "KeyLogWriter", "LadderPrinter", "Recorded", "Recorder", "describe", "diagnose", "tee"]
+__all__ = [
+    "CODES",
+    "Diagnosis",
+    "FieldSpan",
+    "KeyLogWriter",
+    "LadderPrinter",
+    "PcapngWriter",
+    "Recorded",
+    "Recorder",
+    "describe",
+    "diagnose",
+    "message_spans",
+    "record_spans",
+    "tee",
+    "write_pcapng",
+]
 
 _HOMES = {
     "CODES": "diagnosis.codes",
     "Diagnosis": "diagnosis.report",
+    "FieldSpan": "spans",
     "KeyLogWriter": "keylog",
     "LadderPrinter": "ladder",
+    "PcapngWriter": "pcapng",
     "Recorded": "recorder",
     "Recorder": "recorder",
     "describe": "sentences",
     "diagnose": "diagnosis.diagnose",
+    "message_spans": "spans",
+    "record_spans": "spans",
     "tee": "recorder",
+    "write_pcapng": "pcapng",
 }
 """public name → the module of this package that has it"""
 

@@ -10,10 +10,10 @@ import secrets
 from collections.abc import Awaitable, Callable, Iterable
 from typing import Any, Final
 
-from pellucid.explain.recorder import Recorded, Recorder
+from pellucid.explain.recorder import Recorder, precede
 from pellucid.handshake.actions import Negotiated
 from pellucid.integrations.ssl_engine import Facts
-from pellucid.trace import Observer, RecordTraced, TraceEvent
+from pellucid.trace import Observer, TraceEvent
 
 __all__ = ["EXTENSION", "LiveRecorder", "OwnConnection", "own_connection", "recorder_of", "wants_recorder", "watched"]
 
@@ -23,30 +23,17 @@ _RECORD_BYTES: Final = 2**20
 
 
 class LiveRecorder(Recorder):
-    """A recorder of one connection that tells who waits of what is new, and is bounded in bytes too.
-
-    record_bytes: how much of the records themselves is kept. Once a record does not fit, no further one is kept, so
-                  that those that are there follow one another without a gap. Everything else is kept up to *limit*.
-    """
+    """A recorder of one connection that tells who waits of what is new."""
 
     def __init__(self, limit: int = _EVENTS, *, record_bytes: int = _RECORD_BYTES) -> None:
-        super().__init__(limit)
-        self._left = record_bytes
+        super().__init__(limit, record_bytes=record_bytes)
         self._waiting: set[Callable[[], None]] = set()
 
     def __call__(self, event: TraceEvent) -> None:
-        if isinstance(event, RecordTraced):
-            self._left -= len(event.raw) if self._left >= 0 else 0
-            if self._left < 0:
-                self.dropped += 1
-                return
+        dropped = self.dropped
         super().__call__(event)
-        for wake in tuple(self._waiting):
-            wake()
-
-    def precede(self, events: Iterable[TraceEvent]) -> None:
-        """Put *events*, which were before all others, at the head: with the time 0, when the recorder was made."""
-        self._recorded[:0] = [Recorded(0.0, event) for event in events]
+        if self.dropped == dropped:
+            self.wake()
 
     def subscribe(self, wake: Callable[[], None]) -> Callable[[], None]:
         """Have *wake* called after each event that is kept; return what ends that. It is called where the event is."""
@@ -67,7 +54,14 @@ class OwnConnection:
     retired:  whether the client was told to take another connection for its next request.
     """
 
-    def __init__(self, tls: Facts, recorder: Recorder | None, retire: Callable[[], Awaitable[None]]) -> None:
+    def __init__(
+        self,
+        tls: Facts,
+        recorder: Recorder | None,
+        *,
+        retire: Callable[[], Awaitable[None]],
+        flush: Callable[[], Awaitable[None]],
+    ) -> None:
         self.recorder = recorder
         self.id = secrets.token_urlsafe(12)
         self.retired = False
@@ -75,6 +69,7 @@ class OwnConnection:
         """for the application: how many answers without an end it gives on this connection just now"""
         self._tls = tls
         self._retire = retire
+        self._flush = flush
 
     @property
     def negotiated(self) -> Negotiated | None:
@@ -85,12 +80,15 @@ class OwnConnection:
     def handshake_complete(self) -> bool:
         return self._tls.handshake_complete
 
-    def key_update(self, *, request_peer: bool = False) -> None:
-        """Go to our next key (RFC 9846 §4.7.3), and ask the client to; the message goes out with the next data.
+    async def key_update(self, *, request_peer: bool = False) -> None:
+        """Go to our next key (RFC 9846 §4.7.3), and with *request_peer* ask the client to.
 
-        Raises UsageError before the handshake is complete and after the close.
+        In HTTP/2 both happens at once: the client is pinged, and its KeyUpdate comes with the answer. HTTP/1.1 has no
+        such thing: ours goes out with the next answer, the client's with its next request. Raises UsageError before
+        the handshake is complete and after the close.
         """
         self._tls.connection.send_key_update(request_peer=request_peer)
+        await self._flush()
 
     async def retire(self) -> None:
         """Have the client take another connection for its next request; this one closes once its requests are answered.
@@ -129,6 +127,11 @@ class _Watched:
     def __call__(self, event: TraceEvent) -> None:
         self.recorder(event)
         self._others(event)
+
+    def precede(self, events: Iterable[TraceEvent]) -> None:
+        events = tuple(events)
+        precede(self.recorder, events)
+        precede(self._others, events)
 
 
 def watched(recorder: Recorder, others: Observer | None) -> Observer:

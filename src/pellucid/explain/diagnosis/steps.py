@@ -11,7 +11,7 @@ from pellucid.messages.handshake import ServerHello
 from pellucid.registry import HandshakeType as H
 from pellucid.registry import handshake_type_name, suite_name
 from pellucid.trace import Direction, HandshakeCompleted, MessageTraced
-from pellucid.verify.report import Outcome, VerificationReport
+from pellucid.verify.report import Outcome
 
 __all__ = ["steps_of"]
 
@@ -37,10 +37,10 @@ _ALWAYS: Final = {"server hello", "encrypted extensions", "finished", "client he
 
 def steps_of(found: Situation, phase: str) -> tuple[Finding, ...]:
     """Return what was checked: the certificates, if they are the matter, else the connection's steps."""
-    if found.refusal is not None:
+    if found.verification is not None and not found.verification.accepted:
         return tuple(
             Finding(f"{check.group.value} · {check.name}", check.outcome, check.evidence)
-            for check in found.refusal.report.checks
+            for check in found.verification.checks
         )
     if phase in {"dns", "tcp"}:
         return _connecting(found, phase)
@@ -54,7 +54,7 @@ def steps_of(found: Situation, phase: str) -> tuple[Finding, ...]:
             break
         if name in seen or name in _ALWAYS:
             steps.append(Finding(name, Outcome.PASSED, seen.get(name, f"{message} came, and was right")))
-    if isinstance(found.verification, VerificationReport) and found.verification.accepted:
+    if found.verification is not None:
         steps.insert(-1, Finding("certificate", Outcome.PASSED, found.verification.summary))
     return tuple(steps)
 
