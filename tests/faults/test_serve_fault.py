@@ -99,8 +99,8 @@ def test_fault_is_served_until_a_signal_comes(tmp_path: Path, number: signal.Sig
         for _ in range(2):
             with socket.create_connection(("127.0.0.1", port), 5) as sock, pytest.raises(ssl.SSLError, match="expired"):
                 context.wrap_socket(sock, server_hostname="localhost")
-        end = time.monotonic() + 5
-        while "certificate_expired" not in (tmp_path / "said").read_text(encoding="utf-8"):
+        end = time.monotonic() + 10
+        while (tmp_path / "said").read_text(encoding="utf-8").count("given up by the client: certificate_expired") < 2:
             assert time.monotonic() < end
             time.sleep(0.02)
         process.send_signal(number)
@@ -108,7 +108,6 @@ def test_fault_is_served_until_a_signal_comes(tmp_path: Path, number: signal.Sig
     assert not Path(path).exists()
     said = (tmp_path / "said").read_text(encoding="utf-8")
     assert "Traceback" not in said
-    assert said.count("given up by the client: certificate_expired") == 2
 
 
 def test_needs_are_told_as_options(tmp_path: Path) -> None:
