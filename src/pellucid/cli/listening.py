@@ -24,6 +24,7 @@ from pellucid.config import Credential
 from pellucid.crypto.certificates import RawPublicKey
 from pellucid.explain.keylog import KeyLogWriter
 from pellucid.explain.ladder import LadderPrinter
+from pellucid.explain.pcapng import PcapngWriter
 from pellucid.explain.recorder import tee
 from pellucid.explain.text import Line, Span, escaped, line
 from pellucid.integrations.serving import BACKLOG, Server
@@ -175,13 +176,15 @@ class ConnectionWatches:
     output: Output
     verbose: int
     keylog: Path | None
+    pcapng: PcapngWriter | None = None
     count: int = field(default=0, init=False)
 
     def observer(self) -> Observer:
         """Return the observer of a new connection."""
         self.count += 1
         keylog = KeyLogWriter(self.keylog) if self.keylog else None
-        return tee(keylog, _ConnectionWatch(self.output, self.verbose, self.count)) or (lambda _: None)
+        pcapng = None if self.pcapng is None else self.pcapng.observer()
+        return tee(keylog, pcapng, _ConnectionWatch(self.output, self.verbose, self.count)) or (lambda _: None)
 
 
 class _ConnectionWatch:

@@ -11,7 +11,7 @@ from typing import Any, Final
 
 import click
 
-from pellucid.cli.common import CommandFailed, keylog_option, keylog_path
+from pellucid.cli.common import CommandFailed, keylog_option, keylog_path, pcapng_option, pcapng_writer
 from pellucid.cli.files import StaticFiles
 from pellucid.cli.listening import ConnectionWatches, announce, listen, quiet_logger, run_server, url_of
 from pellucid.cli.output import Output
@@ -64,6 +64,7 @@ _WITH_FAULT: Final = frozenset({"target", "fault", "port", "keylog", "verbose"})
               "'list' shows the ways.")  # fmt: skip
 @server_tls_options
 @keylog_option
+@pcapng_option
 def serve(target: str | None, **options: Any) -> int:  # Any: click's options, each of its own type
     """Serve a directory, or the ASGI application APP in MODULE, over TLS 1.3: HTTP/2 and HTTP/1.1.
 
@@ -81,17 +82,19 @@ def serve(target: str | None, **options: Any) -> int:  # Any: click's options, e
     gated = EarlyGate(application) if options["early_data"] else application
     output = Output()
     credentials, authority = server_credentials(options)
-    watches = ConnectionWatches(output, options["verbose"], keylog_path(options["keylog"]))
-    recorder = LiveRecorder if wants_recorder(application) else None
-    config = _server_config(credentials, options, watches, records=recorder is not None)
-    sock = listen(options["host"], options["port"], keep_syn=recorder is not None)
-    try:
-        url = url_of(options["host"], sock.getsockname()[1])
-        ready = functools.partial(announce, output, url, authority, credentials)
-        listeners = [Listening(sock=sock, config=config, recorder=recorder)]
-        run_server(Server(gated, listeners, grace=options["grace"], ready=ready, logger=quiet_logger()))
-    finally:
-        sock.close()
+    with pcapng_writer(options["pcapng"]) as pcapng:
+        watches = ConnectionWatches(output, options["verbose"], keylog_path(options["keylog"]), pcapng)
+        recorder = LiveRecorder if wants_recorder(application) else None
+        shows = recorder is not None or pcapng is not None
+        config = _server_config(credentials, options, watches, records=shows)
+        sock = listen(options["host"], options["port"], keep_syn=shows)
+        try:
+            url = url_of(options["host"], sock.getsockname()[1])
+            ready = functools.partial(announce, output, url, authority, credentials)
+            listeners = [Listening(sock=sock, config=config, recorder=recorder)]
+            run_server(Server(gated, listeners, grace=options["grace"], ready=ready, logger=quiet_logger()))
+        finally:
+            sock.close()
     return 0
 
 
