@@ -45,6 +45,10 @@ bench: $(STAMP)
 interop: $(STAMP)
 	$(BIN)/python -m tests.interop.matrix $(ARGS)
 
+# Every fault of a server, and what we and others say of it.
+diagnosis: $(STAMP)
+	$(BIN)/python -m tests.diagnosis $(ARGS)
+
 ledger: $(STAMP)
 	$(BIN)/python -m tests.support.musts $(ARGS)
 
