@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: setup demo pictures test soak coverage lint bench interop conformance ledger clean
+.PHONY: setup demo pictures test soak coverage lint bench interop conformance diagnosis ledger clean
 
 setup: $(STAMP)
 

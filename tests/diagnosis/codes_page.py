@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from pathlib import Path
 
 from pellucid.explain import CODES
@@ -47,7 +48,7 @@ def _code(one: Code) -> list[str]:
         "",
         f"**{title}.**",
         "",
-        _escaped(one.explanation),
+        "\n\n".join(_wrapped(paragraph) for paragraph in one.explanation.split("\n\n")),
         "",
         "```text",
         one.example,
@@ -55,6 +56,10 @@ def _code(one: Code) -> list[str]:
         "",
         *(f"- {_escaped(text)}" for text in one.remedy),
     ]
+
+
+def _wrapped(text: str) -> str:
+    return textwrap.fill(_escaped(text), 120, break_long_words=False, break_on_hyphens=False)
 
 
 def _escaped(text: str) -> str:
