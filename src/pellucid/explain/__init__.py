@@ -9,6 +9,9 @@ import importlib
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from pellucid.explain.jsonl import events_to_json as events_to_json
+    from pellucid.explain.jsonl import read_jsonl as read_jsonl
+    from pellucid.explain.jsonl import write_jsonl as write_jsonl
     from pellucid.explain.keylog import KeyLogWriter as KeyLogWriter
     from pellucid.explain.ladder import LadderPrinter as LadderPrinter
     from pellucid.explain.pcapng import PcapngWriter as PcapngWriter
@@ -29,9 +32,12 @@ __all__ = [
     "Recorded",
     "Recorder",
     "describe",
+    "events_to_json",
     "message_spans",
+    "read_jsonl",
     "record_spans",
     "tee",
+    "write_jsonl",
     "write_pcapng",
 ]
 
@@ -43,9 +49,12 @@ _HOMES = {
     "Recorded": "recorder",
     "Recorder": "recorder",
     "describe": "sentences",
+    "events_to_json": "jsonl",
     "message_spans": "spans",
+    "read_jsonl": "jsonl",
     "record_spans": "spans",
     "tee": "recorder",
+    "write_jsonl": "jsonl",
     "write_pcapng": "pcapng",
 }
 """public name → the module of this package that has it"""
