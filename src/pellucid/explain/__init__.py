@@ -9,6 +9,9 @@ import importlib
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from pellucid.explain.diagnosis.codes import CODES as CODES
+    from pellucid.explain.diagnosis.diagnose import diagnose as diagnose
+    from pellucid.explain.diagnosis.report import Diagnosis as Diagnosis
     from pellucid.explain.jsonl import events_to_json as events_to_json
     from pellucid.explain.jsonl import read_jsonl as read_jsonl
     from pellucid.explain.jsonl import write_jsonl as write_jsonl
@@ -25,6 +28,8 @@ if TYPE_CHECKING:
     from pellucid.explain.spans import record_spans as record_spans
 
 __all__ = [
+    "CODES",
+    "Diagnosis",
     "FieldSpan",
     "KeyLogWriter",
     "LadderPrinter",
@@ -32,6 +37,7 @@ __all__ = [
     "Recorded",
     "Recorder",
     "describe",
+    "diagnose",
     "events_to_json",
     "message_spans",
     "read_jsonl",
@@ -42,6 +48,8 @@ __all__ = [
 ]
 
 _HOMES = {
+    "CODES": "diagnosis.codes",
+    "Diagnosis": "diagnosis.report",
     "FieldSpan": "spans",
     "KeyLogWriter": "keylog",
     "LadderPrinter": "ladder",
@@ -50,6 +58,7 @@ _HOMES = {
     "Recorder": "recorder",
     "describe": "sentences",
     "events_to_json": "jsonl",
+    "diagnose": "diagnosis.diagnose",
     "message_spans": "spans",
     "read_jsonl": "jsonl",
     "record_spans": "spans",
