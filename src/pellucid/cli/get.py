@@ -52,7 +52,7 @@ from pellucid.registry import (
 from pellucid.trace import CertificateDecompressed, MessageTraced, Observer
 from pellucid.verify.report import Failure, Outcome, VerificationReport
 
-__all__ = ["command", "report_lines"]
+__all__ = ["MARKS", "command", "report_lines"]
 
 _SCHEMA: Final = 1
 
@@ -489,7 +489,7 @@ def _error_facts(error: Exception) -> dict[str, object]:
     }
 
 
-_MARKS: Final = {
+MARKS: Final = {
     Outcome.PASSED: Span("✓", "good"),
     Outcome.FAILED: Span("✗", "bad"),
     Outcome.NOT_APPLICABLE: Span("·", "muted"),
@@ -503,9 +503,9 @@ def report_lines(report: VerificationReport) -> list[Line]:
     for group, checks in report.by_group().items():
         outcome = report.outcome(group)
         missing = "" if checks else ": not looked at"
-        lines.append(line(_MARKS[outcome], " ", Span(group.value, "strong"), missing))
+        lines.append(line(MARKS[outcome], " ", Span(group.value, "strong"), missing))
         lines += [
-            line("    ", _MARKS[check.outcome], " ", Span(f"{check.name}: ", "name"), escaped(check.evidence))
+            line("    ", MARKS[check.outcome], " ", Span(f"{check.name}: ", "name"), escaped(check.evidence))
             for check in checks
         ]
     return lines
