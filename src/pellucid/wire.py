@@ -338,7 +338,10 @@ def mapped(inner: Codec[U], load: Callable[[U], T], dump: Callable[[T], U], kind
 
 
 def pairs(make: Callable[[int, bytes], P], kind: str, minimum: int) -> Codec[P]:
-    """Return the codec of struct { uint16; opaque<minimum..2^16-1> }: an Extension or a KeyShareEntry."""
+    """Return the codec of struct { uint16; opaque<minimum..2^16-1> }: an Extension or a KeyShareEntry.
+
+    make: a NamedTuple of the two.
+    """
 
     def decode(data: bytes, offset: int, end: int) -> tuple[P, int]:
         start = offset + 4
@@ -353,7 +356,13 @@ def pairs(make: Callable[[int, bytes], P], kind: str, minimum: int) -> Codec[P]:
         code, body = value
         return _encode_uint(code, 2) + _prefixed(body, 2, minimum, 2**16 - 1)
 
-    return Codec(decode, encode, kind)
+    def spans(data: bytes, start: int, end: int, path: str) -> Iterator[Span]:
+        code, body = decode(data, start, end)[0]
+        yield Span(f"{path}.{first}", start, start + 2, code)
+        yield Span(f"{path}.{second}", start + 2, start + 4 + len(body), body)
+
+    first, second = vars(make)["_fields"]
+    return Codec(decode, encode, kind, spans)
 
 
 def _bad_pair(data: bytes, offset: int, end: int, kind: str) -> DecodeError:

@@ -245,8 +245,10 @@ def _lengths(kind: int, body: bytes) -> Iterator[tuple[str, int, int, int]]:
                     if isinstance(inner.value, x.KeyShareEntry):
                         share = len(inner.value.key_exchange)
                         yield f"{inner.path}.key_exchange", at + inner.start + 2, 2, share
-                    elif isinstance(inner.value, (bytes, tuple, str)):
+                    elif isinstance(inner.value, (bytes, tuple, str)) and not inner.path.endswith(".key_exchange"):
                         yield from _prefix(inner.path, value.extension_data, inner.start, inner.end, at)
+        elif span.path.endswith(".extension_data"):
+            continue  # the extension as a whole told of it
         elif isinstance(value, (bytes, tuple)) and span.path not in {"random", "verify_data"}:
             yield from _prefix(span.path, body, span.start, span.end, 0)
     assert decoded is not None

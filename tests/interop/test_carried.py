@@ -33,7 +33,7 @@ class StaplingFiles(Files):
     def __init__(self, folder: Path) -> None:
         super().__init__(folder)
         self.staple = folder / "staple.der"
-        # GnuTLS 3.7 does not take one that names its responder by its key.
+        # By name: GnuTLS 3.7 finds the responder in its trust by nothing else; OpenSSL does by its key too.
         self.staple.write_bytes(self.ca.ocsp_response(self.leaf, by_name=True))
         self.stapling = dataclasses.replace(self.credential, ocsp_response=ocsp_file(self.staple))
 

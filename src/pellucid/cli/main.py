@@ -21,6 +21,7 @@ COMMANDS: Final = {
     "demo": "Tell the whole story of one HTTPS request, in six steps.",
     "get": "Fetch a URL, and see the connection it came over.",
     "inspect": "Examine servers: what they accept, how they behave, what that is worth.",
+    "page": "Show each visitor of a page its own TLS connection.",
     "serve": "Serve a directory or an ASGI application over HTTPS.",
 }
 """name → one line of help. The command is `command` in pellucid.cli.<name>; one that is not there is not listed."""

@@ -15,15 +15,31 @@ if TYPE_CHECKING:
     from pellucid.explain.recorder import Recorder as Recorder
     from pellucid.explain.recorder import tee as tee
     from pellucid.explain.sentences import describe as describe
+    from pellucid.explain.spans import FieldSpan as FieldSpan
+    from pellucid.explain.spans import message_spans as message_spans
+    from pellucid.explain.spans import record_spans as record_spans
 
-__all__ = ["KeyLogWriter", "LadderPrinter", "Recorded", "Recorder", "describe", "tee"]
+__all__ = [
+    "FieldSpan",
+    "KeyLogWriter",
+    "LadderPrinter",
+    "Recorded",
+    "Recorder",
+    "describe",
+    "message_spans",
+    "record_spans",
+    "tee",
+]
 
 _HOMES = {
+    "FieldSpan": "spans",
     "KeyLogWriter": "keylog",
     "LadderPrinter": "ladder",
     "Recorded": "recorder",
     "Recorder": "recorder",
     "describe": "sentences",
+    "message_spans": "spans",
+    "record_spans": "spans",
     "tee": "recorder",
 }
 """public name → the module of this package that has it"""

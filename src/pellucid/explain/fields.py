@@ -5,7 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import Any, Final, NamedTuple
 
-from pellucid.crypto.certificates import RawPublicKey, X509Certificate, parse_certificate, parse_raw_public_key
+from pellucid.crypto.certificates import (
+    PARSE_ERRORS,
+    RawPublicKey,
+    X509Certificate,
+    parse_certificate,
+    parse_raw_public_key,
+)
 from pellucid.errors import PeerError
 from pellucid.explain.text import escaped, shortened
 from pellucid.messages import extensions as x
@@ -308,7 +314,10 @@ def certificate_name(der: bytes) -> str:
         if (key := _raw_public_key(der)) is not None:
             return f"a raw public key ({_key_name(key)})"
         return f"{len(der)} bytes that cannot be read as a certificate"
-    subject, issuer = certificate.x509.subject, certificate.x509.issuer
+    try:
+        subject, issuer = certificate.x509.subject, certificate.x509.issuer
+    except PARSE_ERRORS:  # names are parsed when asked for
+        return f"a certificate ({certificate.key_algorithm}) with a name that cannot be read"
     by = "itself" if issuer == subject else _common_name(issuer)
     return f"{_common_name(subject)} ({certificate.key_algorithm}), issued by {by}"
 

@@ -67,7 +67,14 @@ class OwnConnection:
     retired:  whether the client was told to take another connection for its next request.
     """
 
-    def __init__(self, tls: Facts, recorder: Recorder | None, retire: Callable[[], Awaitable[None]]) -> None:
+    def __init__(
+        self,
+        tls: Facts,
+        recorder: Recorder | None,
+        *,
+        retire: Callable[[], Awaitable[None]],
+        flush: Callable[[], Awaitable[None]],
+    ) -> None:
         self.recorder = recorder
         self.id = secrets.token_urlsafe(12)
         self.retired = False
@@ -75,6 +82,7 @@ class OwnConnection:
         """for the application: how many answers without an end it gives on this connection just now"""
         self._tls = tls
         self._retire = retire
+        self._flush = flush
 
     @property
     def negotiated(self) -> Negotiated | None:
@@ -85,12 +93,15 @@ class OwnConnection:
     def handshake_complete(self) -> bool:
         return self._tls.handshake_complete
 
-    def key_update(self, *, request_peer: bool = False) -> None:
-        """Go to our next key (RFC 9846 §4.7.3), and ask the client to; the message goes out with the next data.
+    async def key_update(self, *, request_peer: bool = False) -> None:
+        """Go to our next key (RFC 9846 §4.7.3), and with *request_peer* ask the client to.
 
-        Raises UsageError before the handshake is complete and after the close.
+        In HTTP/2 both happens at once: the client is pinged, and its KeyUpdate comes with the answer. HTTP/1.1 has no
+        such thing: ours goes out with the next answer, the client's with its next request. Raises UsageError before
+        the handshake is complete and after the close.
         """
         self._tls.connection.send_key_update(request_peer=request_peer)
+        await self._flush()
 
     async def retire(self) -> None:
         """Have the client take another connection for its next request; this one closes once its requests are answered.

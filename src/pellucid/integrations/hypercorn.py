@@ -10,11 +10,13 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import secrets
 from collections.abc import Iterator
 from contextvars import ContextVar
 from typing import Any, Final
 
 import hypercorn.asyncio.run
+from h2.exceptions import ProtocolError
 from hypercorn.asyncio.tcp_server import TCPServer
 from hypercorn.events import Event, RawData, Updated
 from hypercorn.protocol.h2 import H2Protocol
@@ -60,7 +62,7 @@ class _Server(TCPServer):
         recorder = recorder_of(tls.trace)
         if isinstance(recorder, LiveRecorder):
             recorder.precede(_tcp_opening(self.writer.get_extra_info("socket")))
-        self._own = OwnConnection(tls, recorder, self._retire)
+        self._own = OwnConnection(tls, recorder, retire=self._retire, flush=self._flush)
         application: Any = _Introduced(self.app, self._own)
         self.app = application
         config = tls._tls.context.config(server_side=True)
@@ -80,6 +82,14 @@ class _Server(TCPServer):
             goodbye = GoAwayFrame(0, last_stream_id=protocol.connection.highest_inbound_stream_id)
             await super().protocol_send(RawData(data=goodbye.serialize()))
             self._end_after(_RETIRED_SECONDS)
+
+    async def _flush(self) -> None:
+        """Have what is to be sent go out with data, and the client answer: in HTTP/2 by PING (RFC 9113 §6.7)."""
+        protocol = self.protocol.protocol
+        if isinstance(protocol, H2Protocol):
+            with contextlib.suppress(ProtocolError):
+                protocol.connection.ping(secrets.token_bytes(8))
+                await super().protocol_send(RawData(data=protocol.connection.data_to_send()))
 
     def _end_after(self, seconds: float) -> None:
         if self._ending is not None:
