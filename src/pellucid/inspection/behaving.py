@@ -9,7 +9,8 @@ from typing import Final
 from pellucid.errors import TLSError
 from pellucid.inspection.facts import KeyUpdateFacts, NameFacts, RawPublicKeyFacts
 from pellucid.inspection.probing import Answer, Prober, refusal
-from pellucid.inspection.resuming import head_request
+from pellucid.inspection.reading import client_certificate_of
+from pellucid.inspection.resuming import head_request, wants_certificate
 from pellucid.inspection.witness import DangerousKeyWitness
 from pellucid.net.operations import DeadlineExceeded
 from pellucid.net.sync import Stream
@@ -33,6 +34,8 @@ def key_update(prober: Prober, first: Answer) -> KeyUpdateFacts:
 
     It owes one before its next data only, so that it is asked something harmless, if that may be and it was verified.
     """
+    if client_certificate_of(first).requested and wants_certificate(first):
+        return KeyUpdateFacts(outcome=None, detail="the server wants a certificate first")
     nudge = b""
     if prober.settings.requests and first.witness.verified:
         if prober.target.protocol is not None:
