@@ -26,12 +26,10 @@ _RESULTS: Final = {
 def ldap(server_name: str, local_address: str, inbox: Inbox) -> Steps:
     """RFC 4511 §4.14: the extended request, and its answer."""
     yield LDAP_REQUEST
-    tag, body = yield from _element(inbox)
-    if tag != 0x30:
-        raise inbox.unexpected(bytes((tag,)) + body)
+    body = yield from _sequence(inbox)
     fields = _elements(body, inbox)
     if len(fields) < 2 or fields[0] != (0x02, b"\x01") or fields[1][0] != _EXTENDED_RESPONSE:
-        raise inbox.unexpected(bytes((tag,)) + body)
+        raise inbox.unexpected(body)
     result = _elements(fields[1][1], inbox)
     if len(result) < 3 or result[0][0] != 0x0A or len(result[0][1]) != 1:
         raise inbox.unexpected(fields[1][1])
@@ -41,16 +39,18 @@ def ldap(server_name: str, local_address: str, inbox: Inbox) -> Steps:
         raise inbox.refused(f"{_RESULTS.get(code, f'result {code}')}{': ' if said else ''}{said}")
 
 
-def _element(inbox: Inbox) -> Generator[None, None, tuple[int, bytes]]:
-    """Return tag and content of one element of BER, of definite length as RFC 4511 §5.1 demands."""
+def _sequence(inbox: Inbox) -> Generator[None, None, bytes]:
+    """Return the content of one SEQUENCE in BER, of definite length as RFC 4511 §5.1 demands."""
     tag, first = yield from inbox.take(2)
+    if tag != 0x30:
+        raise inbox.unexpected(bytes((tag, first)) + inbox.left)
     length = first
     if first & 0x80:
         width = first & 0x7F
         if not 1 <= width <= 4:
             raise inbox.unexpected(bytes((tag, first)))
         length = int.from_bytes((yield from inbox.take(width)), "big")
-    return tag, (yield from inbox.take(length))
+    return (yield from inbox.take(length))
 
 
 def _elements(content: bytes, inbox: Inbox) -> list[tuple[int, bytes]]:

@@ -57,7 +57,9 @@ class _Reader:
     @property
     def after_last(self) -> bytes:
         """What came after the last element that ended."""
-        return bytes(self._fed[self._fed.find(b">", self._last_end) + 1 :])
+        # Of <a></a> expat gives where the end tag begins, of <a/> where it ends.
+        closes = self._fed.startswith(b"</", self._last_end)
+        return bytes(self._fed[self._fed.find(b">", self._last_end) + 1 if closes else self._last_end :])
 
     def feed(self, data: bytes) -> None:
         self._fed += data
