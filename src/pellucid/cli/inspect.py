@@ -10,7 +10,7 @@ from typing import Any, Final
 
 import click
 
-from pellucid.cli.common import CommandFailed, keylog_option, keylog_path
+from pellucid.cli.common import CommandFailed, keylog_option, keylog_path, pcapng_option, pcapng_writer
 from pellucid.cli.devcert import load_credential
 from pellucid.cli.inspect_text import brief_lines, full_lines
 from pellucid.cli.output import Output
@@ -19,6 +19,7 @@ from pellucid.credential import Credential
 from pellucid.errors import UsageError
 from pellucid.explain.keylog import KeyLogWriter
 from pellucid.explain.ladder import LadderPrinter
+from pellucid.explain.pcapng import PcapngWriter
 from pellucid.explain.recorder import tee
 from pellucid.inspection import FIRST, Examination, Settings, Target, Verdict, document, examine_all
 from pellucid.inspection.starttls import PROTOCOLS
@@ -63,6 +64,7 @@ _VERDICTS: Final = [verdict.value for verdict in Verdict if verdict is not Verdi
               help="So many connections to a host at a time.")  # fmt: skip
 @click.option("-v", "--verbose", count=True, help="Draw each host's first handshake; -vv and -vvv in more detail.")
 @keylog_option
+@pcapng_option
 def inspect(hosts: tuple[str, ...], **options: Any) -> int:  # Any: click's options, each of its own type
     """Examine the TLS 1.3 of each HOST: about thirty connections, in seconds.
 
@@ -74,8 +76,8 @@ def inspect(hosts: tuple[str, ...], **options: Any) -> int:  # Any: click's opti
     targets = [_target(host, options) for host in hosts]
     full = options["full"] if options["full"] is not None else len(targets) == 1
     done: list[Examination] = []
-    with _progress(len(targets), output) as (asked, finished):
-        settings = _settings(options, output, asked)
+    with pcapng_writer(options["pcapng"]) as pcapng, _progress(len(targets), output) as (asked, finished):
+        settings = _settings(options, output, asked, pcapng)
         # One ladder at a time: two would be drawn through each other.
         at_once = 1 if options["verbose"] else options["hosts_at_once"]
         with contextlib.closing(examine_all(targets, settings, at_once=at_once)) as examinations:
@@ -116,14 +118,17 @@ def _target(text: str, options: Mapping[str, Any]) -> Target:
         raise CommandFailed(error.reason, code=2) from error
 
 
-def _settings(options: Mapping[str, Any], output: Output, asked: Callable[[str], None]) -> Settings:
+def _settings(
+    options: Mapping[str, Any], output: Output, asked: Callable[[str], None], pcapng: PcapngWriter | None
+) -> Settings:
     keylog = keylog_path(options["keylog"])
 
     def observer(question: str) -> Observer | None:
         ladder = None
         if options["verbose"] and question == FIRST:
             ladder = LadderPrinter(output.talk, width=output.width, detail=options["verbose"])
-        return tee(ladder, KeyLogWriter(keylog) if keylog else None)
+        keys = KeyLogWriter(keylog) if keylog else None
+        return tee(ladder, keys, None if pcapng is None else pcapng.observer())
 
     return Settings(
         trust=_trust(options["cacert"]),
@@ -134,6 +139,7 @@ def _settings(options: Mapping[str, Any], output: Output, asked: Callable[[str],
         connect_timeout=options["connect_timeout"],
         max_seconds=options["max_time"],
         observer=observer,
+        trace_records=pcapng is not None,
         progress=asked,
     )
 

@@ -117,11 +117,8 @@ def _rows(facts: Facts) -> Iterator[Row]:
 
 
 def _timing(timing: Timing) -> list[Value]:
-    stages = f"connected in {_time(timing.connect)}, shaken in {_time(timing.handshake)}"
-    if timing.preamble is not None:
-        stages = (
-            f"connected in {_time(timing.connect)}, STARTTLS {_time(timing.preamble)}, " + stages.partition(", ")[2]
-        )
+    preamble = "" if timing.preamble is None else f"STARTTLS in {_time(timing.preamble)}, "
+    stages = f"connected in {_time(timing.connect)}, {preamble}shaken in {_time(timing.handshake)}"
     lines = [_beside(f"{stages}; {timing.sent} bytes sent, {timing.received} received")]
     for flight in timing.flights:
         arrow = "→" if flight.sender == "client" else "←"
@@ -199,7 +196,7 @@ def _offers(facts: Facts) -> Iterator[Row]:
         yield "ALPN", [_beside((", ".join(map(escaped, facts.alpn.accepted)) or "none") + told)]
     if facts.compression is not None:
         taken = ", ".join(
-            f"{name} ({facts.compression.size} → {size} bytes)" for name, size in facts.compression.accepted
+            f"{one.algorithm} ({facts.compression.size} → {one.size} bytes)" for one in facts.compression.accepted
         )
         yield "compression", [_beside(taken or f"none of {', '.join(facts.compression.tried)}")]
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Final, TypeVar
 
 from pellucid.errors import AlertReceived, PeerError
+from pellucid.explain.recorder import Recorder
 from pellucid.inspection import behaving, offers, resuming
 from pellucid.inspection.facts import Facts, Failed, Timing
 from pellucid.inspection.probing import Answer, Prober
@@ -26,6 +27,7 @@ from pellucid.integrations.certificate_compression import installed
 from pellucid.limits import MAX_INNER_PLAINTEXT
 from pellucid.registry import alert_name
 from pellucid.trace import TcpConnected
+from pellucid.verify.report import CertificateRejected
 
 __all__ = ["FIRST", "Examination", "examine", "examine_all", "inspect"]
 
@@ -93,8 +95,8 @@ def examine(target: Target, settings: Settings, *, stop: threading.Event | None 
     stop: once it is set, no more connections are begun, and what is known by then is the examination.
     """
     started = time.monotonic()
-    prober = Prober(target, settings, stop=stop)
     with ThreadPoolExecutor(_THREADS, thread_name_prefix="pellucid-inspect") as executor:
+        prober = Prober(target, settings, executor, stop=stop)
         facts = _facts(prober, executor)
     facts = replace(facts, connections=prober.count, seconds=time.monotonic() - started)
     return Examination(target=target, facts=facts, judgement=judge(facts))
@@ -137,7 +139,6 @@ def _first(prober: Prober, kept: resuming.Kept) -> Answer:
         FIRST,
         watched=True,
         packets=True,
-        keeps_sessions=True,
         sessions=kept,
         trace_records=True,
         request_ocsp=True,
@@ -164,7 +165,8 @@ def _of_first(prober: Prober, first: Answer) -> Facts:
     request = first.witness.request
     return Facts(
         address=first.peer_address if first.connected else None,
-        failed=None if first.negotiated is not None else failed(first.error),
+        failed=None if first.negotiated is not None else failed(first.error, recorder),
+        refused=_refused(first),
         timing=timing,
         negotiated=negotiated_of(first),
         chain=chain_of(first, prober.provider.now()),
@@ -180,17 +182,27 @@ def flight_gap(timing: Timing) -> float:
     return flights[1].seconds - flights[0].seconds if len(flights) > 1 else 0.0
 
 
-def failed(error: Exception | None) -> Failed:
-    """Return *error* as a fact."""
+def _refused(first: Answer) -> Failed | None:
+    """Return the diagnosis of a client that does not go on with a server that it could not verify."""
+    report = first.witness.report
+    return None if report is None or report.accepted else failed(CertificateRejected(report), first.recorder)
+
+
+def failed(error: BaseException | None, recorder: Recorder | None = None) -> Failed | None:
+    """Return *error* as a fact; None for none."""
+    if error is None:
+        return None
     alert = None
     if isinstance(error, AlertReceived):
         alert = alert_name(error.description)
     elif isinstance(error, PeerError):
         alert = alert_name(error.alert)
-    return Failed(code="", message=str(error), kind=type(error).__name__, alert=alert)
+    return Failed(
+        code="", title="", message=str(error), kind=type(error).__name__, phase="", alert=alert, cause="", remedy=()
+    )
 
 
 def _groups(prober: Prober, first: Answer, executor: ThreadPoolExecutor) -> dict[str, object]:
-    known = offers.groups(prober)
+    known = offers.groups(prober, executor)
     retry = offers.retries(prober, first, known, executor) if known.accepted else None
     return {"groups": known.offered, "group_details": known.details, "retry": retry}

@@ -11,6 +11,7 @@ __all__ = [
     "CertificateFacts",
     "ChainFacts",
     "ClientCertificateFacts",
+    "Compressed",
     "CompressionFacts",
     "EarlyDataFacts",
     "Facts",
@@ -32,13 +33,16 @@ __all__ = [
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Failed:
-    """Why something could not be had. code: of the diagnosis; kind: the exception's name; alert: its name, if any."""
+    """Why something could not be had: the diagnosis (`explain.diagnose`) in short. kind: the exception's name."""
 
     code: str
+    title: str
     message: str
     kind: str
-    alert: str | None = None
-    hints: tuple[str, ...] = ()
+    phase: str
+    alert: str | None
+    cause: str
+    remedy: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -220,11 +224,19 @@ class AlpnFacts:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Compressed:
+    """The server's certificates in one algorithm. size: bytes."""
+
+    algorithm: str
+    size: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class CompressionFacts:
-    """Certificate compression (RFC 8879). accepted: (algorithm, compressed size); size: uncompressed."""
+    """Certificate compression (RFC 8879). size: of what was compressed, bytes; None where nothing was."""
 
     tried: tuple[str, ...]
-    accepted: tuple[tuple[str, int], ...]
+    accepted: tuple[Compressed, ...]
     size: int | None
 
 
@@ -273,6 +285,8 @@ class Facts:
     address: tuple[str, int] | None = None
     failed: Failed | None = None
     timing: Timing | None = None
+    refused: Failed | None = None
+    """the diagnosis of certificates that were refused"""
     negotiated: NegotiatedFacts | None = None
     chain: ChainFacts | None = None
     staple: StapleFacts | None = None

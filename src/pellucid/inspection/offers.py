@@ -13,7 +13,7 @@ from typing import Final, Generic, TypeVar
 from pellucid.config import DEFAULT_KEY_SHARES
 from pellucid.crypto.groups import KEMS_ALONE
 from pellucid.crypto.provider import Group
-from pellucid.inspection.facts import AlpnFacts, CompressionFacts, GroupFacts, Offered, RetryFacts
+from pellucid.inspection.facts import AlpnFacts, Compressed, CompressionFacts, GroupFacts, Offered, RetryFacts
 from pellucid.inspection.probing import Answer, Prober, refusal, with_groups
 from pellucid.inspection.reading import cookie_size
 from pellucid.integrations.certificate_compression import installed
@@ -130,7 +130,7 @@ class GroupFindings:
     refused: tuple[int, ...]
 
 
-def groups(prober: Prober) -> GroupFindings:
+def groups(prober: Prober, executor: Executor) -> GroupFindings:
     """Return the groups the server accepts. All shares are sent, so that no choice costs a round trip."""
     usual = tuple(group.code for group in prober.provider.groups)
     alone = tuple(group.code for group in KEMS_ALONE if group.code not in usual)
@@ -143,12 +143,13 @@ def groups(prober: Prober) -> GroupFindings:
     def pick(answer: Answer) -> int | None:
         return None if answer.negotiated is None else answer.negotiated.group
 
+    apart = executor.submit(_eliminate, alone, ask, pick)  # from the others, for their shares are large
     found = _eliminate(usual, ask, pick)
     if not found.accepted:
         # A ClientHello of several packets is more than some middleboxes take: one group at a time.
         found = _one_by_one(usual, ask, pick)
     preference = _whose_order(usual, found.accepted, ask, pick)
-    kems = _eliminate(alone, ask, pick)  # apart from the others, for their shares are large
+    kems = apart.result()
     found.accepted += kems.accepted
     found.refused += kems.refused
     found.unknown += kems.unknown
@@ -259,7 +260,7 @@ def compression(prober: Prober, first: Answer) -> CompressionFacts:
     found = _eliminate(tuple(algorithms), ask, pick, first)
     return CompressionFacts(
         tried=tuple(algorithm.name for algorithm in algorithms.values()),
-        accepted=tuple((algorithms[code].name, sizes[code][0]) for code in found.accepted),
+        accepted=tuple(Compressed(algorithm=algorithms[code].name, size=sizes[code][0]) for code in found.accepted),
         size=max((size for _, size in sizes.values()), default=None),
     )
 

@@ -7,6 +7,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable
+from concurrent.futures import Executor
 from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
@@ -76,6 +77,7 @@ class Prober:
         self,
         target: Target,
         settings: Settings,
+        executor: Executor,
         *,
         provider: CryptoProvider = PYCA,
         stop: threading.Event | None = None,
@@ -91,6 +93,8 @@ class Prober:
         self._lock = threading.Lock()
         self._end = time.monotonic() + settings.max_seconds
         self._stop = stop
+        self._executor = executor
+        self._resolve = target.resolve
 
     def left(self, most: float) -> float:
         """Return how many seconds there are, at most *most*. Raises OutOfTime if none are."""
@@ -115,6 +119,7 @@ class Prober:
             "request_ocsp": False,
             "request_scts": False,
             "certificate_compression": (),
+            "trace_records": self.settings.trace_records,
         }
         return ClientConfig(**(values | changes))
 
@@ -136,16 +141,25 @@ class Prober:
         """
         witness = DangerousWitness(self.trust, keeps_sessions=keeps_sessions)
         answer = Answer(question=question, witness=witness, recorder=Recorder() if watched else None)
-        with self._slots:
+        self._slots.acquire()
+        stream: Stream | None = None
+        try:
             if self.settings.progress is not None:
                 self.settings.progress(question)
             with self._lock:
                 self.count += 1
-            try:
-                config = self.config(**({"verifier": witness} | changes))
-                self._converse(answer, config, talk, server_name or self.target.server_name, packets, early_data)
-            except OSError as error:
-                answer.error = error
+            config = self.config(**({"verifier": witness} | changes))
+            stream = self._connected(answer, config, server_name or self.target.server_name, packets, early_data)
+            answer.negotiated = stream.negotiated
+            if talk is not None:
+                talk(stream, answer)
+        except OSError as error:
+            answer.error = error
+        finally:
+            if stream is None:
+                self._slots.release()
+            else:  # the next question need not wait for the server's goodbye
+                self._executor.submit(self._part, stream)
         return answer
 
     def retried(self, question: str, **changes: Any) -> Answer:  # Any: as of `ask`
@@ -158,15 +172,10 @@ class Prober:
     def _time_left(self) -> bool:
         return time.monotonic() < self._end and not (self._stop is not None and self._stop.is_set())
 
-    def _converse(
-        self,
-        answer: Answer,
-        config: ClientConfig,
-        talk: Talk | None,
-        server_name: str,
-        packets: bool,
-        early_data: bytes,
-    ) -> None:
+    def _connected(
+        self, answer: Answer, config: ClientConfig, server_name: str, packets: bool, early_data: bytes
+    ) -> Stream:
+        """Return the stream past its handshake; note in the answer how far it came."""
         target, settings = self.target, self.settings
         observer = tee(answer.recorder, settings.observer(answer.question) if settings.observer else None)
         started = time.monotonic()
@@ -174,13 +183,15 @@ class Prober:
             target.connect_host,
             target.connect_port,
             timeout=self.left(settings.connect_timeout),
-            resolve=target.resolve,
-            trace=observer if packets else None,
+            resolve=self._resolve,
+            trace=observer if packets or settings.trace_records else None,
         )
         answer.connected = True
         answer.times["connect"] = time.monotonic() - started
         with contextlib.suppress(OSError):
             answer.peer_address = sock.getpeername()[:2]
+        if self._resolve is None:  # a name may have many addresses, and what is there may differ
+            self._resolve = {target.connect_host: answer.peer_address[0]} if answer.peer_address[0] else None
         try:
             if target.protocol is not None:
                 started = time.monotonic()
@@ -193,13 +204,7 @@ class Prober:
         except BaseException:
             sock.close()
             raise
-        shaken(stream)
-        answer.negotiated = stream.negotiated
-        try:
-            if talk is not None:
-                talk(stream, answer)
-        finally:
-            self._part(stream)
+        return shaken(stream)
 
     def _preamble(self, sock: socket.socket) -> None:
         """Go through what is said before TLS. Raises StartTLSFailed, and DeadlineExceeded when it takes too long."""
@@ -226,6 +231,12 @@ class Prober:
 
     def _part(self, stream: Stream) -> None:
         """Say goodbye, wait a little for the server's, and close: it is not to see a stream that was cut."""
+        try:
+            self._say_goodbye(stream)
+        finally:
+            self._slots.release()
+
+    def _say_goodbye(self, stream: Stream) -> None:
         end = time.monotonic() + min(_FAREWELL_SECONDS + 2 * self.round_trip, _MAX_FAREWELL)
         read = 0
         try:

@@ -99,6 +99,9 @@ def wants_certificate(answer: Answer) -> bool | None:
 def resumption(prober: Prober, first: Answer, kept: Kept, executor: Executor) -> ResumptionFacts:
     """Return what the tickets of the first connection are good for."""
     tickets = tickets_of(first)
+    if tickets and not kept.sessions:
+        # Nothing is kept of a server that nobody verified: here it is, to see what it does.
+        _resume(prober, "tickets?", kept, talk=lambda stream, answer: read_on(prober, stream, answer))
     if not kept.sessions:
         return ResumptionFacts(tickets=tickets)
     *others, newest = kept.sessions

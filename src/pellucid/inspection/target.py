@@ -138,6 +138,7 @@ class Settings:
     connections:  to one server at a time, 1 or more.
     connect_timeout, max_seconds: for TCP, preamble and handshake each; for one server in all.
     observer:     called with the question of each connection: who watches it, or None.
+    trace_records: whether it sees the records too, and the TCP handshake, of every connection.
     progress:     called with each question as it is asked.
     """
 
@@ -149,6 +150,7 @@ class Settings:
     connect_timeout: float = 10.0
     max_seconds: float = 60.0
     observer: Callable[[str], Observer | None] | None = field(default=None, repr=False)
+    trace_records: bool = False
     progress: Callable[[str], None] | None = field(default=None, repr=False)
 
     def __post_init__(self) -> None:
