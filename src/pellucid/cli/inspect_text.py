@@ -6,7 +6,6 @@ from collections.abc import Iterator
 from datetime import UTC, datetime
 from typing import Final, NamedTuple
 
-from pellucid.cli.get import MARKS
 from pellucid.explain.text import Line, Span, escaped, line, plain, wrap
 from pellucid.inspection import Examination, Facts, Verdict
 from pellucid.inspection.facts import (
@@ -28,7 +27,13 @@ _STYLES: Final = {
     Verdict.POOR: "bad",
     Verdict.BROKEN: "bad",
 }
-_MARKS: Final = {
+_CHECK_MARKS: Final = {
+    Outcome.PASSED: Span("✓", "good"),
+    Outcome.FAILED: Span("✗", "bad"),
+    Outcome.NOT_APPLICABLE: Span("·", "muted"),
+    Outcome.NOT_CHECKED: Span("·", "muted"),
+}
+_REASON_MARKS: Final = {
     Verdict.GOOD: Span("·", "muted"),
     Verdict.FAIR: Span("●", "warn"),
     Verdict.POOR: Span("✗", "bad"),
@@ -87,7 +92,7 @@ def _headline(examination: Examination, more: str) -> Line:
 
 def _reason(verdict: Verdict, text: str, rfc: str, width: int) -> list[Line]:
     section = f" (RFC {rfc})" if rfc else ""
-    return wrap(line(escaped(text) + section), width, first=line("  ", _MARKS[verdict], " "))
+    return wrap(line(escaped(text) + section), width, first=line("  ", _REASON_MARKS[verdict], " "))
 
 
 def _rows(facts: Facts) -> Iterator[Row]:
@@ -145,9 +150,9 @@ def _checks(report: VerificationReport) -> list[Value]:
     values = []
     for group, checks in report.by_group().items():
         missing = "" if checks else ": not looked at"
-        values.append(Value(line(Span(group.value, "strong"), missing), line(MARKS[report.outcome(group)], " ")))
+        values.append(Value(line(Span(group.value, "strong"), missing), line(_CHECK_MARKS[report.outcome(group)], " ")))
         for check in checks:
-            mark = line("  ", MARKS[check.outcome], " ")
+            mark = line("  ", _CHECK_MARKS[check.outcome], " ")
             values.append(Value(line(Span(f"{check.name}: ", "name"), escaped(check.evidence)), mark))
     return values
 

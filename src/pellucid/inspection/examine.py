@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from typing import Any, Final, TypeVar
 
-from pellucid.errors import AlertReceived, PeerError
+from pellucid.explain import diagnose
 from pellucid.explain.recorder import Recorder
 from pellucid.inspection import behaving, offers, resuming
 from pellucid.inspection.facts import Facts, Failed, Timing
@@ -25,7 +25,6 @@ from pellucid.inspection.target import Settings, Target
 from pellucid.inspection.verdict import Judgement, judge
 from pellucid.integrations.certificate_compression import installed
 from pellucid.limits import MAX_INNER_PLAINTEXT
-from pellucid.registry import alert_name
 from pellucid.trace import TcpConnected
 from pellucid.verify.report import CertificateRejected
 
@@ -192,13 +191,16 @@ def failed(error: BaseException | None, recorder: Recorder | None = None) -> Fai
     """Return *error* as a fact; None for none."""
     if error is None:
         return None
-    alert = None
-    if isinstance(error, AlertReceived):
-        alert = alert_name(error.description)
-    elif isinstance(error, PeerError):
-        alert = alert_name(error.alert)
+    found = diagnose(error, recorder=recorder)
     return Failed(
-        code="", title="", message=str(error), kind=type(error).__name__, phase="", alert=alert, cause="", remedy=()
+        code=found.code,
+        title=found.title,
+        message=str(error),
+        kind=type(error).__name__,
+        phase=found.phase,
+        alert=None if found.alert is None else found.alert.name,
+        cause=found.cause,
+        remedy=found.remedy,
     )
 
 

@@ -10,6 +10,7 @@ from collections.abc import Callable, Generator
 from dataclasses import dataclass
 from typing import Final
 
+from pellucid.errors import TLSError
 from pellucid.explain.text import escaped
 
 __all__ = ["MAX_LINE", "MAX_LINES", "MAX_PREAMBLE", "Inbox", "Preamble", "StartTLSFailed", "StartTLSProtocol", "Steps"]
@@ -22,16 +23,12 @@ _MAX_QUOTED: Final = 120  # characters of what a server says that stand in an er
 Steps = Generator[bytes | None, None, None]
 
 
-class StartTLSFailed(OSError):
+class StartTLSFailed(TLSError):
     """The server did not go over to TLS. `str()` is one line; what came from the server is escaped in it."""
 
     def __init__(self, protocol: str, reason: str) -> None:
-        super().__init__(f"STARTTLS over {protocol}: {reason}")
+        super().__init__(f"STARTTLS over {protocol}: {reason}", code="PEER-STARTTLS")
         self.protocol = protocol
-        self.reason = reason
-
-    def __str__(self) -> str:
-        return str(self.args[0])
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
