@@ -311,6 +311,7 @@ def test_inspect_wrong_name_tells_the_names() -> None:
     leaf = AUTHORITY.issue("elsewhere.example")
     with serving(credential=pellucid.Credential.from_pem(leaf.chain_pem, leaf.key_pem)) as port:
         found = examined(port).facts
+    assert found.refused and found.refused.code == "X509-WRONG-NAME"
     assert found.chain and not found.chain.names_matched and found.chain.certificates[0].names == ("elsewhere.example",)
 
 
@@ -322,7 +323,7 @@ def test_inspect_nobody_there() -> None:
         port = listener.getsockname()[1]
     examination = examined(port)
     assert examination.judgement.verdict is Verdict.BROKEN
-    assert examination.facts.failed and "refused" in examination.facts.failed.message
+    assert examination.facts.failed and examination.facts.failed.code == "TCP-REFUSED"
 
 
 def speaks(first: bytes) -> StartTLSServer:

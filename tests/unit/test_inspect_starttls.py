@@ -206,6 +206,7 @@ def examined(port: int, protocol: str, seconds: float = 0.4) -> tuple[str, float
     target = Target.of("localhost", port, starttls=protocol, resolve={"localhost": "127.0.0.1"})
     failed = examine(target, settings).facts.failed
     assert failed is not None
+    assert failed.code in {"PEER-STARTTLS", "PEER-STALLED", "TLS-DECODE", "PEER-NOT-TLS"}, failed
     return failed.message, time.monotonic() - started
 
 

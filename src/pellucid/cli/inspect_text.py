@@ -11,6 +11,7 @@ from pellucid.inspection import Examination, Facts, Verdict
 from pellucid.inspection.facts import (
     CertificateFacts,
     ChainFacts,
+    Failed,
     GroupFacts,
     Offered,
     StapleFacts,
@@ -104,6 +105,9 @@ def _rows(facts: Facts) -> Iterator[Row]:
     if (agreed := facts.negotiated) is not None:
         words = (agreed.cipher_suite, agreed.group, agreed.signature_scheme, agreed.alpn)
         yield "agreed", [_beside(", ".join(escaped(word) for word in words if word))]
+    for problem in (facts.failed, facts.refused):
+        if problem is not None:
+            yield from _diagnosed(problem)
     if facts.timing is not None:
         yield "time, bytes", _timing(facts.timing)
     if facts.chain is not None:
@@ -119,6 +123,12 @@ def _rows(facts: Facts) -> Iterator[Row]:
     yield from _offers(facts)
     yield from _sessions(facts)
     yield from _behaviour(facts)
+
+
+def _diagnosed(problem: Failed) -> Iterator[Row]:
+    yield "diagnosis", [_beside(Span(problem.code, "bad"), f": {problem.title}; phase: {problem.phase}")]
+    yield "cause", [_beside(escaped(problem.cause))]
+    yield "help", [_beside(escaped(remedy)) for remedy in problem.remedy]
 
 
 def _timing(timing: Timing) -> list[Value]:

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from typing import Final
 
-from pellucid.crypto.certificates import parse_certificate
+from pellucid.crypto.certificates import PARSE_ERRORS, parse_certificate
 from pellucid.crypto.credentials import certificate_names, extension_value
 from pellucid.errors import PeerError
 from pellucid.explain.recorder import Recorder
@@ -156,9 +156,13 @@ def chain_of(answer: Answer, now: float) -> ChainFacts | None:
 
 def _certificate(der: bytes) -> CertificateFacts:
     try:
-        parsed = parse_certificate(der)
-    except PeerError as error:
-        return _unreadable(der, error.reason)
+        return _readable(der)
+    except (*PARSE_ERRORS, PeerError) as error:  # some of it is parsed only when it is looked at
+        return _unreadable(der, str(error))
+
+
+def _readable(der: bytes) -> CertificateFacts:
+    parsed = parse_certificate(der)
     certificate = parsed.x509
     return CertificateFacts(
         subject=certificate.subject.rfc4514_string(),

@@ -73,7 +73,7 @@ def judge(facts: Facts) -> Judgement:
 
 def _handshake(facts: Facts) -> Iterator[Reason]:
     if facts.failed is not None:
-        yield Reason(Verdict.BROKEN, "no-handshake", facts.failed.message)
+        yield Reason(Verdict.BROKEN, "no-handshake", f"{facts.failed.message} ({facts.failed.code})")
 
 
 def _certificate(facts: Facts) -> Iterator[Reason]:
@@ -81,7 +81,8 @@ def _certificate(facts: Facts) -> Iterator[Reason]:
     if chain is None:
         return
     if not chain.report.accepted:
-        yield Reason(Verdict.BROKEN, "certificate-refused", chain.report.summary, "9846 §4.5.1.3")
+        code = f" ({facts.refused.code})" if facts.refused is not None else ""
+        yield Reason(Verdict.BROKEN, "certificate-refused", f"{chain.report.summary}{code}", "9846 §4.5.1.3")
     if chain.report.accepted and chain.seconds_left is not None:
         days = chain.seconds_left / _DAY
         if days <= _FAIR_DAYS:
