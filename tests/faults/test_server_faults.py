@@ -15,6 +15,7 @@ from pellucid.trace import Role
 SERVERS = {name: fault for name, fault in FAULTS.items() if fault.side is Role.SERVER}
 CLIENTS = {name: fault for name, fault in FAULTS.items() if fault.side is Role.CLIENT}
 SECONDS = 0.3
+PATIENCE = 10.0
 REQUEST = b"GET / HTTP/1.1\r\nHost: fault\r\n\r\n"
 
 SAYS = {
@@ -146,19 +147,25 @@ SAYS = {
 UNREADABLE = {"garbled-share"}
 
 
+def patience(fault: Fault) -> float:
+    """How long to wait: not long for what never comes."""
+    return SECONDS if fault.code in {"PEER-STALLED", "TCP-TIMEOUT"} else PATIENCE
+
+
 def meet(server: FaultyServer) -> Exception:
     """Ask as an ordinary client does; return what was raised."""
+    seconds = patience(server.fault)
     with pytest.raises(OSError) as caught:
         stream = pellucid.connect(
             server.address,
             server.port,
             server.client_config,
             server_name=server.host,
-            timeout=SECONDS,
-            handshake_timeout=SECONDS,
+            timeout=seconds,
+            handshake_timeout=seconds,
         )
         try:
-            stream.settimeout(SECONDS)
+            stream.settimeout(seconds)
             stream.sendall(REQUEST)
             stream.read_to_end(limit=2**20)
         finally:

@@ -9,6 +9,12 @@ import importlib
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from pellucid.explain.diagnosis.codes import CODES as CODES
+    from pellucid.explain.diagnosis.diagnose import diagnose as diagnose
+    from pellucid.explain.diagnosis.report import Diagnosis as Diagnosis
+    from pellucid.explain.jsonl import events_to_json as events_to_json
+    from pellucid.explain.jsonl import read_jsonl as read_jsonl
+    from pellucid.explain.jsonl import write_jsonl as write_jsonl
     from pellucid.explain.keylog import KeyLogWriter as KeyLogWriter
     from pellucid.explain.ladder import LadderPrinter as LadderPrinter
     from pellucid.explain.pcapng import PcapngWriter as PcapngWriter
@@ -22,6 +28,8 @@ if TYPE_CHECKING:
     from pellucid.explain.spans import record_spans as record_spans
 
 __all__ = [
+    "CODES",
+    "Diagnosis",
     "FieldSpan",
     "KeyLogWriter",
     "LadderPrinter",
@@ -29,13 +37,19 @@ __all__ = [
     "Recorded",
     "Recorder",
     "describe",
+    "diagnose",
+    "events_to_json",
     "message_spans",
+    "read_jsonl",
     "record_spans",
     "tee",
+    "write_jsonl",
     "write_pcapng",
 ]
 
 _HOMES = {
+    "CODES": "diagnosis.codes",
+    "Diagnosis": "diagnosis.report",
     "FieldSpan": "spans",
     "KeyLogWriter": "keylog",
     "LadderPrinter": "ladder",
@@ -43,9 +57,13 @@ _HOMES = {
     "Recorded": "recorder",
     "Recorder": "recorder",
     "describe": "sentences",
+    "events_to_json": "jsonl",
+    "diagnose": "diagnosis.diagnose",
     "message_spans": "spans",
+    "read_jsonl": "jsonl",
     "record_spans": "spans",
     "tee": "recorder",
+    "write_jsonl": "jsonl",
     "write_pcapng": "pcapng",
 }
 """public name → the module of this package that has it"""

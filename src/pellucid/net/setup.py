@@ -9,9 +9,10 @@ from dataclasses import replace
 
 from pellucid.config import ClientConfig, ServerConfig
 from pellucid.connection import Connection
-from pellucid.errors import UsageError
+from pellucid.errors import Circumstances, UsageError
 from pellucid.net.load import system_trust
-from pellucid.trace import Observer
+from pellucid.record.strangers import stranger
+from pellucid.trace import Observer, unwatched
 
 __all__ = [
     "new_connection",
@@ -36,12 +37,13 @@ def new_connection(
     port: int = 0,
     early_data: bytes = b"",
 ) -> Connection:
-    """Return the connection without I/O. trace: None takes what config.trace gives.
+    """Return the connection without I/O. trace: as `observer_of` gave it.
 
     early_data: of a client; that there is some says that it may be sent, whatever the configuration says.
     sock: what it will go over, if that is known; a server's cookies are bound to its peer, a client's sessions to the
           port there. port: that port, where the socket is not known yet.
     """
+    trace = unwatched if trace is None else trace
     peer, peer_port = ("", port) if sock is None else socket_address(sock.getpeername)
     if isinstance(config, ServerConfig):
         if early_data:
@@ -84,9 +86,16 @@ def refuse_early_bytes(sock: socket.socket | None, received: bytes) -> None:
     if not waiting and sock is not None:
         sock.setblocking(False)
         with contextlib.suppress(BlockingIOError):
-            waiting = sock.recv(1, socket.MSG_PEEK)
+            waiting = sock.recv(64, socket.MSG_PEEK)
     if waiting:
-        raise UsageError("there are bytes from the server before the ClientHello: they were sent in plaintext")
+        who = stranger(waiting)
+        spoken = f" ({who.name})" if who.name else ""
+        error = UsageError(
+            f"there are bytes from the server before the ClientHello: they were sent in plaintext{spoken}",
+            code=who.code,
+        )
+        error.circumstances = Circumstances(role="client", state="START", first_bytes=waiting[:64])
+        raise error
 
 
 def send_at_once(sock: socket.socket) -> None:

@@ -80,6 +80,14 @@ PROTOCOL: Final[tuple[Code, ...]] = (
         ),
     ),
     code(
+        "TLS-ALPN-NOT-OFFERED",
+        "the server chose an application protocol that was not offered",
+        """The server answers ALPN with a protocol that the client did not name (RFC 7301 §3.2): it insists on one, or
+        does not look at what was offered.""",
+        example="illegal_parameter: the server chose an application protocol that was not offered (RFC 7301 §3.2)",
+        remedy=("offer the protocol that the server insists on, if the client speaks it", *_PEER_BROKEN),
+    ),
+    code(
         "TLS-UNKNOWN-NAME",
         "the server does not know the name that it was called by",
         """The name in server_name (SNI) is none that the server serves, and it is set to refuse such
@@ -296,10 +304,18 @@ PROTOCOL: Final[tuple[Code, ...]] = (
     ),
     code(
         "TLS-KEY-UPDATE-FLOOD",
-        "the peer sends messages that lead nowhere, without end",
-        """KeyUpdate, NewSessionTicket, CertificateRequest and some alerts cost their sender little and this end
-        work. There is a bound to how many may come without any data in between.""",
+        "the peer changes its key without end",
+        """Each KeyUpdate makes this end derive a key and costs the peer next to nothing. There is a bound to how many
+        may come without any data in between (RFC 9846 §4.7.3).""",
         example="unexpected_message: more than 32 KeyUpdates without data (RFC 9846 §4.7.3)",
+        remedy=_PEER_BROKEN,
+    ),
+    code(
+        "TLS-MESSAGE-FLOOD",
+        "the peer sends messages that lead nowhere, without end",
+        """Tickets, CertificateRequests, change_cipher_spec records and user_canceled alerts cost their sender little
+        and this end work. There is a bound to how many of each may come in a row.""",
+        example="unexpected_message: more than 32 tickets in a row (RFC 9846 §4.7.1)",
         remedy=_PEER_BROKEN,
     ),
     code(

@@ -275,7 +275,7 @@ CLIENTS: Final = (
     _fault("empty-record-flood", f"sends {MAX_EMPTY_RECORDS + 8} empty records", "TLS-EMPTY-RECORDS", UM, "9846 §5.1",
            connected=once_connected(*[sealed(b"\x17")] * (MAX_EMPTY_RECORDS + 8))),
     _fault("change-cipher-spec-flood", f"sends {MAX_CHANGE_CIPHER_SPECS + 3} change_cipher_spec records",
-           "TLS-UNEXPECTED-MESSAGE", UM, "9846 §5",
+           "TLS-MESSAGE-FLOOD", UM, "9846 §5",
            rewrite=before_message(H.FINISHED, *[_CCS] * (MAX_CHANGE_CIPHER_SPECS + 3))),
     _fault("renegotiation", "sends its ClientHello again after the handshake", "TLS-UNEXPECTED-MESSAGE", UM,
            "9846 §4.2.2", connected=once_connected(_hello_again)),

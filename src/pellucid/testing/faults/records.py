@@ -152,10 +152,10 @@ RECORDS: Final = (
     _fault("all-padding", "sends a record that is padding alone, without a content type",
            "TLS-UNEXPECTED-MESSAGE", UM, "9846 §5.4", connected=once_connected(sealed(bytes(64)))),
     _fault("ticket-flood", f"sends {MAX_TICKETS + 8} tickets in a row",
-           "TLS-UNEXPECTED-MESSAGE", UM, "9846 §4.7.1",
+           "TLS-MESSAGE-FLOOD", UM, "9846 §4.7.1",
            connected=once_connected(*[handshake_record(_TICKET)] * (MAX_TICKETS + 8))),
     _fault("change-cipher-spec-flood", f"sends {MAX_CHANGE_CIPHER_SPECS + 3} change_cipher_spec records",
-           "TLS-UNEXPECTED-MESSAGE", UM, "9846 §5",
+           "TLS-MESSAGE-FLOOD", UM, "9846 §5",
            rewrite=before_message(
                H.ENCRYPTED_EXTENSIONS,
                *[lambda peer: peer.plaintext(ContentType.CHANGE_CIPHER_SPEC, _CHANGE_CIPHER_SPEC)]

@@ -25,9 +25,10 @@ __all__ = ["FaultyServer", "client_config"]
 
 _MAX_CONNECTIONS: Final = 32
 _CONNECTION_SECONDS: Final = 120.0
-_JOIN_SECONDS: Final = 5.0
 _KEPT: Final = 256
+_BACKLOG: Final = 128
 _FILLERS: Final = 4
+JOIN_SECONDS: Final = 5.0
 PACE_SECONDS: Final = 1.0
 
 
@@ -115,7 +116,7 @@ class FaultyServer:
         if listening is Listening.FULL:
             self._fill()
         elif listening is Listening.YES:
-            self._socket.listen(self._limit)
+            self._socket.listen(_BACKLOG)
             self._accepting = threading.Thread(target=self._accept, name=f"fault {self.fault.name}", daemon=True)
             self._accepting.start()
         return self
@@ -132,7 +133,7 @@ class FaultyServer:
         for sock in self._fillers:
             sock.close()
         for thread in (*links, *([self._accepting] if self._accepting else ())):
-            thread.join(_JOIN_SECONDS)
+            thread.join(JOIN_SECONDS)
         self._socket.close()
 
     def __enter__(self) -> FaultyServer:
