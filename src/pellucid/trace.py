@@ -37,6 +37,7 @@ __all__ = [
     "TcpPacket",
     "TraceEvent",
     "VerificationTraced",
+    "unwatched",
 ]
 
 
@@ -363,3 +364,7 @@ class ClosedTraced(TraceEvent):
 
 
 Observer = Callable[[TraceEvent], None]
+
+
+def unwatched(event: TraceEvent) -> None:
+    """Stand for no observer at all where None would ask the configuration for one: it has been asked."""

@@ -12,6 +12,9 @@ if TYPE_CHECKING:
     from pellucid.explain.diagnosis.codes import CODES as CODES
     from pellucid.explain.diagnosis.diagnose import diagnose as diagnose
     from pellucid.explain.diagnosis.report import Diagnosis as Diagnosis
+    from pellucid.explain.jsonl import events_to_json as events_to_json
+    from pellucid.explain.jsonl import read_jsonl as read_jsonl
+    from pellucid.explain.jsonl import write_jsonl as write_jsonl
     from pellucid.explain.keylog import KeyLogWriter as KeyLogWriter
     from pellucid.explain.ladder import LadderPrinter as LadderPrinter
     from pellucid.explain.pcapng import PcapngWriter as PcapngWriter
@@ -35,9 +38,12 @@ __all__ = [
     "Recorder",
     "describe",
     "diagnose",
+    "events_to_json",
     "message_spans",
+    "read_jsonl",
     "record_spans",
     "tee",
+    "write_jsonl",
     "write_pcapng",
 ]
 
@@ -51,10 +57,13 @@ _HOMES = {
     "Recorded": "recorder",
     "Recorder": "recorder",
     "describe": "sentences",
+    "events_to_json": "jsonl",
     "diagnose": "diagnosis.diagnose",
     "message_spans": "spans",
+    "read_jsonl": "jsonl",
     "record_spans": "spans",
     "tee": "recorder",
+    "write_jsonl": "jsonl",
     "write_pcapng": "pcapng",
 }
 """public name → the module of this package that has it"""

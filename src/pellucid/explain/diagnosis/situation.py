@@ -177,6 +177,7 @@ _BY_CODE: Final = {
     "TCP-TIMEOUT": "tcp",
     "TCP-UNREACHABLE": "tcp",
     "TIMEOUT": "call",
+    "PEER-STARTTLS": "starttls",
     "USAGE": "call",
     "UNKNOWN": "call",
 }
