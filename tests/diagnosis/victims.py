@@ -43,6 +43,7 @@ class Meeting:
     ca: Path
     client: Path
     crl: Path
+    key: Path
 
     @property
     def url(self) -> str:
@@ -62,9 +63,10 @@ class Answer:
 def meeting(name: str, directory: Path, seconds: float) -> Iterator[Meeting]:
     """Give a meeting with the fault *name*; all names lead to it while it lasts."""
     with FaultyServer(name, pace=seconds) as server:
-        paths = {kind: directory / f"{name}-{kind}.pem" for kind in ("ca", "client", "crl")}
+        paths = {kind: directory / f"{name}-{kind}.pem" for kind in ("ca", "client", "crl", "key")}
         paths["ca"].write_bytes(server.ca_pem)
         paths["client"].write_bytes(server.client_pem)
+        paths["key"].write_bytes(server.public_key_pem)
         paths["crl"].write_bytes(_pem(server.crl))
         yield Meeting(server, seconds, **paths)
 
@@ -92,7 +94,7 @@ def names_of(hosts: set[str]) -> Iterator[None]:
 
 def through_get(met: Meeting) -> Answer:
     """`pellucid get --json`: the command itself, in this process. Not for two threads."""
-    paths = {"client": str(met.client), "crl": str(met.crl), "ca": str(met.ca)}
+    paths = {"client": str(met.client), "crl": str(met.crl), "ca": str(met.ca), "key": str(met.key)}
     options = [option.format(**paths) for option in met.server.fault.needs.options]
     route = f"{met.server.host}:{met.server.port}:{met.server.address}"
     arguments = ["get", met.url, "--json", "--cacert", str(met.ca), "--resolve", route]
