@@ -115,7 +115,7 @@ def _facts(prober: Prober, executor: ThreadPoolExecutor) -> Facts:
         "early_data": lambda: {"early_data": resuming.early_data(prober, first)},
         "alpn": lambda: {"alpn": offers.alpn(prober, first)},
         "compression": lambda: {"compression": offers.compression(prober, first)},
-        "key_update": lambda: {"key_update": behaving.key_update(prober, first)},
+        "key_update": lambda: _key_update(prober, first),
         "names": lambda: {"names": behaving.names(prober, first)},
         "raw_public_key": lambda: {"raw_public_key": behaving.raw_public_key(prober)},
     }
@@ -202,6 +202,17 @@ def failed(error: BaseException | None, recorder: Recorder | None = None) -> Fai
         cause=found.cause,
         remedy=found.remedy,
     )
+
+
+def _key_update(prober: Prober, first: Answer) -> dict[str, object]:
+    found, conversation = behaving.key_update(prober, first)
+    for answer in (conversation, first):
+        if answer is None or answer.error is None or isinstance(answer.error, TimeoutError):
+            continue
+        if answer is first and resuming.wants_certificate(first) and client_certificate_of(first).requested:
+            continue  # that is told elsewhere
+        return {"key_update": found, "afterwards": failed(answer.error, answer.recorder)}
+    return {"key_update": found}
 
 
 def _groups(prober: Prober, first: Answer, executor: ThreadPoolExecutor) -> dict[str, object]:
