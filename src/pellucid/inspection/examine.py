@@ -25,7 +25,6 @@ from pellucid.inspection.target import Settings, Target
 from pellucid.inspection.verdict import Judgement, judge
 from pellucid.integrations.certificate_compression import installed
 from pellucid.limits import MAX_INNER_PLAINTEXT
-from pellucid.trace import TcpConnected
 from pellucid.verify.report import CertificateRejected
 
 __all__ = ["FIRST", "Examination", "examine", "examine_all", "inspect"]
@@ -151,9 +150,7 @@ def _first(prober: Prober, kept: resuming.Kept) -> Answer:
 def _of_first(prober: Prober, first: Answer) -> Facts:
     """Return what the first connection tells, and take the round trip's time from it."""
     recorder = first.recorder
-    connected = None if recorder is None else recorder.first(TcpConnected)
-    if connected is not None and connected.info is not None:
-        prober.round_trip = connected.info.rtt_seconds
+    prober.round_trip = first.times.get("round_trip", 0.0)
     timing = timing_of(first)
     if timing is not None:
         # Behind a proxy the kernel measures the way to the proxy: the handshake knows better, at its least.
