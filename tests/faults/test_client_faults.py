@@ -45,6 +45,7 @@ SAYS = {
     "client-zero-share": "a point of small order",
     "client-changed-second-hello": "the second ClientHello differs where it must not",
     "client-message-too-large": "ClientHello of 16777215 bytes",
+    "client-wrong-psk": "binder",
     "client-certificate-missing": "the client sent no certificate",
     "client-certificate-unknown-ca": "'Nobody's root', which issued the leaf 'client.test', is not among",
     "client-certificate-expired": "the leaf 'client.test' expired",

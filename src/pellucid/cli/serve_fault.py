@@ -78,7 +78,7 @@ def _told(server: FaultyServer, directory: Path) -> Iterator[Line]:
     yield line(Span(fault.name, "title"), f": {fault.summary}")
     section = f", against RFC {fault.rfc}" if fault.rfc else ""
     yield line(f"A client that notices is told {fault.code}{section}.")
-    files = {"ca": server.ca_pem, "crl": server.crl, "client": server.client_pem}
+    files = {"ca": server.ca_pem, "crl": server.crl, "client": server.client_pem, "key": server.public_key_pem}
     paths = {}
     for what, content in files.items():
         if content:

@@ -99,7 +99,7 @@ def _fault(
     name: str,
     summary: str,
     code: str,
-    alert: int,
+    alert: int | None,
     rfc: str,
     *,
     edit: Callable[[Shown], Edit] | None = None,
@@ -171,6 +171,13 @@ RECORDS: Final = (
            rewrite=before_message(
                H.FINISHED, lambda peer: peer.record(ContentType.APPLICATION_DATA, b"HTTP/1.1 200 OK\r\n\r\n")
            )),
+    _fault("closed-in-handshake", "says close_notify where its Finished should be",
+           "PEER-CLOSED-EARLY", None, "9846 §6.1",
+           rewrite=before_message(H.FINISHED, lambda peer: peer.record(ContentType.ALERT, b"\x01\x00"))),
+    _fault("canceled", "says user_canceled and close_notify where its Finished should be",
+           "TLS-ALERT-USER-CANCELED", None, "9846 §6.1",
+           rewrite=before_message(H.FINISHED, lambda peer: peer.record(ContentType.ALERT, b"\x01\x5a"),
+                                  lambda peer: peer.record(ContentType.ALERT, b"\x01\x00"))),
     _fault("short-alert", "sends an alert of one byte",
            "TLS-DECODE", A.DECODE_ERROR, "9846 §5.1",
            connected=once_connected(lambda peer: peer.record(ContentType.ALERT, b"\x02"))),

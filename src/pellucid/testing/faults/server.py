@@ -91,6 +91,11 @@ class FaultyServer:
         return self._shown.crl
 
     @property
+    def public_key_pem(self) -> bytes:
+        """The raw public key that clients know the server by, PEM; b"" if the fault is not about one."""
+        return self._shown.public_key_pem
+
+    @property
     def client_pem(self) -> bytes:
         """A certificate with its key for clients to show, PEM; b"" if the fault is not about one."""
         return self._shown.client_pem
