@@ -74,7 +74,8 @@ def page(**options: Any) -> int:  # Any: click's options, each of its own type
             sockets.append(listen(options["host"], options["hrr_port"] or 0, keep_syn=True))
             configs.append(replace(config, groups=_RETRY_GROUPS))
         port, *others = (sock.getsockname()[1] for sock in sockets)
-        ready = functools.partial(_ready, output, secrets, url_of(options["host"], port), authority, credentials)
+        retry = url_of(options["host"], others[0]) if others else None
+        ready = functools.partial(_ready, output, secrets, retry, url_of(options["host"], port), authority, credentials)
         run_server(
             Server(
                 application(secrets=secrets, port=port, retry_port=others[0] if others else None),
@@ -97,11 +98,13 @@ def page(**options: Any) -> int:  # Any: click's options, each of its own type
 command = page
 
 
-def _ready(output: Output, secrets: bool, *announcement: Any) -> None:  # Any: what `announce` takes
+def _ready(output: Output, secrets: bool, retry: str | None, *announcement: Any) -> None:  # Any: what `announce` takes
     if secrets:
         output.talk(line("Each visitor sees the ", Span("secrets", "secret"), " of its own connection."))
     else:
         output.talk("Secrets are not shown.")
+    if retry is not None:
+        output.talk(line("With a HelloRetryRequest: ", Span(retry, "name")))
     announce(output, *announcement)
 
 

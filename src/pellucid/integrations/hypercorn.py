@@ -31,6 +31,7 @@ from pellucid.trace import TraceEvent
 __all__ = ["connections"]
 
 _GOODBYE_SECONDS: Final = 0.25  # between the last answer of a retired connection and its end: clients go first
+_TURNS: Final = 100  # of the event loop
 _RETIRED_SECONDS: Final = 5.0  # for the requests that a retired connection still answers
 
 _came_early: ContextVar[bool] = ContextVar("pellucid_came_early", default=False)
@@ -56,6 +57,7 @@ class _Server(TCPServer):
         super().__init__(*arguments)
         self._ending: asyncio.TimerHandle | None = None
         self._own: OwnConnection | None = None
+        self._said_goodbye = False
         tls: Any = self.writer.get_extra_info("ssl_object")
         if not isinstance(tls, Facts):
             return
@@ -72,16 +74,26 @@ class _Server(TCPServer):
 
     async def protocol_send(self, event: Event) -> None:
         await super().protocol_send(event)
-        if isinstance(event, Updated) and event.idle and self._own is not None and self._own.retired:
-            self._end_after(_GOODBYE_SECONDS)
+        if isinstance(event, Updated) and self._own is not None and self._own.retired:
+            await self._say_goodbye()
+            if event.idle:
+                self._end_after(_GOODBYE_SECONDS)
 
     async def _retire(self) -> None:
-        """Say that the next request is for another connection. h2 is not told: it would not finish the answers."""
+        """Say goodbye with the next answer, not before it: h2 as a client takes no answer after it."""
+        self._end_after(_RETIRED_SECONDS)
+
+    async def _say_goodbye(self) -> None:
+        """Send GOAWAY: later requests are for another connection. Our h2 is not told, for it would answer no more."""
         protocol = self.protocol.protocol
-        if isinstance(protocol, H2Protocol):
+        if isinstance(protocol, H2Protocol) and not self._said_goodbye:
+            self._said_goodbye = True
+            for _ in range(_TURNS):  # the end of the answer is sent by another task, which has been told to
+                if not any(buffer.complete for buffer in protocol.stream_buffers.values()):
+                    break
+                await asyncio.sleep(0)
             goodbye = GoAwayFrame(0, last_stream_id=protocol.connection.highest_inbound_stream_id)
             await super().protocol_send(RawData(data=goodbye.serialize()))
-            self._end_after(_RETIRED_SECONDS)
 
     async def _flush(self) -> None:
         """Have what is to be sent go out with data, and the client answer: in HTTP/2 by PING (RFC 9113 §6.7)."""
