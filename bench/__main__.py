@@ -2,7 +2,7 @@
 
 Rounds of the two stacks alternate, and each ratio is the median over the rounds of neighbours: what else the machine
 does hits both alike. Time is the process's CPU time. `python -m bench ttfb` measures the time to the first byte over a
-path with a delay: wall-clock time.
+path with a delay: wall-clock time. `python -m bench compare REV` sets this tree beside another commit.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from pathlib import Path
 
 import cryptography
 
-from bench import ttfb
+from bench import compare, ttfb
 from bench.peers import Certificates, PellucidStack, Stack, StdlibStack
 
 # What is aimed at, as a ratio to ssl; None: measured, nothing promised. The run fails below, less what noise may take.
@@ -111,6 +111,8 @@ def measure(quick: bool) -> dict:
 def main() -> int:
     if sys.argv[1:2] == ["ttfb"]:
         return ttfb.main(sys.argv[2:])
+    if sys.argv[1:2] == ["compare"]:
+        return compare.main(sys.argv[2:])
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
     parser.add_argument("--quick", action="store_true", help="fewer rounds")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures there")

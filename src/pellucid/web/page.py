@@ -1,17 +1,42 @@
-"""The page as HTML."""
+"""The page as HTML: the story of one connection, step by step, and behind each step its bytes.
+
+All is in the document: without JavaScript it is complete. page.js only adds what happens after it was loaded.
+"""
 
 from __future__ import annotations
 
 from typing import Final, NamedTuple
 
-from pellucid.explain.sentences import describe
-from pellucid.trace import RecordTraced
-from pellucid.web.html import Markup, h, joined
-from pellucid.web.view import View
+from pellucid.explain.recorder import Recorded
+from pellucid.explain.sentences import moment, seconds
+from pellucid.explain.snippets import bounded, snippets
+from pellucid.explain.tree import key_schedule
+from pellucid.registry import exchange_name, suite_name
+from pellucid.trace import (
+    Direction,
+    Epoch,
+    HandshakeCompleted,
+    RecordTraced,
+    Role,
+    TcpConnected,
+    TcpConnectFailed,
+    TcpConnecting,
+    TcpPacket,
+)
+from pellucid.web.appraisal import appraise
+from pellucid.web.checks import checks
+from pellucid.web.html import Child, Markup, h, joined, raw
+from pellucid.web.keys import graph, key_list
+from pellucid.web.lanes import Numbered, exchange_rows, recorder_role, rows
+from pellucid.web.machine import machine, taken
+from pellucid.web.octets import Budget
+from pellucid.web.offer import choices, offer_of, offered
+from pellucid.web.view import STATIC, View
 
 __all__ = ["Fragment", "fragment", "page"]
 
 _DOCTYPE: Final = "<!doctype html>\n"
+_TCP: Final = (TcpConnecting, TcpConnectFailed, TcpPacket, TcpConnected)
 
 
 class Fragment(NamedTuple):
@@ -21,16 +46,44 @@ class Fragment(NamedTuple):
     position: int
 
 
+class _Scene(NamedTuple):
+    """What the parts of the page are drawn from."""
+
+    view: View
+    recorded: tuple[Recorded, ...]
+    role: Role
+    completed: HandshakeCompleted | None
+    budget: Budget
+
+    @property
+    def events(self) -> tuple[object, ...]:
+        return tuple(event for _seconds, event in self.recorded)
+
+
 def page(view: View, *, standalone: bool = False) -> str:
     """Return the whole document. standalone: with its style inside, to be saved as one file."""
-    lanes = h("ol", {"id": "lanes", "data-live": view.live, "data-position": len(view.recorder)}, _rows(view, 0))
-    actions = [
-        h("form", {"action": one.url, "method": one.method}, h("button", one.label), one.note) for one in view.actions
-    ]
-    links = h("ul", [h("li", h("a", {"href": link.url}, link.label), " ", link.note) for link in view.links])
-    body = h("main", h("h1", "Your connection"), actions, lanes, links)
-    head = h("head", h("meta", {"charset": "utf-8"}), h("title", "Your connection, step by step"))
-    return _DOCTYPE + h("html", {"lang": "en"}, head, h("body", body))
+    recorded = view.recorder.recorded
+    completed = next((event for _seconds, event in recorded if isinstance(event, HandshakeCompleted)), None)
+    scene = _Scene(view, recorded, recorder_role(recorded), completed, Budget())
+    main = h(
+        "main",
+        {"id": "main"},
+        _section(
+            "steps", "Step by step", "What happened, in the order of time: the lowest layer first.", _steps(scene)
+        ),
+        _section("offer", "What was offered, and what was chosen", *_offer(scene)),
+        _section("checks", "The four verifications", *_checks(scene)),
+        _section("keys", "The keys", *_keys(scene)),
+        _section("states", "The states", *_states(scene)),
+    )
+    body = h(
+        "body",
+        h("a", {"class": "skip", "href": "#main"}, "To the steps"),
+        _top(scene),
+        main,
+        h("footer", h("p", "Drawn by Pellucid: TLS 1.3 you can see through. Sections are those of RFC 9846.")),
+    )
+    return _DOCTYPE + h("html", {"lang": "en"}, _head(view, standalone=standalone), body)
 
 
 def fragment(view: View, since: int) -> Fragment:
@@ -38,9 +91,299 @@ def fragment(view: View, since: int) -> Fragment:
 
     Records of application data are not told of: the stream that carries the fragments is made of them.
     """
-    return Fragment(_rows(view, since), len(view.recorder))
+    recorded = view.recorder.recorded
+    numbered = [Numbered(number, at, event) for number, (at, event) in enumerate(recorded)]
+    role, seen = recorder_role(recorded), set[Epoch]()
+    rows(numbered[:since], role, Budget(fields=0, messages=0), seen)
+    return Fragment(joined(rows(numbered[since:], role, Budget(), seen)), len(recorded))
 
 
-def _rows(view: View, since: int) -> Markup:
-    events = view.recorder.events[since:]
-    return joined([h("li", describe(event)) for event in events if not isinstance(event, RecordTraced)])
+def _head(view: View, *, standalone: bool) -> Markup:
+    style: Child
+    if standalone:
+        style = h("style", raw((STATIC / "page.css").read_text(encoding="utf-8")))
+    else:
+        style = [
+            h("link", {"rel": "stylesheet", "href": f"{view.assets}page.css"}),
+            h("script", {"type": "module", "src": f"{view.assets}page.js"}),
+        ]
+    return h(
+        "head",
+        h("meta", {"charset": "utf-8"}),
+        h("meta", {"name": "viewport", "content": "width=device-width, initial-scale=1"}),
+        h("meta", {"name": "color-scheme", "content": "light dark"}),
+        h("meta", {"name": "referrer", "content": "no-referrer"}),
+        h("title", "Your connection, step by step – Pellucid"),
+        style,
+    )
+
+
+def _section(name: str, title: str, lead: str, *content: Child) -> Markup:
+    return h(
+        "section",
+        {"id": name, "aria-labelledby": f"{name}-title"},
+        h("h2", {"id": f"{name}-title"}, title),
+        h("p", {"class": "lead"}, h("strong", lead)),
+        content,
+    )
+
+
+# ---- the top -----------------------------------------------------------------------------------------------------
+
+
+def _top(scene: _Scene) -> Markup:
+    completed = scene.completed
+    lead = (
+        "The handshake was not completed: this is how far it came."
+        if completed is None
+        else "Two strangers made a secret in the open, and nobody who listened has it. These are the bytes."
+    )
+    return h(
+        "header",
+        {"class": "top"},
+        h("p", {"class": "brand"}, "Pellucid"),
+        h("h1", "Your connection"),
+        h("p", {"class": "lead"}, h("strong", lead)),
+        _summary(scene),
+        _stack(scene),
+        _actions(scene.view),
+        _contents(),
+    )
+
+
+def _summary(scene: _Scene) -> Markup | None:
+    completed = scene.completed
+    if completed is None:
+        return None
+    facts: list[tuple[str, Child]] = [
+        ("version", "TLS 1.3"),
+        ("cipher suite", suite_name(completed.cipher_suite)),
+        ("key exchange", exchange_name(completed.group)),
+    ]
+    if completed.alpn:
+        facts.append(("protocol", completed.alpn))
+    if completed.server_name:
+        facts.append(("server name", completed.server_name))
+    resumed = f"yes; verified {moment(completed.authenticated_at)}" if completed.resumed else "no, a full handshake"
+    facts.append(("resumed", resumed))
+    took = next(at for at, event in scene.recorded if event is completed)
+    facts.append(("handshake", seconds(took)))
+    return h("dl", {"class": "summary"}, [h("div", h("dt", term), h("dd", told)) for term, told in facts])
+
+
+def _stack(scene: _Scene) -> Markup:
+    """The layers as what they are: one inside the other."""
+    exchange = scene.view.exchange
+    http = "HTTP" if exchange is None else exchange.protocol
+    return h(
+        "div",
+        {"class": "stack", "role": "img", "aria-label": f"{http} rides inside TLS 1.3, which rides inside TCP"},
+        h(
+            "span",
+            {"class": "in-tcp"},
+            h("span", {"class": "tag"}, "TCP"),
+            h(
+                "span",
+                {"class": "in-tls"},
+                h("span", {"class": "tag"}, "TLS 1.3"),
+                h("span", {"class": "in-http"}, h("span", {"class": "tag"}, http)),
+            ),
+        ),
+    )
+
+
+def _actions(view: View) -> Markup | None:
+    if not view.actions and not view.links:
+        return None
+    forms = [
+        h(
+            "li",
+            h(
+                "form",
+                {"action": one.url, "method": one.method.lower(), "data-action": one.name},
+                h("button", {"type": "submit"}, one.label),
+            ),
+            h("p", {"class": "quiet"}, one.note) if one.note else None,
+        )
+        for one in view.actions
+    ]
+    links = [
+        h("li", h("a", {"href": link.url}, link.label), h("p", {"class": "quiet"}, link.note) if link.note else None)
+        for link in view.links
+    ]
+    return h(
+        "div",
+        {"class": "doings"},
+        h("div", h("h2", "Try it"), h("ul", {"class": "actions"}, forms)) if forms else None,
+        h("div", h("h2", "Take it with you"), h("ul", {"class": "links"}, links)) if links else None,
+        h("p", {"id": "news", "role": "status", "class": "quiet"}),
+    )
+
+
+def _contents() -> Markup:
+    parts = (
+        ("#steps", "Steps"),
+        ("#offer", "Offer"),
+        ("#checks", "Verifications"),
+        ("#keys", "Keys"),
+        ("#states", "States"),
+    )
+    return h(
+        "nav",
+        {"aria-label": "Parts of this page"},
+        h("ul", [h("li", h("a", {"href": target}, name)) for target, name in parts]),
+    )
+
+
+# ---- the steps ---------------------------------------------------------------------------------------------------
+
+
+def _steps(scene: _Scene) -> list[Markup]:
+    numbered = [Numbered(number, at, event) for number, (at, event) in enumerate(scene.recorded)]
+    below = [one for one in numbered if isinstance(one.event, _TCP)]
+    others = [one for one in numbered if not isinstance(one.event, _TCP)]
+    end = next((i for i, one in enumerate(others, 1) if one.event is scene.completed), len(others))
+    seen: set[Epoch] = set()
+    role, budget = scene.role, scene.budget
+    parts = []
+    if below:
+        lead = "Two machines agree to talk: three packets, one round trip. Nothing is secret yet."
+        parts.append(_layer("tcp", "TCP", lead, rows(below, role, budget, seen)))
+    lead = "In one round trip the two ends agree on everything; only the hellos can be read by others."
+    parts.append(_layer("tls", "TLS 1.3", lead, rows(others[:end], role, budget, seen)))
+    if scene.view.exchange is not None:
+        lead = "What it was all for: a question and its answer, which only the two ends can read."
+        inside = exchange_rows(scene.view.exchange, role)
+        parts.append(_layer("http", scene.view.exchange.protocol, lead, [*inside, *_records(scene)]))
+    later = rows(others[end:], role, budget, seen)
+    if later or scene.view.live is not None:
+        parts.append(_since(scene, later))
+    return parts
+
+
+def _layer(name: str, title: str, lead: str, inside: list[Markup]) -> Markup:
+    return h(
+        "section",
+        {"class": f"layer layer-{name}", "aria-labelledby": f"layer-{name}"},
+        h("h3", {"id": f"layer-{name}"}, title),
+        h("p", {"class": "lead"}, h("strong", lead)),
+        _heads(),
+        h("ol", {"class": "lanes"}, inside),
+    )
+
+
+def _since(scene: _Scene, later: list[Markup]) -> Markup:
+    live = scene.view.live
+    lead = "Keys are renewed, tickets are given out, somebody says goodbye."
+    waiting = h("p", {"class": "quiet", "id": "waiting"}, "What happens from now on appears here.") if live else None
+    return h(
+        "section",
+        {"class": "layer layer-tls", "aria-labelledby": "layer-since"},
+        h("h3", {"id": "layer-since"}, "Since then"),
+        h("p", {"class": "lead"}, h("strong", lead)),
+        _heads(),
+        h("ol", {"class": "lanes", "id": "lanes", "data-live": live, "data-position": len(scene.recorded)}, later),
+        waiting,
+    )
+
+
+def _heads() -> Markup:
+    return h("p", {"class": "heads", "aria-hidden": "true"}, h("span", "client"), h("span", "server"))
+
+
+def _records(scene: _Scene) -> list[Markup]:
+    """Tell how many records of application data there were: each is sealed by itself."""
+    told = []
+    for direction in (Direction.RECEIVED, Direction.SENT) if scene.role is Role.SERVER else Direction:
+        sizes = [
+            event.size
+            for _seconds, event in scene.recorded
+            if isinstance(event, RecordTraced) and event.direction is direction and event.content_type == 23
+        ]
+        if sizes:
+            sender = scene.role if direction is Direction.SENT else scene.role.peer
+            many = f"{len(sizes)} record{'' if len(sizes) == 1 else 's'}"
+            told.append(f"{many} of {sum(sizes):,} bytes from the {sender.value}")
+    if not told:
+        return []
+    text = f"It travelled as {', '.join(told)}, each sealed by itself."
+    return [h("li", {"class": "work"}, h("p", {"class": "story"}, h("strong", text)))]
+
+
+# ---- the other parts -----------------------------------------------------------------------------------------------
+
+
+def _offer(scene: _Scene) -> tuple[str, Child]:
+    events = scene.view.recorder.events
+    offer = offer_of(events)
+    if offer is None:
+        return "No ClientHello was seen.", None
+    lead = "The client says all it can do, and by that shows which program it is; the server picks one of each."
+    made = choices(events)
+    chosen = [h("h3", "What was chosen, and why"), made] if made is not None else None
+    return lead, [h("h3", "What the client offered"), offered(offer), chosen]
+
+
+def _checks(scene: _Scene) -> tuple[str, Child]:
+    lead = "So far anybody could have answered. Four questions decide whether this is the server that was meant."
+    found = appraise(scene.view.recorder.events, scene.role, now=scene.view.now)
+    told = None
+    if found.inferred and found.report is not None:
+        told = h(
+            "p",
+            "This is the server's page: it cannot look into the client. These are the checks that the client must have "
+            "made before it spoke a word of HTTP, made here again over what was sent.",
+        )
+    return lead, [told, checks(found)]
+
+
+def _keys(scene: _Scene) -> tuple[str, Child]:
+    events = bounded(scene.view.recorder.events)
+    root = key_schedule(events)
+    if root is None:
+        return "No secret was derived.", None
+    reveal = scene.view.reveal
+    lead = "From one shared secret every key is derived, each with its own label, so that none tells of another."
+    told = (
+        "These are the secrets of this very connection, and of no other. Each can be computed again with the Python "
+        "beside it, which needs nothing but the standard library."
+        if reveal
+        else "The secrets are hidden here; what is shown are fingerprints, enough to compare two and not to use one. "
+        "The Python computes each once you put in the values."
+    )
+    return lead, [
+        h("p", told),
+        h(
+            "div",
+            {"class": "scroll", "tabindex": 0, "role": "group", "aria-label": "The key schedule, drawn"},
+            graph(root),
+        ),
+        h("h3", "Each key, and how to compute it"),
+        key_list(root, snippets(events, reveal=reveal), reveal=reveal),
+    ]
+
+
+def _states(scene: _Scene) -> tuple[str, Child]:
+    lead = "Each end waits for one thing at a time, and anything else ends the connection."
+    drawn = []
+    for role in (Role.CLIENT, Role.SERVER):
+        hops = taken(scene.view.recorder.events, role, recorder=scene.role)
+        path = [h("li", hop.target, h("span", {"class": "cause"}, hop.cause) if hop.cause else None) for hop in hops]
+        inferred = " (as its messages show)" if role is not scene.role else ""
+        drawn.append(
+            h(
+                "figure",
+                h("figcaption", h("b", f"The {role.value}"), inferred),
+                h(
+                    "div",
+                    {"class": "scroll", "tabindex": 0, "role": "group", "aria-label": f"States of the {role.value}"},
+                    machine(role, hops, name=f"states-{role.value}"),
+                ),
+                h(
+                    "details",
+                    h("summary", f"The path in words: {len(hops)} steps"),
+                    h("ol", {"class": "path"}, h("li", hops[0].source) if hops else None, path),
+                ),
+            )
+        )
+    return lead, h("div", {"class": "machines"}, drawn)

@@ -1,1 +1,146 @@
-// page.js
+// What the page can do with JavaScript: a field and its bytes light up together, Python is copied on a click, keys are
+// opened from the drawing, and what happens after the page was loaded appears. Nothing of the page needs it.
+
+const news = document.getElementById("news");
+
+function say(text) {
+  if (news) news.textContent = text;
+}
+
+// ---- bytes and fields ----
+
+function range(row) {
+  const [first, last] = row.dataset.f.split("-").map(Number);
+  return { first, last };
+}
+
+function light(octets, first, last) {
+  for (const piece of octets.querySelectorAll(".hex [data-f]")) {
+    const leaf = Number(piece.dataset.f);
+    piece.classList.toggle("hot", leaf >= first && leaf <= last);
+  }
+}
+
+function lightRow(octets, row) {
+  for (const other of octets.querySelectorAll("tr.hot")) if (other !== row) other.classList.remove("hot");
+  if (row) {
+    row.classList.add("hot");
+    const { first, last } = range(row);
+    light(octets, first, last);
+  } else {
+    light(octets, -1, -1);
+  }
+}
+
+function rowOf(octets, leaf) {
+  return octets.querySelector(`tr.leaf[data-f="${leaf}-${leaf}"]`);
+}
+
+function prepare(octets) {
+  const rows = [...octets.querySelectorAll("tbody tr")];
+  rows.forEach((row, index) => { row.tabIndex = index ? -1 : 0; });
+  octets.addEventListener("pointerover", (event) => {
+    const row = event.target.closest("tbody tr");
+    const piece = event.target.closest(".hex [data-f]");
+    if (row) lightRow(octets, row);
+    else if (piece) lightRow(octets, rowOf(octets, piece.dataset.f));
+  });
+  octets.addEventListener("pointerleave", () => lightRow(octets, null));
+  octets.addEventListener("click", (event) => {
+    const piece = event.target.closest(".hex [data-f]");
+    const row = piece && rowOf(octets, piece.dataset.f);
+    if (row) {
+      row.scrollIntoView({ block: "nearest" });
+      move(rows, row);
+    }
+  });
+  octets.addEventListener("focusin", (event) => {
+    const row = event.target.closest("tbody tr");
+    if (row) lightRow(octets, row);
+  });
+  octets.addEventListener("keydown", (event) => {
+    const at = rows.indexOf(event.target);
+    const next = { ArrowDown: at + 1, ArrowUp: at - 1, Home: 0, End: rows.length - 1 }[event.key];
+    if (at < 0 || next === undefined || !rows[next]) return;
+    event.preventDefault();
+    move(rows, rows[next]);
+  });
+}
+
+function move(rows, to) {
+  for (const row of rows) row.tabIndex = row === to ? 0 : -1;
+  to.focus();
+}
+
+// ---- Python ----
+
+function addCopy(code) {
+  if (!navigator.clipboard) return;
+  const button = document.createElement("button");
+  button.type = "button";
+  button.className = "copy";
+  button.textContent = "Copy";
+  button.addEventListener("click", async () => {
+    try {
+      await navigator.clipboard.writeText(code.textContent);
+      button.textContent = "Copied";
+    } catch {
+      button.textContent = "Could not copy";
+    }
+    setTimeout(() => { button.textContent = "Copy"; }, 1500);
+  });
+  code.before(button);
+}
+
+// ---- the drawing of the keys ----
+
+function openKey(node) {
+  const entry = document.getElementById(node.dataset.node);
+  if (!entry) return;
+  entry.open = true;
+  entry.querySelector("summary").focus();
+  entry.scrollIntoView({ block: "center" });
+}
+
+function openTarget() {
+  const target = location.hash && document.getElementById(location.hash.slice(1));
+  if (target instanceof HTMLDetailsElement) target.open = true;
+}
+
+// ---- what happens after the page was loaded ----
+
+function listen(lanes) {
+  const url = new URL(lanes.dataset.live, location.href);
+  url.searchParams.set("since", lanes.dataset.position);
+  const source = new EventSource(url);
+  source.addEventListener("rows", (event) => {
+    const template = document.createElement("template");
+    template.innerHTML = event.data;
+    const rows = [...template.content.children];
+    for (const row of rows) {
+      row.classList.add("fresh");
+      enhance(row);
+    }
+    lanes.append(...rows);
+    if (event.lastEventId) lanes.dataset.position = event.lastEventId;
+  });
+  source.addEventListener("news", (event) => say(event.data));
+  addEventListener("pagehide", () => source.close());
+}
+
+function enhance(root) {
+  root.querySelectorAll(".octets").forEach(prepare);
+  root.querySelectorAll("pre.code").forEach(addCopy);
+}
+
+enhance(document);
+for (const drawing of document.querySelectorAll(".keys")) {
+  drawing.addEventListener("click", (event) => {
+    const node = event.target.closest("[data-node]");
+    if (node) openKey(node);
+  });
+}
+openTarget();
+addEventListener("hashchange", openTarget);
+const lanes = document.getElementById("lanes");
+if (lanes && lanes.dataset.live) listen(lanes);

@@ -1,0 +1,325 @@
+"""The lanes: client on the left, server on the right, each message an arrow between them, in the order of time.
+
+One bold sentence a step; fields, bytes and what an end worked out are behind a click.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from itertools import groupby
+from typing import Final, NamedTuple
+
+from pellucid.explain.fields import message_fields
+from pellucid.explain.recorder import Recorded
+from pellucid.explain.sentences import ALERTS, MESSAGES, describe, protection, seconds
+from pellucid.explain.spans import message_spans
+from pellucid.explain.text import escaped
+from pellucid.registry import alert_name, handshake_type_name
+from pellucid.trace import (
+    AlertTraced,
+    CertificateDecompressed,
+    ChoiceMade,
+    ClosedTraced,
+    Direction,
+    EarlyDataTraced,
+    Epoch,
+    HandshakeCompleted,
+    KeysInstalled,
+    MessageTraced,
+    Role,
+    SecretDerived,
+    SharedSecretComputed,
+    SignatureTraced,
+    TcpConnected,
+    TcpConnectFailed,
+    TcpConnecting,
+    TcpPacket,
+    TraceEvent,
+    VerificationTraced,
+)
+from pellucid.verify.report import VerificationReport
+from pellucid.web.html import Child, Markup, h
+from pellucid.web.octets import Budget, octets
+from pellucid.web.view import Exchange
+
+__all__ = ["MAX_ROWS", "Numbered", "exchange_rows", "recorder_role", "rows"]
+
+MAX_ROWS: Final = 250
+"""So many rows stand in one list: a peer decides how many messages it sends."""
+_MAX_NOTES: Final = 60
+
+
+class Numbered(NamedTuple):
+    """An event with its place in the recording. number: from 0."""
+
+    number: int
+    seconds: float
+    event: TraceEvent
+
+
+def recorder_role(recorded: Iterable[Recorded]) -> Role:
+    """Return whose trace it is; the server's if it does not say."""
+    for _seconds, event in recorded:
+        if isinstance(event, SignatureTraced):
+            continue
+        if (role := getattr(event, "role", None)) is not None and isinstance(role, Role):
+            return role
+        if isinstance(event, MessageTraced) and event.message_type == 1:
+            return Role.CLIENT if event.direction is Direction.SENT else Role.SERVER
+    return Role.SERVER
+
+
+def rows(events: Sequence[Numbered], role: Role, budget: Budget, seen: set[Epoch]) -> list[Markup]:
+    """Return the rows of *events*, MAX_ROWS at most.
+
+    role: whose trace it is.   seen: the epochs whose keys were told of; those told of here are added.
+    """
+    drawn: list[Markup] = []
+    left_out = 0
+    told = (one for one in events if type(one.event) in _THEMES)
+    for theme, group in groupby(told, key=lambda one: _THEMES[type(one.event)]):
+        several = list(group)
+        for some in [several] if theme in {"choices", "secrets"} else [[one] for one in several]:
+            if len(drawn) >= MAX_ROWS:
+                left_out += len(some)
+            elif (row := _row(theme, some, role, budget, seen)) is not None:
+                drawn.append(row)
+    if left_out:
+        drawn.append(h("li", {"class": "work"}, h("p", h("strong", f"And {left_out} more events, not drawn here."))))
+    return drawn
+
+
+_THEMES: Final[dict[type[TraceEvent], str]] = {
+    TcpConnecting: "note",
+    TcpConnectFailed: "bad",
+    TcpPacket: "packet",
+    TcpConnected: "note",
+    MessageTraced: "message",
+    CertificateDecompressed: "note",
+    ChoiceMade: "choices",
+    SharedSecretComputed: "secrets",
+    SecretDerived: "secrets",
+    KeysInstalled: "keys",
+    EarlyDataTraced: "early",
+    VerificationTraced: "verdict",
+    SignatureTraced: "verdict",
+    HandshakeCompleted: "milestone",
+    AlertTraced: "alert",
+    ClosedTraced: "note",
+}
+"""What a row looks like. Records and changes of state have no row: they are drawn elsewhere."""
+
+
+def _row(theme: str, some: list[Numbered], role: Role, budget: Budget, seen: set[Epoch]) -> Markup | None:
+    _number, at, event = some[0]
+    if isinstance(event, KeysInstalled):
+        return _keys(event, seen)
+    if isinstance(event, MessageTraced):
+        return _message(some[0], event, role, budget)
+    if isinstance(event, TcpPacket):
+        return _packet(event, role)
+    if isinstance(event, AlertTraced):
+        name = f"Alert {alert_name(event.description)}"
+        meaning = ALERTS.get(event.description, "something is wrong")
+        return _arrow(name, event.direction, event.epoch, role, at, story=meaning, kind="alert")
+    if isinstance(event, EarlyDataTraced):
+        story = "data of the application, before the handshake was done: it may be replayed"
+        return _arrow("early data", event.direction, Epoch.EARLY, role, at, story=story, size=event.size)
+    if theme in {"choices", "secrets"}:
+        title = _choices(some, role) if theme == "choices" else _secrets(some, role)
+        return _work(title, role, [describe(one.event) for one in some])
+    bad = theme == "bad" or (theme == "verdict" and not _good(event))
+    kind = "bad" if bad else {"verdict": "good", "milestone": "good milestone"}.get(theme, "")
+    return _work(describe(event), role, (), kind=kind)
+
+
+def _good(event: TraceEvent) -> bool:
+    if isinstance(event, VerificationTraced):
+        return isinstance(event.report, VerificationReport) and event.report.accepted
+    return not isinstance(event, SignatureTraced) or event.valid
+
+
+# ---- arrows ------------------------------------------------------------------------------------------------------
+
+
+def _arrow(
+    name: str,
+    direction: Direction,
+    epoch: Epoch,
+    role: Role,
+    at: float | None,
+    *,
+    story: str,
+    size: int | None = None,
+    kind: str = "",
+    inside: Child = (),
+    anchor: str | None = None,
+) -> Markup:
+    sender = role if direction is Direction.SENT else role.peer
+    facts: list[Child] = []
+    if size is not None:
+        facts.append(h("span", {"class": "size"}, f"{size:,} byte{'' if size == 1 else 's'}"))
+    facts.append(h("span", {"class": "chip"}, protection(epoch) if kind != "tcp" else "TCP"))
+    if at is not None:
+        facts.append(h("span", {"class": "time"}, f"+{seconds(at)}"))
+    colour = f"ep-{epoch.name.lower()}" if kind != "tcp" else "ep-tcp"
+    return h(
+        "li",
+        {"class": f"msg to-{sender.peer.value} {colour} {kind}".strip(), "id": anchor},
+        h(
+            "div",
+            {"class": "arrow"},
+            h("span", {"class": "name"}, name),
+            h("span", {"class": "away"}, f" from {sender.value} to {sender.peer.value}, "),
+            h("span", {"class": "shaft", "aria-hidden": "true"}),
+        ),
+        h("p", {"class": "about"}, facts),
+        h("p", {"class": "story"}, h("strong", _sentence(story))),
+        inside,
+    )
+
+
+def _message(one: Numbered, event: MessageTraced, role: Role, budget: Budget) -> Markup:
+    name = handshake_type_name(event.message_type)
+    story = MESSAGES.get(event.message_type, "a message of a type with no name here")
+    fields = message_fields(event, limit=3)
+    inside: list[Child] = []
+    if fields:
+        inside.append(_facts((field.name, field.value) for field in fields))
+    if budget.messages > 0:
+        size = len(event.raw)
+        spans = message_spans(event.raw, event.message_type)
+        inside.append(
+            h(
+                "details",
+                {"class": "bytes"},
+                h("summary", f"Open {name}: {size:,} bytes, field by field"),
+                octets(event.raw, spans, name, budget),
+            )
+        )
+    return _arrow(
+        name,
+        event.direction,
+        event.epoch,
+        role,
+        one.seconds,
+        story=story,
+        size=len(event.raw),
+        inside=inside,
+        anchor=f"m{one.number}",
+    )
+
+
+_PACKETS: Final = {
+    ("SYN",): "shall we talk? I count my bytes from here",
+    ("SYN", "ACK"): "yes; and I count mine from here",
+    ("ACK",): "I hear you: connected",
+}
+
+
+def _packet(event: TcpPacket, role: Role) -> Markup:
+    name = "-".join(event.flags)
+    options = [(n, v or "yes") for n, v in event.options if n not in {"no-operation", "end of options"}]
+    facts = [("sequence", str(event.sequence)), ("window", str(event.window)), *options]
+    return _arrow(
+        name,
+        event.direction,
+        Epoch.INITIAL,
+        role,
+        event.seconds,
+        story=_PACKETS.get(event.flags, f"a TCP segment with {name}"),
+        size=len(event.raw) or None,
+        kind="tcp",
+        inside=_facts(facts),
+    )
+
+
+def _facts(facts: Iterable[tuple[str, str]]) -> Markup:
+    return h("dl", {"class": "facts"}, [h("div", h("dt", name), h("dd", value)) for name, value in facts])
+
+
+def _sentence(text: str) -> str:
+    return f"{text[0].upper()}{text[1:]}{'' if text[-1] in '.?!' else '.'}"
+
+
+# ---- what an end did ---------------------------------------------------------------------------------------------
+
+
+def _work(title: str, role: Role, notes: Sequence[str], *, kind: str = "") -> Markup:
+    shown = [h("li", note) for note in notes[:_MAX_NOTES]]
+    if len(notes) > _MAX_NOTES:
+        shown.append(h("li", f"and {len(notes) - _MAX_NOTES} more"))
+    steps = f"{len(notes)} step{'' if len(notes) == 1 else 's'}"
+    return h(
+        "li",
+        {"class": f"work at-{role.value} {kind}".strip()},
+        h("p", {"class": "story"}, h("strong", title)),
+        h("details", h("summary", f"Open: {steps}"), h("ul", {"class": "notes"}, shown)) if notes else None,
+    )
+
+
+def _keys(event: KeysInstalled, seen: set[Epoch]) -> Markup | None:
+    """Say once for each epoch that the keys change, and each time that they are renewed."""
+    if event.generation:
+        whose = "sent" if event.direction is Direction.SENT else "received"
+        text = f"What is {whose} is under fresh keys: generation {event.generation}"
+    elif event.epoch in seen:
+        return None
+    else:
+        text = f"From here on: {protection(event.epoch)}"
+    seen.add(event.epoch)
+    return h("li", {"class": f"change ep-{event.epoch.name.lower()}"}, h("p", h("strong", text)))
+
+
+_TOLD_FIRST: Final = ("version", "cipher_suite", "group", "alpn", "psk", "signature_scheme", "tickets")
+
+
+def _choices(some: list[Numbered], role: Role) -> str:
+    made = {one.event.what: one.event.chosen for one in some if isinstance(one.event, ChoiceMade)}
+    chosen = [escaped(made[what]) for what in ("cipher_suite", "group", "alpn", "signature_scheme") if what in made]
+    named = [name for name in chosen if name != "none"]
+    who = f"The {role.value}"
+    if "cipher_suite" in made or len(named) > 1:
+        return f"{who} picks one of everything that is offered: {', '.join(named)}."
+    whats = ", ".join(what.replace("_", " ") for what in list(made)[:4])
+    return f"{who} decides on {whats}."
+
+
+def _secrets(some: list[Numbered], role: Role) -> str:
+    names = [one.event.name for one in some if isinstance(one.event, SecretDerived)]
+    count = len(names)
+    if any(isinstance(one.event, SharedSecretComputed) for one in some):
+        more = f", and derives {count} secrets from it" if count else ""
+        return (
+            f"The {role.value} mixes its half of the key exchange with the {role.peer.value}'s{more}. "
+            f"The {role.peer.value} gets the same; the secret itself never travels."
+        )
+    what = names[0] if count == 1 else f"{count} more secrets"
+    return f"The {role.value} derives {what}."
+
+
+# ---- the HTTP exchange ---------------------------------------------------------------------------------------------
+
+
+def exchange_rows(exchange: Exchange, role: Role) -> list[Markup]:
+    """Return request and response as arrows, with their headers."""
+    lines: list[tuple[str, Direction, tuple[tuple[str, str], ...], str]] = []
+    received, sent = (
+        (Direction.RECEIVED, Direction.SENT) if role is Role.SERVER else (Direction.SENT, Direction.RECEIVED)
+    )
+    lines.append((exchange.request, received, exchange.request_headers, "this is what was asked for"))
+    if exchange.response:
+        lines.append((exchange.response, sent, exchange.response_headers, "and this is the answer: the page you read"))
+
+    def draw(line: str, direction: Direction, headers: tuple[tuple[str, str], ...], story: str) -> Markup:
+        return _arrow(
+            line,
+            direction,
+            Epoch.APPLICATION,
+            role,
+            None,
+            story=story,
+            inside=h("details", h("summary", f"Open: {len(headers)} headers"), _facts(headers)) if headers else (),
+        )
+
+    return [draw(*line) for line in lines]
