@@ -1,6 +1,6 @@
 """Views of real handshakes between two ends of ours, and their pages as files: what tests render and people look at.
 
-    python -m tests.support.gallery FOLDER     writes every page of the gallery there
+python -m tests.support.gallery FOLDER     writes every page of the gallery there
 """
 
 from __future__ import annotations

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
 import re
-import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -26,11 +24,11 @@ need_module("axe_playwright_python")
 from axe_playwright_python.sync_playwright import Axe  # noqa: E402
 from playwright.sync_api import Browser, BrowserContext, Page, expect, sync_playwright  # noqa: E402
 
+from tests.web.screenshots import DESKTOP, LOOKS, PHONE, options  # noqa: E402
+
 pytestmark = pytest.mark.program("chromium")
 
 TIMEOUT_MS = 15_000
-DESKTOP = {"width": 1280, "height": 900}
-PHONE = {"width": 390, "height": 844}
 
 
 @pytest.fixture(scope="module")
@@ -41,11 +39,8 @@ def running() -> Iterator[RunningPage]:
 
 @pytest.fixture(scope="module")
 def browser(running: RunningPage) -> Iterator[Browser]:
-    arguments = [f"--ignore-certificate-errors-spki-list={running.spki}", "--disable-quic", "--no-proxy-server"]
-    if os.geteuid() == 0:  # Chromium refuses to run its sandbox as root
-        arguments.append("--no-sandbox")
     with sync_playwright() as playwright:
-        found = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=arguments)
+        found = playwright.chromium.launch(**options(running.spki))
         yield found
         found.close()
 
@@ -126,6 +121,7 @@ def test_client_hello_is_the_browser_s_own_and_its_messages_open(running: Runnin
             assert details.locator(".hex").is_visible()
             assert (details.locator(".hex").text_content() or "").split() == message.raw.hex(" ").split()
             assert details.locator("tbody tr").count() >= 2
+        page.close()
 
 
 RUN = """
@@ -234,14 +230,7 @@ def test_page_works_without_javascript(running: RunningPage, visit: Any) -> None
     expect(page.locator("li.msg .name", has_text="CertificateVerify")).to_have_count(0, timeout=TIMEOUT_MS)
 
 
-LOOKS = {
-    "desktop": {"viewport": DESKTOP},
-    "phone": {"viewport": PHONE, "device_scale_factor": 2, "is_mobile": True, "has_touch": True},
-    "dark": {"viewport": DESKTOP, "color_scheme": "dark"},
-}
-
-
-@pytest.mark.parametrize("look", LOOKS)
+@pytest.mark.parametrize("look", ["desktop", "phone", "dark"])
 def test_nothing_serious_stands_in_the_way_of_anybody(running: RunningPage, visit: Any, look: str) -> None:
     page = visit(**LOOKS[look]).page
     page.goto(running.url)
