@@ -186,7 +186,9 @@ class TcpConnected(TraceEvent):
 class RecordTraced(TraceEvent):
     """One record, header included in *size*. content_type: the inner one; sequence: None for plaintext.
 
-    raw: the record as it stands on the wire, header included: what an eavesdropper sees.
+    raw:    the record as it stands on the wire, header included: what an eavesdropper sees.
+    opened: False for a protected record that could not be: early data that is skipped, or one that was changed. What
+            is inside is not known then: its outer type and the size of its ciphertext are told.
     Only emitted when asked for.
     """
 
@@ -198,6 +200,7 @@ class RecordTraced(TraceEvent):
     padding_size: int
     sequence: int | None
     raw: bytes = field(repr=False, default=b"")
+    opened: bool = True
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,14 +1,10 @@
-"""The evil peer: our own connection, whose messages and records a test changes before they are hashed and protected.
-
-It is no second stack: it follows the rules with the real handshake code until a test says otherwise, so that what it
-sends is under the right keys and, where a message is edited, over the right transcript.
-"""
+"""The evil peers of the tests and what they meet: good ones, certificates, ways to bring two together."""
 
 from __future__ import annotations
 
 import dataclasses
 import functools
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from pellucid import (
@@ -23,20 +19,22 @@ from pellucid import (
     TLSError,
 )
 from pellucid.config import ClientAuthentication
-from pellucid.handshake.actions import Action, SendMessage
-from pellucid.messages.handshake import HEADER_LENGTH, message_type
-from pellucid.record.protect import Keys
 from pellucid.registry import AlertDescription as A
 from pellucid.registry import ContentType, NamedGroup, alert_name
 from pellucid.registry import HandshakeType as H
 from pellucid.sessions import MemorySessionStore
+from pellucid.testing.bent import BentConnection as Evil
+from pellucid.testing.bent import Edit as Edit
+from pellucid.testing.bent import before_message as before_message
+from pellucid.testing.bent import changing_body as changing_body
+from pellucid.testing.bent import changing_extensions as changing_extensions
+from pellucid.testing.bent import message as message
+from pellucid.testing.bent import replacing as replacing
+from pellucid.testing.bent import without as without
 from pellucid.testing.ca import CA
-from pellucid.transcript import Transcript
 
 NAME = "evil.test"
 X25519 = NamedGroup.X25519
-Edit = Callable[[int, bytes], bytes]
-"""(message type, message with header) → the bytes that take its place: none, another message, several."""
 
 
 # ---- who they are ----------------------------------------------------------------------------------------------------
@@ -99,119 +97,17 @@ def early_pair(**changes: Any) -> tuple[ServerConfig, ClientConfig]:
     return server, client
 
 
-# ---- the peer --------------------------------------------------------------------------------------------------------
-
-
-class _EditedTranscript(Transcript):
-    """Hashes what the evil peer sends, not what its handshake code believes it sends."""
-
-    def __init__(self, peer: Evil) -> None:
-        super().__init__()
-        self._peer = peer
-
-    def add(self, raw: bytes) -> None:
-        if raw is not self._peer.received:
-            raw = self._peer.edited(raw)
-        if raw:
-            super().add(raw)
-
-
-class Evil(Connection):
-    """One end that cheats.
-
-    edit:    each of its handshake messages, before it is hashed and sent; asked once a message.
-    rewrite: the list of things to do that a handler returned; a callable in it is called with the peer.
-    """
-
-    edit: Edit | None
-    rewrite: Callable[[Evil, list[Action]], Iterable[Action | Callable[[Evil], None]]] | None
-    received: bytes
-    sent: list[bytes]
-    coming: bytes
-
-    def prepare(self, edit: Edit | None, rewrite: Any) -> Evil:
-        self.edit = edit
-        self.rewrite = rewrite
-        self.received = b""
-        self.sent = []
-        self._edits: dict[bytes, bytes] = {}
-        self._context.transcript = _EditedTranscript(self)
-        receive = self._handshake.receive
-
-        def remember(raw: bytes) -> list[Action]:
-            self.received = raw
-            return receive(raw)
-
-        self._handshake.receive = remember  # type: ignore[method-assign]
-        return self
-
-    def edited(self, raw: bytes) -> bytes:
-        if self.edit is None:
-            return raw
-        if raw not in self._edits:
-            self._edits[raw] = self.edit(message_type(raw), raw)
-        return self._edits[raw]
-
-    def _do(self, actions: list[Action]) -> None:
-        if self._handshake.need:
-            super()._do(actions)
-            return
-        todo = list(actions) if self.rewrite is None else list(self.rewrite(self, actions))
-        for action in todo:
-            if isinstance(action, SendMessage):
-                raw = self.edited(action.raw)
-                if raw:
-                    self.sent.append(raw)
-                    self._writer.handshake(raw)
-            elif callable(action):
-                action(self)
-            else:
-                super()._do([action])
-        self._writer.flush()
-
-    # ---- what no honest peer can say ----
-
-    def record(self, content_type: int, content: bytes) -> None:
-        """One record under the present keys, whatever is in it."""
-        self._writer.flush()
-        self._writer._record(content_type, content)
-
-    def plaintext(self, content_type: int, content: bytes, version: bytes = b"\x03\x03") -> None:
-        """One unprotected record, keys or not."""
-        self._writer.flush()
-        self.wire(bytes((content_type,)) + version + len(content).to_bytes(2, "big") + content)
-
-    def wire(self, data: bytes) -> None:
-        self._writer._out.append(data)
-
-    def sealed(self, inner: bytes, outer: int = ContentType.APPLICATION_DATA) -> None:
-        """One record whose TLSInnerPlaintext is *inner* as it stands."""
-        self._writer.flush()
-        keys = self.writing_keys
-        header = bytes((outer, 3, 3)) + (len(inner) + keys.tag_length).to_bytes(2, "big")
-        nonce = (keys.iv ^ keys.sequence).to_bytes(12, "big")
-        keys.sequence += 1
-        self.wire(header + keys.aead.encrypt(nonce, inner, header))
-
-    @property
-    def writing_keys(self) -> Keys:
-        keys = self._writer._keys
-        assert keys is not None
-        return keys
+# ---- the peers -------------------------------------------------------------------------------------------------------
 
 
 def evil_client(
     config: ClientConfig | None = None, *, edit: Edit | None = None, rewrite: Any = None, name: str = NAME
 ) -> Evil:
-    peer = Evil.client(config or client_config(), name)
-    assert isinstance(peer, Evil)
-    return peer.prepare(edit, rewrite)
+    return Evil.bent_client(config or client_config(), name, edit=edit, rewrite=rewrite)
 
 
 def evil_server(config: ServerConfig | None = None, *, edit: Edit | None = None, rewrite: Any = None) -> Evil:
-    peer = Evil.server(config or server_config())
-    assert isinstance(peer, Evil)
-    return peer.prepare(edit, rewrite)
+    return Evil.bent_server(config or server_config(), edit=edit, rewrite=rewrite)
 
 
 def good_client(config: ClientConfig | None = None, name: str = NAME) -> Connection:
@@ -220,46 +116,6 @@ def good_client(config: ClientConfig | None = None, name: str = NAME) -> Connect
 
 def good_server(config: ServerConfig | None = None, **arguments: Any) -> Connection:
     return Connection.server(config or server_config(), **arguments)
-
-
-# ---- edits -----------------------------------------------------------------------------------------------------------
-
-
-def message(kind: int, body: bytes) -> bytes:
-    return bytes((kind,)) + len(body).to_bytes(3, "big") + body
-
-
-def replacing(kind: int, change: Callable[[bytes], bytes]) -> Edit:
-    """Change every message of *kind* as a whole."""
-    return lambda this, raw: change(raw) if this == kind else raw
-
-
-def changing_body(kind: int, change: Callable[[Any], Any], *, which: int = 1) -> Edit:
-    """Decode the *which*-th message of *kind*, change the value, encode it again."""
-    from pellucid.messages.handshake import BODIES, handshake_message
-
-    seen = 0
-
-    def edit(this: int, raw: bytes) -> bytes:
-        nonlocal seen
-        if this != kind:
-            return raw
-        seen += 1
-        if seen != which:
-            return raw
-        return handshake_message(change(BODIES[kind].decode(raw[HEADER_LENGTH:])))
-
-    return edit
-
-
-def changing_extensions(kind: int, change: Callable[[list[Any]], Sequence[Any]], *, which: int = 1) -> Edit:
-    return changing_body(
-        kind, lambda body: dataclasses.replace(body, extensions=tuple(change(list(body.extensions)))), which=which
-    )
-
-
-def without(kind: int) -> Edit:
-    return replacing(kind, lambda raw: b"")
 
 
 # ---- bringing them together ------------------------------------------------------------------------------------------

@@ -23,6 +23,7 @@ from pellucid.registry import HandshakeType as H
 from tests.illegal.evil import (
     Evil,
     asking_server,
+    before_message,
     client_with_certificate,
     connected,
     deliver,
@@ -44,20 +45,6 @@ DATA = ContentType.APPLICATION_DATA
 HANDSHAKE = ContentType.HANDSHAKE
 ALERT = ContentType.ALERT
 Step = Callable[[Evil], None]
-
-
-def before_message(kind: int, *steps: Step) -> Any:
-    """Do *steps* just before the message of *kind*, on a record boundary."""
-
-    def rewrite(evil: Evil, actions: list[Any]) -> list[Any]:
-        out: list[Any] = []
-        for action in actions:
-            if isinstance(action, SendMessage) and message_type(action.raw) == kind:
-                out += steps
-            out.append(action)
-        return out
-
-    return rewrite
 
 
 def without_compatibility(evil: Evil, actions: list[Any]) -> list[Any]:

@@ -1,4 +1,4 @@
-"""What the commands share: exit codes (curl's), how an error is told, and where the key log goes."""
+"""What the commands share: exit codes (curl's), how an error is told, where key log and capture file go."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ import click
 
 from pellucid.errors import AlertReceived, InternalError, PeerError, TLSError, TruncatedStream, UsageError
 from pellucid.explain.keylog import KeyLogWriter
+from pellucid.explain.pcapng import PcapngWriter
 from pellucid.explain.text import escaped
 from pellucid.registry import AlertDescription as A
 from pellucid.verify.report import CertificateRejected, Failure, VerificationReport
@@ -28,6 +29,8 @@ __all__ = [
     "hints_for",
     "keylog_option",
     "keylog_path",
+    "pcapng_option",
+    "pcapng_writer",
 ]
 
 EXIT_CODES: Final = {
@@ -189,7 +192,7 @@ def _told(error: BaseException) -> Iterator[str]:
         yield f"hint: {hint}"
 
 
-# ---- the key log ---------------------------------------------------------------------------------------------------
+# ---- the key log and the capture file -------------------------------------------------------------------------------
 
 keylog_option = click.option(
     "--keylog",
@@ -213,3 +216,36 @@ def keylog_path(option: Path | None) -> Path | None:
         except OSError as error:
             raise CommandFailed(f"cannot write the key log {path}: {error.strerror or error}", code=23) from error
     return path
+
+
+pcapng_option = click.option(
+    "--pcapng",
+    metavar="FILE",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="Write the connections, with their secrets, to FILE: Wireshark opens it decrypted.",
+)
+
+
+@contextlib.contextmanager
+def pcapng_writer(option: Path | None) -> Iterator[PcapngWriter | None]:
+    """Give what writes the capture file, None if none is wanted. It sees connections with `trace_records` only.
+
+    Raises CommandFailed if the file cannot be written, then or later.
+    """
+    if option is None:
+        yield None
+        return
+    try:
+        writer = PcapngWriter(option)
+    except OSError as error:
+        raise _no_capture(option, error) from error
+    try:
+        yield writer
+    finally:
+        writer.close()
+    if writer.problem is not None:
+        raise _no_capture(option, writer.problem)
+
+
+def _no_capture(path: Path, error: OSError) -> CommandFailed:
+    return CommandFailed(f"cannot write the capture file {path}: {error.strerror or error}", code=23)

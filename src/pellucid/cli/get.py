@@ -16,7 +16,7 @@ import httpcore2
 import httpx2
 
 from pellucid import __version__
-from pellucid.cli.common import CommandFailed, exit_code, fail, keylog_option, keylog_path
+from pellucid.cli.common import CommandFailed, exit_code, fail, keylog_option, keylog_path, pcapng_option, pcapng_writer
 from pellucid.cli.devcert import load_credential
 from pellucid.cli.early_http import EarlyTransport
 from pellucid.cli.http import Backend, Clock, alpn_of, client_over
@@ -31,6 +31,7 @@ from pellucid.crypto.credentials import certificate_names
 from pellucid.errors import PeerError, TLSError, UsageError
 from pellucid.explain.keylog import KeyLogWriter
 from pellucid.explain.ladder import WORK, LadderPrinter
+from pellucid.explain.pcapng import PcapngWriter
 from pellucid.explain.recorder import Recorder, tee
 from pellucid.explain.text import Line, Span, escaped, line
 from pellucid.handshake.actions import Negotiated
@@ -67,6 +68,7 @@ class _Run:
     as_json: bool
     include: bool
     keylog: Path | None
+    pcapng: PcapngWriter | None
     recorders: list[Recorder] = field(default_factory=list)
 
     def observer(self) -> Observer | None:
@@ -76,7 +78,8 @@ class _Run:
         ladder = None
         if self.verbose:
             ladder = LadderPrinter(self.output.talk, width=self.output.width, detail=self.verbose)
-        return tee(recorder, ladder, KeyLogWriter(self.keylog) if self.keylog else None)
+        keylog = KeyLogWriter(self.keylog) if self.keylog else None
+        return tee(recorder, ladder, keylog, None if self.pcapng is None else self.pcapng.observer())
 
     def responded(self, response: httpx2.Response) -> None:
         """Tell of a response, each one of a chain of redirects."""
@@ -143,6 +146,7 @@ class _Run:
 @click.option("--early-data", is_flag=True,
               help="Send a GET, HEAD or OPTIONS with the ClientHello, where a session allows.")  # fmt: skip
 @keylog_option
+@pcapng_option
 def get(url: str, **options: Any) -> int:  # Any: click's options, each of its own type
     """Fetch URL over TLS 1.3 and write the body to standard output.
 
@@ -152,21 +156,22 @@ def get(url: str, **options: Any) -> int:  # Any: click's options, each of its o
     With --session-file the next call resumes: no certificates travel, and --early-data saves a round trip more.
     With --psk the key vouches for the server, and certificates are taken with --cacert only.
     """
-    output = Output()
-    run = _Run(
-        output=output,
-        verbose=options["verbose"],
-        silent=options["silent"],
-        as_json=options["as_json"],
-        include=options["include"] or options["head"],
-        keylog=keylog_path(options["keylog"]),
-    )
     if options["early_data"] and not options["session_file"]:
         raise CommandFailed("--early-data needs --session-file: it is sent in a session that was kept", code=2)
-    try:
-        return _fetch(run, url, options)
-    except Exception as error:  # noqa: BLE001  # told below, and by the exit code
-        return _failed(run, url, explained(_told(error), options))
+    with pcapng_writer(options["pcapng"]) as pcapng:
+        run = _Run(
+            output=Output(),
+            verbose=options["verbose"],
+            silent=options["silent"],
+            as_json=options["as_json"],
+            include=options["include"] or options["head"],
+            keylog=keylog_path(options["keylog"]),
+            pcapng=pcapng,
+        )
+        try:
+            return _fetch(run, url, options)
+        except Exception as error:  # noqa: BLE001  # told below, and by the exit code
+            return _failed(run, url, explained(_told(error), options))
 
 
 command = get
@@ -277,7 +282,8 @@ def _content(data: tuple[str, ...]) -> bytes | None:
 
 
 def _config(options: Mapping[str, Any], sessions: FileSessionStore | None) -> ClientConfig:
-    changes: dict[str, Any] = {"trace_records": options["verbose"] >= WORK, "certificate_compression": installed()}
+    records = options["verbose"] >= WORK or options["pcapng"] is not None
+    changes: dict[str, Any] = {"trace_records": records, "certificate_compression": installed()}
     changes |= client_changes(options)
     if sessions is not None:
         changes["sessions"] = sessions

@@ -24,6 +24,7 @@ from pellucid.config import Credential
 from pellucid.crypto.certificates import RawPublicKey
 from pellucid.explain.keylog import KeyLogWriter
 from pellucid.explain.ladder import LadderPrinter
+from pellucid.explain.pcapng import PcapngWriter
 from pellucid.explain.recorder import tee
 from pellucid.explain.text import Line, Span, escaped, line
 from pellucid.integrations.serving import BACKLOG, Server
@@ -31,7 +32,7 @@ from pellucid.net.tcp import bind_listener
 from pellucid.registry import AlertDescription, alert_name
 from pellucid.trace import AlertTraced, ClosedTraced, Direction, HandshakeCompleted, Observer, Role, TraceEvent
 
-__all__ = ["ConnectionWatches", "announce", "listen", "quiet_logger", "run_server", "url_of"]
+__all__ = ["ConnectionWatches", "announce", "listen", "listen_failed", "quiet_logger", "run_server", "url_of"]
 
 _SAME_SIGNAL_SECONDS: Final = 0.5
 
@@ -126,12 +127,16 @@ def listen(host: str, port: int, *, keep_syn: bool = False) -> socket.socket:
     except socket.gaierror as error:
         raise CommandFailed(f"cannot listen on {host}: {error.strerror or error}", code=6) from error
     except OSError as error:
-        hint = _LISTEN_HINTS.get(error.errno or 0)
-        raise CommandFailed(
-            f"cannot listen on {host} port {port}: {error.strerror or error}", code=7, hints=(hint,) if hint else ()
-        ) from error
+        raise listen_failed(host, port, error) from error
     sock.setblocking(False)
     return sock
+
+
+def listen_failed(host: str, port: int, error: OSError) -> CommandFailed:
+    """Return what to tell where nobody can listen."""
+    hint = _LISTEN_HINTS.get(error.errno or 0)
+    why = f"cannot listen on {host} port {port}: {error.strerror or error}"
+    return CommandFailed(why, code=7, hints=(hint,) if hint else ())
 
 
 def url_of(host: str, port: int) -> str:
@@ -171,13 +176,15 @@ class ConnectionWatches:
     output: Output
     verbose: int
     keylog: Path | None
+    pcapng: PcapngWriter | None = None
     count: int = field(default=0, init=False)
 
     def observer(self) -> Observer:
         """Return the observer of a new connection."""
         self.count += 1
         keylog = KeyLogWriter(self.keylog) if self.keylog else None
-        return tee(keylog, _ConnectionWatch(self.output, self.verbose, self.count)) or (lambda _: None)
+        pcapng = None if self.pcapng is None else self.pcapng.observer()
+        return tee(keylog, pcapng, _ConnectionWatch(self.output, self.verbose, self.count)) or (lambda _: None)
 
 
 class _ConnectionWatch:

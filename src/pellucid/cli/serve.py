@@ -11,11 +11,12 @@ from typing import Any, Final
 
 import click
 
-from pellucid.cli.common import CommandFailed, keylog_option, keylog_path
+from pellucid.cli.common import CommandFailed, keylog_option, keylog_path, pcapng_option, pcapng_writer
 from pellucid.cli.files import StaticFiles
 from pellucid.cli.listening import ConnectionWatches, announce, listen, quiet_logger, run_server, url_of
 from pellucid.cli.output import Output
 from pellucid.cli.raw_keys import verifier_of
+from pellucid.cli.serve_fault import serve_fault
 from pellucid.cli.server_credentials import server_credentials
 from pellucid.cli.tls_options import server_changes, server_tls_options
 from pellucid.config import ClientAuthentication, Credential, ServerConfig
@@ -30,10 +31,11 @@ from pellucid.net.load import load_trust
 __all__ = ["command"]
 
 _ALPN: Final = ("h2", "http/1.1")
+_WITH_FAULT: Final = frozenset({"target", "fault", "port", "keylog", "verbose"})
 
 
 @click.command(short_help="Serve a directory or an ASGI application over HTTPS.")
-@click.argument("target", metavar="DIR|MODULE:APP")
+@click.argument("target", metavar="DIR|MODULE:APP", required=False)
 @click.option("--host", default="127.0.0.1", show_default=True, help="The address or name to listen on.")
 @click.option("-p", "--port", default=8443, show_default=True, type=click.IntRange(0, 65535), help="0: a free one.")
 @click.option("--cert", metavar="FILE", multiple=True,
@@ -57,9 +59,13 @@ _ALPN: Final = ("h2", "http/1.1")
 @click.option("--grace", default=5.0, show_default=True, metavar="SECONDS", type=click.FloatRange(0),
               help="How long requests may still run when the server is stopped.")  # fmt: skip
 @click.option("-v", "--verbose", count=True, help="Draw each connection's handshake; -vv and -vvv in more detail.")
+@click.option("--fault", metavar="NAME",
+              help="Misbehave in this way instead, against whoever connects, to see what a client makes of it; "
+              "'list' shows the ways.")  # fmt: skip
 @server_tls_options
 @keylog_option
-def serve(target: str, **options: Any) -> int:  # Any: click's options, each of its own type
+@pcapng_option
+def serve(target: str | None, **options: Any) -> int:  # Any: click's options, each of its own type
     """Serve a directory, or the ASGI application APP in MODULE, over TLS 1.3: HTTP/2 and HTTP/1.1.
 
     Without --cert a development certificate is made, by a CA that is kept for this user; how to have programs trust
@@ -67,25 +73,48 @@ def serve(target: str, **options: Any) -> int:  # Any: click's options, each of 
     Clients that come again resume their sessions until the server is started anew.
     SIGINT and SIGTERM stop it when the running requests are done; a second one ends them.
     """
+    if options["fault"]:
+        _check_fault_alone(target)
+        return serve_fault(options["fault"], options)
+    if target is None:
+        raise click.MissingParameter(param_hint="DIR|MODULE:APP", param_type="argument")
     application = _application(target, listing=not options["no_listing"])
     gated = EarlyGate(application) if options["early_data"] else application
     output = Output()
     credentials, authority = server_credentials(options)
-    watches = ConnectionWatches(output, options["verbose"], keylog_path(options["keylog"]))
-    recorder = LiveRecorder if wants_recorder(application) else None
-    config = _server_config(credentials, options, watches, records=recorder is not None)
-    sock = listen(options["host"], options["port"], keep_syn=recorder is not None)
-    try:
-        url = url_of(options["host"], sock.getsockname()[1])
-        ready = functools.partial(announce, output, url, authority, credentials)
-        listeners = [Listening(sock=sock, config=config, recorder=recorder)]
-        run_server(Server(gated, listeners, grace=options["grace"], ready=ready, logger=quiet_logger()))
-    finally:
-        sock.close()
+    with pcapng_writer(options["pcapng"]) as pcapng:
+        watches = ConnectionWatches(output, options["verbose"], keylog_path(options["keylog"]), pcapng)
+        recorder = LiveRecorder if wants_recorder(application) else None
+        shows = recorder is not None or pcapng is not None
+        config = _server_config(credentials, options, watches, records=shows)
+        sock = listen(options["host"], options["port"], keep_syn=shows)
+        try:
+            url = url_of(options["host"], sock.getsockname()[1])
+            ready = functools.partial(announce, output, url, authority, credentials)
+            listeners = [Listening(sock=sock, config=config, recorder=recorder)]
+            run_server(Server(gated, listeners, grace=options["grace"], ready=ready, logger=quiet_logger()))
+        finally:
+            sock.close()
     return 0
 
 
 command = serve
+
+
+def _check_fault_alone(target: str | None) -> None:
+    """Raise CommandFailed where what was given beside --fault would be passed over."""
+    context = click.get_current_context()
+    given = [] if target is None else [target]
+    for parameter in context.command.params:
+        source = context.get_parameter_source(parameter.name or "")
+        if source is click.core.ParameterSource.COMMANDLINE and parameter.name not in _WITH_FAULT:
+            given.append(parameter.opts[0])
+    if given:
+        raise CommandFailed(
+            f"--fault takes nothing but --port, --keylog and -v beside it, not {given[0]}",
+            code=2,
+            hints=("a faulty server has certificates of its own, and is for this machine alone",),
+        )
 
 
 # ---- what is served ------------------------------------------------------------------------------------------------

@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from pellucid.explain.keylog import KeyLogWriter as KeyLogWriter
     from pellucid.explain.ladder import LadderPrinter as LadderPrinter
+    from pellucid.explain.pcapng import PcapngWriter as PcapngWriter
+    from pellucid.explain.pcapng import write_pcapng as write_pcapng
     from pellucid.explain.recorder import Recorded as Recorded
     from pellucid.explain.recorder import Recorder as Recorder
     from pellucid.explain.recorder import tee as tee
@@ -23,24 +25,28 @@ __all__ = [
     "FieldSpan",
     "KeyLogWriter",
     "LadderPrinter",
+    "PcapngWriter",
     "Recorded",
     "Recorder",
     "describe",
     "message_spans",
     "record_spans",
     "tee",
+    "write_pcapng",
 ]
 
 _HOMES = {
     "FieldSpan": "spans",
     "KeyLogWriter": "keylog",
     "LadderPrinter": "ladder",
+    "PcapngWriter": "pcapng",
     "Recorded": "recorder",
     "Recorder": "recorder",
     "describe": "sentences",
     "message_spans": "spans",
     "record_spans": "spans",
     "tee": "recorder",
+    "write_pcapng": "pcapng",
 }
 """public name → the module of this package that has it"""
 

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
-from typing import NamedTuple, TypeVar
+from collections.abc import Callable, Iterable
+from typing import Final, NamedTuple, TypeVar
 
-from pellucid.trace import Observer, Secret, SecretDerived, TraceEvent
+from pellucid.trace import MessageTraced, Observer, RecordTraced, Secret, SecretDerived, TraceEvent
 
-__all__ = ["Recorded", "Recorder", "tee"]
+__all__ = ["Recorded", "Recorder", "precede", "tee"]
 
 E = TypeVar("E", bound=TraceEvent)
 
@@ -20,24 +20,57 @@ class Recorded(NamedTuple):
     event: TraceEvent
 
 
+RECORD_BYTES: Final = 2**22
+MESSAGE_BYTES: Final = 2**22
+
+
 class Recorder:
-    """An observer that keeps the first *limit* events; what comes after is only counted, in `dropped`.
+    """An observer that keeps the first events of a connection; what comes after is only counted, in `dropped`.
 
     The first are the ones worth keeping: they hold the handshake, and a peer decides how many more there are.
+
+    limit:         how many events are kept.
+    record_bytes:  how much of the records themselves. Once a record does not fit no further one is kept, so that those
+                   that are there follow one another without a gap; everything else still is.
+    message_bytes: how much of handshake messages, in the same way.
+    clock:         only goes forward; wall: seconds since 1970.
     """
 
-    def __init__(self, limit: int = 10_000, *, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self,
+        limit: int = 10_000,
+        *,
+        record_bytes: int = RECORD_BYTES,
+        message_bytes: int = MESSAGE_BYTES,
+        clock: Callable[[], float] = time.monotonic,
+        wall: Callable[[], float] = time.time,
+    ) -> None:
         self.limit = limit
         self.dropped = 0
+        self.started_at = wall()
+        """when the recorder was made, seconds since 1970"""
         self._clock = clock
         self._started = clock()
         self._recorded: list[Recorded] = []
+        self._left = {RecordTraced: record_bytes, MessageTraced: message_bytes}
 
     def __call__(self, event: TraceEvent) -> None:
-        if len(self._recorded) >= self.limit:
+        if len(self._recorded) >= self.limit or (
+            isinstance(event, RecordTraced | MessageTraced) and not self._fits(event)
+        ):
             self.dropped += 1
         else:
             self._recorded.append(Recorded(self._clock() - self._started, event))
+
+    def _fits(self, event: RecordTraced | MessageTraced) -> bool:
+        kind = type(event)
+        left = self._left[kind]
+        self._left[kind] = left = left - len(event.raw) if left >= 0 else left
+        return left >= 0
+
+    def precede(self, events: Iterable[TraceEvent]) -> None:
+        """Put *events*, which were before all others, at the head: with the time 0, when the recorder was made."""
+        self._recorded[:0] = [Recorded(0.0, event) for event in events]
 
     def __len__(self) -> int:
         return len(self._recorded)
@@ -66,14 +99,28 @@ class Recorder:
         return next((event for event in self.events if isinstance(event, kind)), None)
 
 
+class _Tee:
+    def __init__(self, observers: tuple[Observer, ...]) -> None:
+        self._observers = observers
+
+    def __call__(self, event: TraceEvent) -> None:
+        for observer in self._observers:
+            observer(event)
+
+    def precede(self, events: Iterable[TraceEvent]) -> None:
+        events = tuple(events)
+        for observer in self._observers:
+            precede(observer, events)
+
+
 def tee(*observers: Observer | None) -> Observer | None:
     """Return one observer that tells all of *observers* in turn; None if none of them is one."""
     watching = tuple(observer for observer in observers if observer is not None)
-    if not watching:
-        return None
+    return _Tee(watching) if watching else None
 
-    def tell(event: TraceEvent) -> None:
-        for observer in watching:
-            observer(event)
 
-    return tell
+def precede(observer: Observer | None, events: Iterable[TraceEvent]) -> None:
+    """Tell *observer* of what was before all that it saw, if it has a `precede` to take it: a TCP handshake, say."""
+    take = getattr(observer, "precede", None)
+    if take is not None:
+        take(events)

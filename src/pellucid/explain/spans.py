@@ -91,7 +91,7 @@ def record_spans(event: RecordTraced) -> tuple[FieldSpan, ...]:
     raw, start = event.raw, RECORD_HEADER
     if len(raw) < start:
         return _told([_Part("record", 0, len(raw), f"{len(raw)} bytes", UNKNOWN)])
-    protected = event.sequence is not None
+    protected = event.sequence is not None or not event.opened
     outer = f"{content_type_name(raw[0])} ({raw[0]})"
     parts = [
         _Part("type", 0, 1, outer, _OPAQUE_TYPE if protected else _TYPE),
@@ -103,7 +103,7 @@ def record_spans(event: RecordTraced) -> tuple[FieldSpan, ...]:
     zeros = end + 1 + event.padding_size
     if not protected:
         parts.append(_Part("fragment", start, len(raw), f"{len(raw) - start} bytes", _FRAGMENT))
-    elif not start <= end < zeros < len(raw):
+    elif not event.opened or not start <= end < zeros < len(raw):
         parts.append(_Part("encrypted_record", start, len(raw), f"{len(raw) - start} bytes", _ENCRYPTED))
     else:
         path = "encrypted_record"

@@ -10,10 +10,10 @@ import secrets
 from collections.abc import Awaitable, Callable, Iterable
 from typing import Any, Final
 
-from pellucid.explain.recorder import Recorded, Recorder
+from pellucid.explain.recorder import Recorder, precede
 from pellucid.handshake.actions import Negotiated
 from pellucid.integrations.ssl_engine import Facts
-from pellucid.trace import Observer, RecordTraced, TraceEvent
+from pellucid.trace import Observer, TraceEvent
 
 __all__ = ["EXTENSION", "LiveRecorder", "OwnConnection", "own_connection", "recorder_of", "wants_recorder", "watched"]
 
@@ -23,30 +23,17 @@ _RECORD_BYTES: Final = 2**20
 
 
 class LiveRecorder(Recorder):
-    """A recorder of one connection that tells who waits of what is new, and is bounded in bytes too.
-
-    record_bytes: how much of the records themselves is kept. Once a record does not fit, no further one is kept, so
-                  that those that are there follow one another without a gap. Everything else is kept up to *limit*.
-    """
+    """A recorder of one connection that tells who waits of what is new."""
 
     def __init__(self, limit: int = _EVENTS, *, record_bytes: int = _RECORD_BYTES) -> None:
-        super().__init__(limit)
-        self._left = record_bytes
+        super().__init__(limit, record_bytes=record_bytes)
         self._waiting: set[Callable[[], None]] = set()
 
     def __call__(self, event: TraceEvent) -> None:
-        if isinstance(event, RecordTraced):
-            self._left -= len(event.raw) if self._left >= 0 else 0
-            if self._left < 0:
-                self.dropped += 1
-                return
+        dropped = self.dropped
         super().__call__(event)
-        for wake in tuple(self._waiting):
-            wake()
-
-    def precede(self, events: Iterable[TraceEvent]) -> None:
-        """Put *events*, which were before all others, at the head: with the time 0, when the recorder was made."""
-        self._recorded[:0] = [Recorded(0.0, event) for event in events]
+        if self.dropped == dropped:
+            self.wake()
 
     def subscribe(self, wake: Callable[[], None]) -> Callable[[], None]:
         """Have *wake* called after each event that is kept; return what ends that. It is called where the event is."""
@@ -140,6 +127,11 @@ class _Watched:
     def __call__(self, event: TraceEvent) -> None:
         self.recorder(event)
         self._others(event)
+
+    def precede(self, events: Iterable[TraceEvent]) -> None:
+        events = tuple(events)
+        precede(self.recorder, events)
+        precede(self._others, events)
 
 
 def watched(recorder: Recorder, others: Observer | None) -> Observer:

@@ -23,7 +23,8 @@ from hypercorn.protocol.h2 import H2Protocol
 from hyperframe.frame import GoAwayFrame
 
 from pellucid.config import ServerConfig
-from pellucid.integrations.asgi import EXTENSION, LiveRecorder, OwnConnection, recorder_of
+from pellucid.explain.recorder import precede
+from pellucid.integrations.asgi import EXTENSION, OwnConnection, recorder_of
 from pellucid.integrations.ssl_engine import Facts
 from pellucid.net.tcp import trace_accepted
 from pellucid.trace import TraceEvent
@@ -62,8 +63,8 @@ class _Server(TCPServer):
         if not isinstance(tls, Facts):
             return
         recorder = recorder_of(tls.trace)
-        if isinstance(recorder, LiveRecorder):
-            recorder.precede(_tcp_opening(self.writer.get_extra_info("socket")))
+        if hasattr(tls.trace, "precede"):
+            precede(tls.trace, _tcp_opening(self.writer.get_extra_info("socket")))
         self._own = OwnConnection(tls, recorder, retire=self._retire, flush=self._flush)
         application: Any = _Introduced(self.app, self._own)
         self.app = application

@@ -165,12 +165,14 @@ class RecordReader:
         """Return the record inside; None for early data that is skipped."""
         keys = self._keys
         if keys is None:
+            self._tell_unopened(header, body)
             self._skipped(len(body))
             return None
         nonce = (keys.iv ^ keys.sequence).to_bytes(12, "big")
         try:
             inner = keys.aead.decrypt(nonce, body, header)
         except self._tag_error:
+            self._tell_unopened(header, body)
             if self._skip >= 0:
                 self._skipped(len(body))
                 return None
@@ -298,18 +300,32 @@ class RecordReader:
             self._empty = 0
         return opened, offset, error
 
-    def _tell(self, content_type: int, raw: bytes, content_size: int, padding: int, sequence: int | None) -> None:
+    def _tell_unopened(self, header: bytes, body: bytes) -> None:
+        if self._trace is not None:
+            self._tell(ContentType.APPLICATION_DATA, header + body, len(body), 0, None, opened=False)
+
+    def _tell(
+        self,
+        content_type: int,
+        raw: bytes,
+        content_size: int,
+        padding: int,
+        sequence: int | None,
+        *,
+        opened: bool = True,
+    ) -> None:
         if self._trace is not None:
             self._trace(
                 RecordTraced(
                     direction=Direction.RECEIVED,
-                    epoch=Epoch.INITIAL if sequence is None else self.epoch,
+                    epoch=Epoch.INITIAL if sequence is None and opened else self.epoch,
                     content_type=content_type,
                     size=len(raw),
                     content_size=content_size,
                     padding_size=padding,
                     sequence=sequence,
                     raw=raw,
+                    opened=opened,
                 )
             )
 

@@ -83,7 +83,7 @@ class RecordWriter:
         """Write the dummy change_cipher_spec: now, or before the next record (RFC 9846 §E.4)."""
         self.flush()
         if at_once:
-            self._out.append(_CHANGE_CIPHER_SPEC)
+            self._dummy()
         else:
             self._change_cipher_spec = True
 
@@ -153,7 +153,7 @@ class RecordWriter:
         """The plain way: one record of any type, padded by the policy."""
         if self._change_cipher_spec:
             self._change_cipher_spec = False
-            self._out.append(_CHANGE_CIPHER_SPEC)
+            self._dummy()
         keys = self._keys
         if keys is None:
             if content_type == ContentType.APPLICATION_DATA:
@@ -175,6 +175,11 @@ class RecordWriter:
         self._out.append(raw)
         if self._trace is not None:
             self._tell(content_type, raw, len(content), padding, sequence)
+
+    def _dummy(self) -> None:
+        self._out.append(_CHANGE_CIPHER_SPEC)
+        if self._trace is not None:
+            self._tell(ContentType.CHANGE_CIPHER_SPEC, _CHANGE_CIPHER_SPEC, 1, 0, None)
 
     def _spend(self, keys: Keys, count: int) -> int:
         """Return the next record's number; it and those after it are spent, whatever becomes of the records (§5.3)."""
@@ -213,7 +218,7 @@ class RecordWriter:
             self._trace(
                 RecordTraced(
                     direction=Direction.SENT,
-                    epoch=self.epoch,
+                    epoch=Epoch.INITIAL if sequence is None else self.epoch,
                     content_type=content_type,
                     size=len(raw),
                     content_size=content_size,

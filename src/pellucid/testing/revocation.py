@@ -152,6 +152,18 @@ def revocation_list(
     return _sequence(tbs, *_signed(tbs, signing))
 
 
+def signed_with_sha1(certificate: bytes, key: CertificateIssuerPrivateKeyTypes) -> bytes:
+    """Return *certificate*, DER, signed again by its issuer's P-256 *key* with SHA-1, which upstream does not do."""
+    tbs = x509.load_der_x509_certificate(certificate).tbs_certificate_bytes
+    ours = _algorithm(Signing(key=key))
+    signing = Signing(key=key, sha="sha1")
+    at = tbs.index(ours)
+    body = tbs[:at] + _algorithm(signing) + tbs[at + len(ours) :]
+    header = 2 if tbs[1] < 0x80 else 2 + (tbs[1] & 0x7F)
+    changed = _tlv(0x30, body[header:])
+    return _sequence(changed, *_signed(changed, signing))
+
+
 def _single(answer: Answer) -> bytes:
     oid, digest = _DIGESTS[answer.digest]
     identity = issuer_identity(answer.about.public_bytes(Encoding.DER), answer.issuer.public_bytes(Encoding.DER))
