@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import secrets
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from contextvars import ContextVar
 from typing import Any, Final
 
@@ -66,7 +66,7 @@ class _Server(TCPServer):
         if hasattr(tls.trace, "precede"):
             precede(tls.trace, _tcp_opening(self.writer.get_extra_info("socket")))
         self._own = OwnConnection(tls, recorder, retire=self._retire, flush=self._flush)
-        application: Any = _Introduced(self.app, self._own)
+        application: Any = _Introduced(self.app, self._own, self._say_goodbye)
         self.app = application
         config = tls._tls.context.config(server_side=True)
         if isinstance(config, ServerConfig) and config.max_early_data:
@@ -75,13 +75,11 @@ class _Server(TCPServer):
 
     async def protocol_send(self, event: Event) -> None:
         await super().protocol_send(event)
-        if isinstance(event, Updated) and self._own is not None and self._own.retired:
-            await self._say_goodbye()
-            if event.idle:
-                self._end_after(_GOODBYE_SECONDS)
+        if isinstance(event, Updated) and event.idle and self._own is not None and self._own.retired:
+            self._end_after(_GOODBYE_SECONDS)
 
     async def _retire(self) -> None:
-        """Say goodbye with the next answer, not before it: h2 as a client takes no answer after it."""
+        """Goodbye is said after the answer, not before it: h2 as a client takes no answer after it."""
         self._end_after(_RETIRED_SECONDS)
 
     async def _say_goodbye(self) -> None:
@@ -113,14 +111,22 @@ class _Server(TCPServer):
 class _Introduced:
     """hypercorn's wrapper of the application, for one connection: its requests' scopes say which it is."""
 
-    def __init__(self, application: Any, own: OwnConnection) -> None:  # Any: hypercorn's wrapper, ASGI's dictionaries
+    def __init__(
+        self,
+        application: Any,  # hypercorn's wrapper
+        own: OwnConnection,
+        say_goodbye: Callable[[], Awaitable[None]],
+    ) -> None:
         self._application = application
         self._own = own
+        self._say_goodbye = say_goodbye
 
-    async def __call__(self, scope: Any, *arguments: Any) -> None:
+    async def __call__(self, scope: Any, *arguments: Any) -> None:  # Any: ASGI's dictionaries and callables
         told = {"early_data": _came_early.get(), "connection": self._own}
         extensions = {**(scope.get("extensions") or {}), EXTENSION: told}
         await self._application({**scope, "extensions": extensions}, *arguments)
+        if self._own.retired:
+            await self._say_goodbye()
 
 
 def _tcp_opening(sock: Any) -> list[TraceEvent]:  # Any: asyncio's shield around the socket
