@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: setup demo test soak coverage lint bench interop conformance ledger screenshots clean
+.PHONY: setup demo pictures screenshots test soak coverage lint bench interop conformance ledger clean
 
 setup: $(STAMP)
 
@@ -17,6 +17,10 @@ $(STAMP): pyproject.toml
 
 demo: $(STAMP)
 	$(BIN)/python -m pellucid demo
+
+# The pictures of the documents, drawn by the code that draws the live page.
+pictures: $(STAMP)
+	$(BIN)/python -m tests.support.pictures
 
 # Under five minutes on two cores.
 test: $(STAMP)

@@ -13,11 +13,13 @@ from pellucid.crypto.provider import PENDING, CryptoProvider
 from pellucid.crypto.pyca import PYCA
 from pellucid.errors import (
     AlertReceived,
+    Explanation,
     InternalError,
     PeerError,
     TLSError,
     TruncatedStream,
     UsageError,
+    explain_with,
 )
 from pellucid.events import (
     NEED_DATA,
@@ -125,6 +127,15 @@ __all__ = [
 ]
 
 _LAZY = {"aio": "pellucid.aio", "SSLContext": "pellucid.integrations.ssl_context"}
+
+
+def _explained(error: BaseException) -> Explanation:
+    """Return the diagnosis of *error*. What makes it is loaded when the first one is asked for."""
+    diagnosis: Explanation = importlib.import_module("pellucid.explain.diagnosis.diagnose").diagnose(error)
+    return diagnosis
+
+
+explain_with(_explained)
 
 
 def __getattr__(name: str) -> object:

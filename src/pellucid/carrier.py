@@ -9,9 +9,9 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any, Final
 
-from pellucid.config import ClientConfig, ServerConfig
+from pellucid.config import ClientConfig, ServerConfig, narrowed
 from pellucid.crypto.provider import Suite
-from pellucid.errors import AlertReceived, InternalError, PeerError, TLSError, TruncatedStream
+from pellucid.errors import AlertReceived, Circumstances, InternalError, PeerError, TLSError, TruncatedStream
 from pellucid.events import Event
 from pellucid.handshake.actions import Complete, Negotiated, PauseAside
 from pellucid.handshake.core import Context, Handshake
@@ -73,6 +73,8 @@ class Carrier:
         self._peer_ended = False
         """the peer's stream has ended; during a pause what came before that waits to be read"""
         self._patience = Patience()
+        self._handshake_bytes = 0
+        """of the peer's, until the handshake is complete"""
 
     # ---- what it knows ---------------------------------------------------------------------------------------------
 
@@ -104,6 +106,26 @@ class Carrier:
 
     # ---- errors ----------------------------------------------------------------------------------------------------
 
+    def circumstances(self, *, first_bytes: bytes = b"", seconds: float | None = None) -> Circumstances:
+        """Return what is known of the connection at this moment, for an error that ends it."""
+        negotiated, key, present = self.negotiated, self._session_key, self._reader.present
+        return Circumstances(
+            role=self.role.value,
+            state=self.state,
+            complete=negotiated is not None,
+            server_name=key.host if key is not None else (negotiated and negotiated.server_name) or "",
+            port=key.port if key is not None else 0,
+            received=self._handshake_bytes,
+            records=0 if present is None else present[1],
+            partial=len(self._incoming) + len(self._message),
+            epoch=self._reader.epoch,
+            narrowed=narrowed(self._context.config),
+            showed_certificate=negotiated is not None and bool(negotiated.local_certificates),
+            now=self._context.provider.now(),
+            seconds=seconds,
+            first_bytes=first_bytes,
+        )
+
     def _check_usable(self) -> None:
         if self._error is not None:
             raise self._error
@@ -131,6 +153,11 @@ class Carrier:
         if self._error is not None:
             return  # the first error stands, and has told the peer
         self._error = error
+        if error.circumstances is None:
+            try:
+                error.circumstances = self.circumstances(first_bytes=getattr(error, "first_bytes", b""))
+            except Exception as failure:  # noqa: BLE001  # a broken clock: the first error stands
+                error.add_note(f"then, while it was noted how things stood: {failure!r}")
         self._start = None
         self._receiving = self._sending = False
         self._update_owed = False
@@ -143,7 +170,7 @@ class Carrier:
         if alert is not None and not self._sent_close:
             try:
                 self._writer.alert(FATAL, alert)
-                self._tell_alert(Direction.SENT, alert, error.reason)
+                self._tell_alert(Direction.SENT, alert, error.reason, error.code)
             except Exception as failure:  # noqa: BLE001  # a broken observer or padding policy: the first error stands
                 error.add_note(f"then, while the peer was told of it: {failure!r}")
         self._forget_sessions(error)
@@ -157,18 +184,27 @@ class Carrier:
         if self._handshake.need is not None and self._incoming:
             return  # what came before the end is read first, when the pause is over
         state = "" if self.handshake_complete else f" during the handshake, in state {self.state}"
+        partial = len(self._incoming) + len(self._message)
+        cut = f", {partial} bytes into a record or message" if partial else ""
 
         def end() -> None:
             if self._trace is not None:
-                self._trace(ClosedTraced(direction=Direction.RECEIVED, how="truncated"))
-            raise TruncatedStream(f"the connection ended without close_notify{state}")
+                self._trace(ClosedTraced(direction=Direction.RECEIVED, how="truncated", partial=partial))
+            raise TruncatedStream(f"the connection ended without close_notify{state}{cut}")
 
         self._guarded(end)
 
-    def _tell_alert(self, direction: Direction, description: int, reason: str) -> None:
+    def transport_lost(self, how: str) -> None:
+        """Tell the trace that the transport is gone, or silent: "reset", "silence". Whoever carries the bytes knows."""
+        if self._trace is not None:
+            self._trace(ClosedTraced(direction=Direction.RECEIVED, how=how))
+
+    def _tell_alert(self, direction: Direction, description: int, reason: str, code: str = "") -> None:
         if self._trace is not None:
             epoch = self._writer.epoch if direction is Direction.SENT else self._reader.epoch
-            self._trace(AlertTraced(direction=direction, epoch=epoch, description=description, reason=reason))
+            self._trace(
+                AlertTraced(direction=direction, epoch=epoch, description=description, reason=reason, code=code)
+            )
 
     def _forget_sessions(self, error: TLSError) -> None:
         """§6.2: an error alert ends the session too; what is kept of this server is not used again."""

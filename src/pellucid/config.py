@@ -106,6 +106,16 @@ def _alpn(names: tuple[str, ...]) -> tuple[bytes, ...]:
     return encoded
 
 
+def narrowed(config: ClientConfig | ServerConfig) -> tuple[str, ...]:
+    """Return what *config* offers less of than is usual: some of "groups", "suites", "schemes"."""
+    usual = {
+        "groups": (DEFAULT_GROUPS, config.groups),
+        "suites": (DEFAULT_SUITES, config.suites),
+        "schemes": (DEFAULT_SCHEMES, config.signature_schemes),
+    }
+    return tuple(name for name, (default, here) in usual.items() if not set(default) <= set(here))
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Config:
     """What both ends have in common.

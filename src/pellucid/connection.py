@@ -128,6 +128,8 @@ class Connection(Detachable):
         if not data:
             self._end_of_stream()
             return
+        if self.negotiated is None:
+            self._handshake_bytes += len(data)
         incoming = self._incoming
         source: bytes | bytearray = incoming
         if incoming:
@@ -334,7 +336,7 @@ class Connection(Detachable):
             raise UnexpectedMessage(f"{content_type_name(content_type)} inside a handshake message", rfc="9846 §5.1")
         if content_type == ContentType.HANDSHAKE:
             if not content:
-                raise UnexpectedMessage("an empty handshake record", rfc="9846 §5.1")
+                raise UnexpectedMessage("an empty handshake record", rfc="9846 §5.1", code="TLS-EMPTY-RECORDS")
             self._message += content
             self._messages()
         elif content_type == ContentType.APPLICATION_DATA:
@@ -358,7 +360,9 @@ class Connection(Detachable):
             return
         if content_type == ContentType.ALERT and not self._reader.opened_any and self.negotiated is None:
             return
-        raise UnexpectedMessage(f"an unprotected {content_type_name(content_type)} record", rfc="9846 §5.2")
+        raise UnexpectedMessage(
+            f"an unprotected {content_type_name(content_type)} record", rfc="9846 §5.2", code="TLS-UNPROTECTED"
+        )
 
     def _changed_cipher_spec(self, content: bytes, *, protected: bool) -> None:
         """Drop the dummy of middlebox compatibility mode, where it may stand (RFC 9846 §5)."""
@@ -376,7 +380,7 @@ class Connection(Detachable):
 
     def _alert(self, content: bytes) -> None:
         if not content:
-            raise UnexpectedMessage("an empty alert record", rfc="9846 §5.4")
+            raise UnexpectedMessage("an empty alert record", rfc="9846 §5.4", code="TLS-EMPTY-RECORDS")
         if len(content) != 2:
             raise DecodeError(f"an alert record of {len(content)} bytes, not 2", rfc="9846 §5.1")
         level, description = content
@@ -418,7 +422,9 @@ class Connection(Detachable):
             return
         if self._message and any(map(ends_peer_flight, actions)):
             # Nothing under the old key may be left, whole or in part (§5.1; the bug class of 2025-26).
-            raise UnexpectedMessage("handshake data runs across a key change, or past a hello", rfc="9846 §5.1")
+            raise UnexpectedMessage(
+                "handshake data runs across a key change, or past a hello", rfc="9846 §5.1", code="TLS-KEY-CHANGE"
+            )
         for action in actions:
             if isinstance(action, SendMessage):
                 self._writer.handshake(action.raw)

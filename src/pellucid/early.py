@@ -68,7 +68,7 @@ class EarlyCarrier(Carrier):
         if self._reader.epoch is not Epoch.EARLY:
             raise UnexpectedMessage("application data before the handshake is complete", rfc="9846 §5")
         if len(content) > self._early_left:
-            raise UnexpectedMessage("more early data than the ticket allows", rfc="9846 §4.7.1")
+            raise UnexpectedMessage("more early data than the ticket allows", rfc="9846 §4.7.1", code="TLS-EARLY-DATA")
         self._early_left -= len(content)
         if content:
             self._events.append(EarlyData(content))

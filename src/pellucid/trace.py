@@ -340,18 +340,26 @@ class HandshakeCompleted(TraceEvent):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AlertTraced(TraceEvent):
+    """An alert. Of one that we sent: reason says why, code is the diagnosis's where the alert alone does not tell."""
+
     direction: Direction
     epoch: Epoch
     description: int
     reason: str = ""
+    code: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ClosedTraced(TraceEvent):
-    """One direction ended without an error alert, of which AlertTraced tells. how: "close_notify", "truncated"."""
+    """One direction ended without an error alert, of which AlertTraced tells.
+
+    how:     "close_notify", "truncated", "reset" (the transport's), "silence" (nobody waited any longer).
+    partial: where it was truncated: bytes of a record or message that was not all there.
+    """
 
     direction: Direction
     how: str
+    partial: int = 0
 
 
 Observer = Callable[[TraceEvent], None]

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 import pellucid
+from pellucid.explain import CODES
 from pellucid.testing.ca import CA
 
 README = Path(__file__).parents[2] / "README.md"
@@ -97,7 +98,7 @@ def test_readme_server_serves_in_four_lines(authority: CA, monkeypatch: pytest.M
 
 
 def test_readme_rejected_certificate_tells_every_check(authority: CA, capsys: pytest.CaptureFixture[str]) -> None:
-    text = block("CertificateRejected")
+    text = block("error.report")
     leaf = authority.issue("right.example")
     config = pellucid.ServerConfig(credentials=(pellucid.Credential.from_pem(leaf.chain_pem, leaf.key_pem),))
     with pellucid.listen("127.0.0.1", 0, config) as listener:
@@ -106,8 +107,6 @@ def test_readme_rejected_certificate_tells_every_check(authority: CA, capsys: py
         trust = pellucid.ClientConfig(trust=authority.trust)
 
         class Facade:
-            CertificateRejected = pellucid.CertificateRejected
-
             @staticmethod
             def connect(host: str) -> pellucid.Stream:
                 return pellucid.connect("127.0.0.1", port, trust, server_name=host)
@@ -116,8 +115,9 @@ def test_readme_rejected_certificate_tells_every_check(authority: CA, capsys: py
         thread.join(10)
     said = capsys.readouterr().out
     assert "right.example" in said
-    assert "signed by a trusted CA: passed" in said
-    assert "name matches: failed" in said
+    assert "✔ signed by a trusted CA" in said
+    assert "✘ name matches" in said
+    assert "error[X509-WRONG-NAME]" in said and "X509-WRONG-NAME" in CODES
 
 
 def test_readme_is_short() -> None:

@@ -88,9 +88,9 @@ def test_a_certificate_on_a_crl_ends_the_handshake_with_certificate_revoked(
     policy = RevocationPolicy(crls=(authority().crl(issued), authority().root.crl()))
     error = refusal(Pair.of(*ends(purpose, issued, revocation=policy), chunking=chunking), purpose)
     assert error.alert == A.CERTIFICATE_REVOKED
-    report = error.report
+    report = error.verification
     assert isinstance(report, VerificationReport) and report.failure is Failure.REVOKED
-    assert "was revoked on" in str(error) and "failed: revocation" in error.__notes__[0]
+    assert "was revoked on" in str(error) and "✘ certificate valid · revocation" in error.__notes__[0]
     other = authority().issue(NAME)
     Pair.of(*ends(purpose, other, revocation=policy), chunking=chunking).connect()
 
@@ -104,7 +104,7 @@ def test_a_bad_staple_ends_the_handshake_with_bad_certificate_status_response(
         pair = Pair.of(*ends(purpose, issued, verifier=Stapling(staple)), chunking=chunking)
         error = refusal(pair, purpose)
         assert error.alert == A.BAD_CERTIFICATE_STATUS_RESPONSE
-        assert isinstance(error.report, VerificationReport) and error.report.failure is Failure.BAD_STAPLE
+        assert isinstance(error.verification, VerificationReport) and error.verification.failure is Failure.BAD_STAPLE
 
 
 @pytest.mark.rfc("7633 §4.2.2", "a certificate whose TLS feature names status_request is invalid without a staple")

@@ -300,7 +300,7 @@ def test_names_choose_among_credentials_of_the_clients_type(handshake: Handshake
     lost.pump()
     _, error = events_of(lost.client)
     assert isinstance(error, CertificateRejected)
-    assert error.report.failure is Failure.WRONG_NAME  # type: ignore[attr-defined]  # the default certificate came
+    assert error.verification.failure is Failure.WRONG_NAME  # type: ignore[attr-defined]  # the default certificate came
 
 
 def test_raw_key_signs_with_a_scheme_of_the_clients(handshake: Handshake) -> None:
@@ -434,7 +434,7 @@ def test_server_with_another_key_is_refused(chunking: Chunking) -> None:
         pair = Pair.of(client, raw_server(credentials=(stranger(),)), chunking=chunking)
         error = refusal(pair, by="client")
         assert isinstance(error, CertificateRejected)
-        assert error.report.failure is Failure.UNKNOWN_KEY  # type: ignore[attr-defined]
+        assert error.verification.failure is Failure.UNKNOWN_KEY  # type: ignore[attr-defined]
         assert error.alert == A.BAD_CERTIFICATE
         assert "is not the one that is trusted" in error.reason
         assert not pair.client.handshake_complete
@@ -448,7 +448,7 @@ def test_client_with_another_key_is_refused_even_where_none_would_do(
         server = asking(*types, client_authentication=mode)
         error = refusal(Pair.of(client_config(credentials=(stranger(),)), server, chunking=chunking), by="server")
         assert isinstance(error, CertificateRejected)
-        assert error.report.failure is Failure.UNKNOWN_KEY  # type: ignore[attr-defined]
+        assert error.verification.failure is Failure.UNKNOWN_KEY  # type: ignore[attr-defined]
         assert error.alert == A.BAD_CERTIFICATE
 
 
@@ -459,7 +459,7 @@ def test_either_judges_each_by_its_own(handshake: Handshake, chunking: Chunking)
     nobody = either(WebPKIVerifier(type(authority())("Another root").trust), pinned())
     error = refusal(Pair.of(either_client(verifier=nobody), server_config(), chunking=chunking), by="client")
     assert isinstance(error, CertificateRejected)
-    assert error.report.failure in {Failure.UNKNOWN_CA, Failure.MISSING_INTERMEDIATE}  # type: ignore[attr-defined]
+    assert error.verification.failure in {Failure.UNKNOWN_CA, Failure.MISSING_INTERMEDIATE}  # type: ignore[attr-defined]
 
 
 def test_verifier_that_accepts_any_says_that_it_does(handshake: Handshake) -> None:
@@ -529,7 +529,7 @@ def test_key_that_is_no_longer_trusted_is_refused_on_resumption(chunking: Chunki
     verifier.inner = pinned(stranger())
     error = refusal(Pair.of(client, server, chunking=chunking), by="client")
     assert isinstance(error, CertificateRejected)
-    assert error.report.failure is Failure.UNKNOWN_KEY  # type: ignore[attr-defined]
+    assert error.verification.failure is Failure.UNKNOWN_KEY  # type: ignore[attr-defined]
 
     verifier = Forgetful()
     client = client_config(credentials=(raw(),), sessions=MemorySessionStore())
@@ -538,7 +538,7 @@ def test_key_that_is_no_longer_trusted_is_refused_on_resumption(chunking: Chunki
     verifier.inner = pinned(stranger())
     error = refusal(Pair.of(client, server, chunking=chunking), by="server")
     assert isinstance(error, CertificateRejected)
-    assert error.report.failure is Failure.UNKNOWN_KEY  # type: ignore[attr-defined]
+    assert error.verification.failure is Failure.UNKNOWN_KEY  # type: ignore[attr-defined]
 
 
 CLIENT_CHANGES: dict[str, dict[str, Any]] = {
@@ -660,4 +660,4 @@ def test_key_that_is_not_known_is_refused_after_the_handshake(chunking: Chunking
     pair.server.request_client_certificate()
     error = refusal(pair, by="server")
     assert isinstance(error, CertificateRejected)
-    assert error.report.failure is Failure.UNKNOWN_KEY  # type: ignore[attr-defined]
+    assert error.verification.failure is Failure.UNKNOWN_KEY  # type: ignore[attr-defined]

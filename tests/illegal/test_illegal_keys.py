@@ -740,8 +740,8 @@ def test_d22_rsa_keys_too_small_or_too_large_are_refused_unverified(victim: str,
     error = refused(good, evil, A.BAD_CERTIFICATE)
     assert f"RSA key of {bits} bits" in str(error)
     assert isinstance(error, CertificateRejected)
-    assert error.report.failure is Failure.WEAK_KEY
-    assert error.report.outcome(CheckGroup.SIGNATURE) is Outcome.NOT_CHECKED
+    assert error.verification.failure is Failure.WEAK_KEY
+    assert error.verification.outcome(CheckGroup.SIGNATURE) is Outcome.NOT_CHECKED
     assert computed == []
 
 
@@ -935,7 +935,7 @@ def _days(count: int) -> datetime.datetime:
 def test_f10_f11_f12_a_bad_server_certificate_is_refused_with_its_alert(fault: str) -> None:
     evil = evil_server(server_config(credentials=(_credential_of(FAULTS[fault]()),)))
     error = refused(good_client(), evil, ALERTS[fault])
-    assert error.report is not None
+    assert error.verification is not None
 
 
 @pytest.mark.parametrize("mode", [ClientAuthentication.OPTIONAL, ClientAuthentication.REQUIRED], ids=lambda m: m.value)

@@ -242,8 +242,8 @@ def test_trusted_key_that_did_not_sign_is_decrypt_error(victim: str) -> None:
     else:
         evil = evil_client(client_config(credentials=(other,)), edit=edit)
         error = refused(good_server(asking()), evil, A.DECRYPT_ERROR)
-    assert isinstance(error.report, VerificationReport)
-    assert error.report.failure is Failure.BAD_SIGNATURE
+    assert isinstance(error.verification, VerificationReport)
+    assert error.verification.failure is Failure.BAD_SIGNATURE
 
 
 SMALL_ORDER = tuple(

@@ -149,8 +149,12 @@ def hints_for(error: BaseException) -> tuple[str, ...]:
     """Return what the user can do about *error*, one line each; often nothing."""
     if isinstance(error, CommandFailed):
         return error.hints
-    if isinstance(error, PeerError) and isinstance(error.report, VerificationReport) and error.report.failure:
-        hint = _FAILURE_HINTS.get(error.report.failure)
+    if (
+        isinstance(error, PeerError)
+        and isinstance(error.verification, VerificationReport)
+        and error.verification.failure
+    ):
+        hint = _FAILURE_HINTS.get(error.verification.failure)
         return (hint,) if hint else ()
     if isinstance(error, AlertReceived):
         if error.description == A.PROTOCOL_VERSION:

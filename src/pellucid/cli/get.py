@@ -28,12 +28,14 @@ from pellucid.cli.tls_options import client_changes, client_tls_options, explain
 from pellucid.config import ClientConfig, Credential
 from pellucid.crypto.certificates import parse_certificate
 from pellucid.crypto.credentials import certificate_names
-from pellucid.errors import PeerError, TLSError, UsageError
+from pellucid.errors import TLSError, UsageError
+from pellucid.explain.diagnosis.diagnose import diagnose
+from pellucid.explain.diagnosis.report import Diagnosis
 from pellucid.explain.keylog import KeyLogWriter
 from pellucid.explain.ladder import WORK, LadderPrinter
 from pellucid.explain.pcapng import PcapngWriter
 from pellucid.explain.recorder import Recorder, tee
-from pellucid.explain.text import Line, Span, escaped, line
+from pellucid.explain.text import Span, escaped, line
 from pellucid.handshake.actions import Negotiated
 from pellucid.integrations.certificate_compression import installed
 from pellucid.messages.handshake import Certificate
@@ -51,9 +53,9 @@ from pellucid.registry import (
     suite_name,
 )
 from pellucid.trace import CertificateDecompressed, MessageTraced, Observer
-from pellucid.verify.report import Failure, Outcome, VerificationReport
+from pellucid.verify.report import Failure
 
-__all__ = ["command", "report_lines"]
+__all__ = ["command"]
 
 _SCHEMA: Final = 1
 
@@ -458,63 +460,60 @@ def _told(error: Exception) -> Exception:
     if isinstance(error, (httpx2.InvalidURL, httpx2.UnsupportedProtocol)):
         return CommandFailed(f"not a URL to go to: {error}", code=47)
     if isinstance(error, (httpx2.HTTPError, httpcore2.ProtocolError, httpcore2.NetworkError)):
-        return CommandFailed(f"the HTTP exchange failed: {error}", code=56)
+        return _because(CommandFailed(f"the HTTP exchange failed: {error}", code=56), error)
     if isinstance(error, ConnectFailed) and exit_code(error) not in {6, 7, 28}:
-        return CommandFailed(str(error), code=7)
+        return _because(CommandFailed(str(error), code=7), error)
     return error
 
 
+def _because(failed: CommandFailed, error: Exception) -> CommandFailed:
+    failed.__cause__ = error
+    return failed
+
+
 def _failed(run: _Run, url: str, error: Exception) -> int:
-    """Tell of *error*: the report of a verification, the sentence, the hints. Return the exit code."""
-    report = error.report if isinstance(error, PeerError) else None
+    """Tell of *error*: the diagnosis, the sentence, the hints. Return the exit code."""
+    diagnosis = _diagnosed(run, error)
     if run.as_json and not isinstance(error, click.UsageError):
-        run.output.json({"schema": _SCHEMA, "url": url, "error": _error_facts(error)})
+        run.output.json({"schema": _SCHEMA, "url": url, "error": _error_facts(error, diagnosis)})
     if run.silent:
         return exit_code(error)
-    if isinstance(report, VerificationReport):
-        for one in report_lines(report):
+    if diagnosis is not None:
+        for one in diagnosis.lines(run.output.width):
             run.output.talk(one)
     code = fail(error)
-    if isinstance(report, VerificationReport) and report.failure is Failure.WRONG_NAME:
+    verification = None if diagnosis is None else diagnosis.verification
+    if verification is not None and verification.failure is Failure.WRONG_NAME:
         names = _presented_names(run.recorders)
         run.output.hint(f"the certificate is for: {', '.join(names[:20]) or 'no name at all'}")
     return code
 
 
-def _error_facts(error: Exception) -> dict[str, object]:
+_DIAGNOSED: Final = frozenset({6, 7, 28, 35, 56, 58, 60})
+"""exit codes of what has to do with a connection"""
+
+
+def _diagnosed(run: _Run, error: Exception) -> Diagnosis | None:
+    """Return the diagnosis of *error*, None for one that is not about a connection."""
+    if exit_code(error) not in _DIAGNOSED:
+        return None
+    found = diagnose(error, recorder=run.recorders[-1] if run.recorders else None)
+    return None if found.code in {"OK", "UNKNOWN", "USAGE"} else found
+
+
+def _error_facts(error: Exception, diagnosis: Diagnosis | None) -> dict[str, object]:
     cause = error.__cause__ if isinstance(error, CommandFailed) else error
-    report = getattr(error, "report", None)
     alert = getattr(cause, "alert", getattr(cause, "description", None)) if isinstance(cause, TLSError) else None
+    verification = None if diagnosis is None else diagnosis.verification
     return {
         "message": str(error),
         "type": type(error if cause is None else cause).__name__,
         "exit_code": exit_code(error),
         "alert": None if alert is None else alert_name(alert),
         "rfc": getattr(cause, "rfc", None) or None,
-        "verification": report.to_dict() if isinstance(report, VerificationReport) else None,
+        "verification": None if verification is None else verification.to_dict(),
+        "diagnosis": None if diagnosis is None else diagnosis.to_dict(),
     }
-
-
-_MARKS: Final = {
-    Outcome.PASSED: Span("✓", "good"),
-    Outcome.FAILED: Span("✗", "bad"),
-    Outcome.NOT_APPLICABLE: Span("·", "muted"),
-    Outcome.NOT_CHECKED: Span("·", "muted"),
-}
-
-
-def report_lines(report: VerificationReport) -> list[Line]:
-    """Return the report for a terminal: the four questions, each with its checks and what they saw."""
-    lines: list[Line] = []
-    for group, checks in report.by_group().items():
-        outcome = report.outcome(group)
-        missing = "" if checks else ": not looked at"
-        lines.append(line(_MARKS[outcome], " ", Span(group.value, "strong"), missing))
-        lines += [
-            line("    ", _MARKS[check.outcome], " ", Span(f"{check.name}: ", "name"), escaped(check.evidence))
-            for check in checks
-        ]
-    return lines
 
 
 def _presented_names(recorders: list[Recorder]) -> tuple[str, ...]:

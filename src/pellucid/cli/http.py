@@ -236,15 +236,15 @@ class TLSStream(httpcore2.NetworkStream):
         self.stream.settimeout(self._backend.clock.left())
         try:
             return self.stream.recv(max_bytes)
-        except DeadlineExceeded:
-            raise self._backend.clock.over() from None
+        except DeadlineExceeded as error:
+            raise self._backend.clock.over() from error
 
     def write(self, buffer: bytes, timeout: float | None = None) -> None:
         self.stream.settimeout(self._backend.clock.left())
         try:
             self.stream.sendall(buffer)
-        except DeadlineExceeded:
-            raise self._backend.clock.over() from None
+        except DeadlineExceeded as error:
+            raise self._backend.clock.over() from error
         except TLSError:
             raise
         except OSError as error:  # httpcore2 still reads the response of a server that has stopped listening

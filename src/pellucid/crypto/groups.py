@@ -16,7 +16,7 @@ from pellucid.registry import NamedGroup
 
 
 def _refuse(name: str, why: str) -> IllegalParameter:
-    return IllegalParameter(f"the peer's {name} key share is {why}", rfc="9846 §4.3.8.2")
+    return IllegalParameter(f"the peer's {name} key share is {why}", rfc="9846 §4.3.8.2", code="TLS-BAD-KEY-SHARE")
 
 
 def _check_length(name: str, share: bytes, length: int) -> None:

@@ -9,6 +9,9 @@ import importlib
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from pellucid.explain.diagnosis.codes import CODES as CODES
+    from pellucid.explain.diagnosis.diagnose import diagnose as diagnose
+    from pellucid.explain.diagnosis.report import Diagnosis as Diagnosis
     from pellucid.explain.keylog import KeyLogWriter as KeyLogWriter
     from pellucid.explain.ladder import LadderPrinter as LadderPrinter
     from pellucid.explain.pcapng import PcapngWriter as PcapngWriter
@@ -22,6 +25,8 @@ if TYPE_CHECKING:
     from pellucid.explain.spans import record_spans as record_spans
 
 __all__ = [
+    "CODES",
+    "Diagnosis",
     "FieldSpan",
     "KeyLogWriter",
     "LadderPrinter",
@@ -29,6 +34,7 @@ __all__ = [
     "Recorded",
     "Recorder",
     "describe",
+    "diagnose",
     "message_spans",
     "record_spans",
     "tee",
@@ -36,6 +42,8 @@ __all__ = [
 ]
 
 _HOMES = {
+    "CODES": "diagnosis.codes",
+    "Diagnosis": "diagnosis.report",
     "FieldSpan": "spans",
     "KeyLogWriter": "keylog",
     "LadderPrinter": "ladder",
@@ -43,6 +51,7 @@ _HOMES = {
     "Recorded": "recorder",
     "Recorder": "recorder",
     "describe": "sentences",
+    "diagnose": "diagnosis.diagnose",
     "message_spans": "spans",
     "record_spans": "spans",
     "tee": "recorder",

@@ -277,6 +277,8 @@ def _closed(event: ClosedTraced) -> str:
         "close_notify": "with close_notify: it is whole",
         "alert": "with an alert",
         "truncated": "without close_notify: what came may have been cut off",
+        "reset": "by a reset of the transport",
+        "silence": "for nothing came any more, and nobody waits",
     }.get(event.how, event.how)
     return f"The end of {whose} data, {end}."
 

@@ -96,10 +96,14 @@ def read_certificate(
         return None
     if len(entries) > MAX_CERTIFICATES:
         raise BadCertificate(
-            f"{len(entries)} certificates, at most {MAX_CERTIFICATES} are looked at", rfc="9846 §4.5.1"
+            f"{len(entries)} certificates, at most {MAX_CERTIFICATES} are looked at",
+            rfc="9846 §4.5.1",
+            code="X509-TOO-LARGE",
         )
     if (size := sum(len(entry.cert_data) for entry in entries)) > MAX_CERTIFICATE_LIST:
-        raise BadCertificate(f"{size} bytes of certificates, at most {MAX_CERTIFICATE_LIST}", rfc="9846 §4.5.1")
+        raise BadCertificate(
+            f"{size} bytes of certificates, at most {MAX_CERTIFICATE_LIST}", rfc="9846 §4.5.1", code="X509-TOO-LARGE"
+        )
     if certificate_type == CertificateType.RAW_PUBLIC_KEY:
         if len(entries) > 1:
             raise IllegalParameter(f"{len(entries)} entries where a raw public key stands alone", rfc="9846 §4.5.1")
@@ -163,10 +167,16 @@ def check_certificate_verify(
 def _scheme_of(context: Context[Any], code: int, leaf: EndEntity) -> Verifier:
     scheme: Verifier | None = context.config.verifier_table.get(code)
     if scheme is None or not scheme.handshake:
-        raise IllegalParameter(f"CertificateVerify uses {scheme_name(code)}, which was not offered", rfc="9846 §4.5.2")
+        raise IllegalParameter(
+            f"CertificateVerify uses {scheme_name(code)}, which was not offered",
+            rfc="9846 §4.5.2",
+            code="TLS-SCHEME-NOT-OFFERED",
+        )
     if not scheme.accepts(leaf):
         raise IllegalParameter(
-            f"CertificateVerify uses {scheme.name} with a key of {leaf.key_algorithm}", rfc="9846 §4.5.2"
+            f"CertificateVerify uses {scheme.name} with a key of {leaf.key_algorithm}",
+            rfc="9846 §4.5.2",
+            code="TLS-SCHEME-NOT-OFFERED",
         )
     return scheme
 
@@ -199,13 +209,12 @@ def _verdict(
         context.trace(SignatureTraced(what="CertificateVerify", signer=signer, scheme=scheme.code, valid=valid is True))
         context.trace(VerificationTraced(report=report))
     if valid is False:
-        error = DecryptError(f"CertificateVerify: {evidence}", rfc="9846 §4.5.2")
-        error.report = report
-        error.add_note("\n".join(report.lines()))
+        error = DecryptError(f"CertificateVerify: {evidence}", rfc="9846 §4.5.2", code="TLS-BAD-CERTIFICATE-VERIFY")
+        error.verification = report
         raise error
     if valid is None and report.accepted:
         # A verifier of the user's own may take such a key; possession of it is still not shown.
-        raise BadCertificate(f"CertificateVerify: {evidence}", rfc="9846 §C.2")
+        raise BadCertificate(f"CertificateVerify: {evidence}", rfc="9846 §C.2", code="X509-WEAK-KEY")
     return verified_peer(leaf, report)
 
 
@@ -220,7 +229,9 @@ def check_finished(
     """
     if len(message.verify_data) != secret.suite.hash_length:
         raise DecodeError(
-            f"Finished has {len(message.verify_data)} bytes, not {secret.suite.hash_length}", rfc="9846 §4.5.3"
+            f"Finished has {len(message.verify_data)} bytes, not {secret.suite.hash_length}",
+            rfc="9846 §4.5.3",
+            code="TLS-BAD-FINISHED",
         )
     valid = hmac.compare_digest(secret.verify_data(transcript_hash), message.verify_data)
     if context.trace is not None:

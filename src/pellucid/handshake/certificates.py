@@ -184,18 +184,22 @@ def decompressed(context: Context[Any], message: CompressedCertificate) -> Certi
     """
     offered: dict[int, CertificateCompression] = context.config.decompression_table
     if not offered:
-        raise UnexpectedMessage("CompressedCertificate, and compression was not offered", rfc="8879 §4")
+        raise UnexpectedMessage(
+            "CompressedCertificate, and compression was not offered", rfc="8879 §4", code="TLS-BAD-COMPRESSION"
+        )
     algorithm = offered.get(message.algorithm)
     if algorithm is None:
         raise IllegalParameter(
             f"the certificate is compressed with {compression_name(message.algorithm)}, which was not offered",
             rfc="8879 §4",
+            code="TLS-BAD-COMPRESSION",
         )
     data, length = message.compressed_certificate_message, message.uncompressed_length
     if length > MAX_HANDSHAKE_BODY[H.CERTIFICATE]:
         raise BadCertificate(
             f"a compressed certificate of {length} bytes, allowed are {MAX_HANDSHAKE_BODY[H.CERTIFICATE]}",
             rfc="8879 §5",
+            code="TLS-COMPRESSION-BOMB",
         )
     try:
         body = algorithm.decompress(data, length)
@@ -203,7 +207,9 @@ def decompressed(context: Context[Any], message: CompressedCertificate) -> Certi
             raise ValueError(f"it has {len(body)} bytes, declared are {length}")
     except ValueError as error:
         raise BadCertificate(
-            f"the certificate cannot be decompressed with {algorithm.name}: {error}", rfc="8879 §4"
+            f"the certificate cannot be decompressed with {algorithm.name}: {error}",
+            rfc="8879 §4",
+            code="TLS-BAD-COMPRESSION",
         ) from error
     certificate = Certificate.decode(body)
     if context.trace is not None:

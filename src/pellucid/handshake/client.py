@@ -109,7 +109,11 @@ def on_encrypted_extensions(context: ClientContext, phase: Keyed, message: Encry
     decoded = x.decode_extensions(x.M.EE, message.extensions, requested=offer.requested)
     alpn = decoded.get(x.ALPN_SELECTED)
     if alpn is not None and alpn not in offer.alpn:
-        raise IllegalParameter("the server chose an application protocol that was not offered", rfc="7301 §3.2")
+        raise IllegalParameter(
+            "the server chose an application protocol that was not offered",
+            rfc="7301 §3.2",
+            code="TLS-ALPN-NOT-OFFERED",
+        )
     context.transcript.add(raw)
     if context.trace is not None and offer.alpn:
         chosen = "none" if alpn is None else alpn.decode("utf-8", "backslashreplace")
@@ -140,11 +144,17 @@ def _early_data_answered(
     offer, psk = phase.offer, phase.psk
     if answered:
         if psk is None or psk.session is None or psk is not offer.psks[0]:
-            raise IllegalParameter("early data is accepted without the first PSK", rfc="9846 §4.3.11")
+            raise IllegalParameter(
+                "early data is accepted without the first PSK", rfc="9846 §4.3.11", code="TLS-EARLY-DATA"
+            )
         if psk.session.cipher_suite != phase.suite.code:
-            raise IllegalParameter("early data is accepted with another cipher suite", rfc="9846 §4.3.10")
+            raise IllegalParameter(
+                "early data is accepted with another cipher suite", rfc="9846 §4.3.10", code="TLS-EARLY-DATA"
+            )
         if psk.session.alpn != (None if alpn is None else alpn.decode("utf-8", "backslashreplace")):
-            raise IllegalParameter("early data is accepted with another application protocol", rfc="9846 §4.3.10")
+            raise IllegalParameter(
+                "early data is accepted with another application protocol", rfc="9846 §4.3.10", code="TLS-EARLY-DATA"
+            )
         outcome = EarlyDataOutcome.ACCEPTED
     else:
         outcome = phase.early_data
@@ -176,7 +186,7 @@ def on_certificate(context: ClientContext, phase: WaitCertificate, message: Cert
         tell_uncompressed(context)
     presented = read_certificate(context, message, phase.keyed.offer.requested, phase.types.server)
     if presented is None:
-        raise DecodeError("the server's certificate_list is empty", rfc="9846 §4.5.1.3")
+        raise DecodeError("the server's certificate_list is empty", rfc="9846 §4.5.1.3", code="TLS-EMPTY-CERTIFICATE")
     context.transcript.add(raw)
     return Step(WaitCertificateVerify(wait=phase, presented=presented), C.WAIT_CV, [])
 

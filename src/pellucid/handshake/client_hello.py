@@ -158,14 +158,18 @@ def on_hello_retry_request(context: ClientContext, phase: WaitServerHello, hello
     if group is not None:
         if group not in offer.groups:
             raise IllegalParameter(
-                f"HelloRetryRequest asks for {group_name(group)}, which was not offered", rfc="9846 §4.3.8"
+                f"HelloRetryRequest asks for {group_name(group)}, which was not offered",
+                rfc="9846 §4.3.8",
+                code="TLS-WRONG-GROUP",
             )
         if group in offer.exchanges:
             raise IllegalParameter(
-                f"HelloRetryRequest asks for {group_name(group)}, whose share was sent", rfc="9846 §4.3.8"
+                f"HelloRetryRequest asks for {group_name(group)}, whose share was sent",
+                rfc="9846 §4.3.8",
+                code="TLS-POINTLESS-RETRY",
             )
     elif cookie is None:
-        raise IllegalParameter("HelloRetryRequest would change nothing", rfc="9846 §4.2.4")
+        raise IllegalParameter("HelloRetryRequest would change nothing", rfc="9846 §4.2.4", code="TLS-POINTLESS-RETRY")
     suite = context.config.suite_table[hello.cipher_suite]
     context.transcript.replace_by_message_hash(suite)
     context.transcript.add(raw)
@@ -184,7 +188,7 @@ def on_hello_retry_request(context: ClientContext, phase: WaitServerHello, hello
 
 
 def _second_retry() -> UnexpectedMessage:
-    return UnexpectedMessage("a second HelloRetryRequest", rfc="9846 §4.2.4")
+    return UnexpectedMessage("a second HelloRetryRequest", rfc="9846 §4.2.4", code="TLS-SECOND-RETRY")
 
 
 def on_server_hello(context: ClientContext, phase: WaitServerHello, hello: ServerHello, raw: bytes) -> Step:
@@ -197,6 +201,7 @@ def on_server_hello(context: ClientContext, phase: WaitServerHello, hello: Serve
         raise IllegalParameter(
             f"ServerHello has {suite_name(hello.cipher_suite)}, HelloRetryRequest had {suite_name(retry.cipher_suite)}",
             rfc="9846 §4.2.4",
+            code="TLS-SUITE-NOT-OFFERED",
         )
     suite = context.config.suite_table[hello.cipher_suite]
     psk = _selected_psk(offer, suite, decoded.get(x.SELECTED_IDENTITY))
@@ -238,10 +243,14 @@ def _selected_psk(offer: Offer, suite: Suite, index: int | None) -> OfferedPsk |
     if index is None:
         return None
     if index >= len(offer.psks):
-        raise IllegalParameter(f"selected_identity is {index}, offered were {len(offer.psks)}", rfc="9846 §4.3.11")
+        raise IllegalParameter(
+            f"selected_identity is {index}, offered were {len(offer.psks)}", rfc="9846 §4.3.11", code="TLS-BAD-PSK"
+        )
     psk = offer.psks[index]
     if psk.psk.hash_name != suite.hash_name:
-        raise IllegalParameter(f"the PSK selected is not for {suite.hash_name}, the suite's hash", rfc="9846 §4.3.11")
+        raise IllegalParameter(
+            f"the PSK selected is not for {suite.hash_name}, the suite's hash", rfc="9846 §4.3.11", code="TLS-BAD-PSK"
+        )
     return psk
 
 
@@ -261,10 +270,14 @@ def _answered_exchange(
     exchange = phase.offer.exchanges.get(share.group)
     if exchange is None:
         raise IllegalParameter(
-            f"ServerHello has a share for {group_name(share.group)}, for which none was sent", rfc="9846 §4.3.8"
+            f"ServerHello has a share for {group_name(share.group)}, for which none was sent",
+            rfc="9846 §4.3.8",
+            code="TLS-WRONG-GROUP",
         )
     if phase.retry_group is not None and share.group != phase.retry_group:
-        raise IllegalParameter("ServerHello has another group than HelloRetryRequest", rfc="9846 §4.3.8")
+        raise IllegalParameter(
+            "ServerHello has another group than HelloRetryRequest", rfc="9846 §4.3.8", code="TLS-WRONG-GROUP"
+        )
     return exchange
 
 

@@ -69,7 +69,7 @@ def seal(config: ServerConfig, key: bytes, retry: Retry, peer_address: str) -> b
 def unseal(config: ServerConfig, key: bytes, cookie: bytes, peer_address: str) -> Retry:
     """Return what the cookie keeps. Raises IllegalParameter if it is not ours, another peer's, or too old."""
     nonce, body = cookie[:_NONCE_LENGTH], cookie[_NONCE_LENGTH:]
-    refused = IllegalParameter("the cookie is not one of ours for this peer", rfc="9846 §4.3.2")
+    refused = IllegalParameter("the cookie is not one of ours for this peer", rfc="9846 §4.3.2", code="TLS-BAD-RETRY")
     if len(nonce) != _NONCE_LENGTH:
         raise refused
     try:
@@ -78,7 +78,7 @@ def unseal(config: ServerConfig, key: bytes, cookie: bytes, peer_address: str) -
         raise refused from None
     age = config.provider.now() - sealed.issued
     if not -_FUTURE_SECONDS <= age <= config.cookie_lifetime_seconds:
-        raise IllegalParameter("the cookie has expired", rfc="9846 §4.3.2")
+        raise IllegalParameter("the cookie has expired", rfc="9846 §4.3.2", code="TLS-BAD-RETRY")
     return Retry(
         cipher_suite=sealed.cipher_suite,
         group=sealed.group or None,

@@ -95,7 +95,7 @@ def _by_type(credentials: tuple[Credential, ...], asked: Asked) -> tuple[Credent
     why = f"no credential of the type that the peer can verify: {wanted}"
     if isinstance(asked, CertificateRequestInfo):
         raise HandshakeFailure(why, rfc="7250 §4.2")
-    raise UnsupportedCertificate(why, rfc="7250 §4.2")
+    raise UnsupportedCertificate(why, rfc="7250 §4.2", code="TLS-NO-COMMON-SCHEME")
 
 
 def _by_name(credentials: tuple[Credential, ...], asked: Asked, *, strict: bool) -> tuple[tuple[Credential, ...], str]:

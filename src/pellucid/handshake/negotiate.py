@@ -141,7 +141,9 @@ def choose_suite(config: ServerConfig, hello: ClientHello, hashes: Container[str
         if code in offered:
             return suite, "the first of ours that the client offers"
     raise HandshakeFailure(
-        f"no cipher suite in common: the client offers {names(hello.cipher_suites)}", rfc="9846 §4.2.1"
+        f"no cipher suite in common: the client offers {names(hello.cipher_suites)}",
+        rfc="9846 §4.2.1",
+        code="TLS-NO-COMMON-SUITE",
     )
 
 
@@ -156,7 +158,11 @@ def choose_group(config: ServerConfig, offer: ClientOffer) -> tuple[Group, str]:
     if not offered:
         raise MissingExtension("ClientHello has no supported_groups, and no PSK makes do without", rfc="9846 §9.2")
     if not common:
-        raise HandshakeFailure(f"no group in common: the client offers {names(offer.groups)}", rfc="9846 §4.2.1")
+        raise HandshakeFailure(
+            f"no group in common: the client offers {names(offer.groups)}",
+            rfc="9846 §4.2.1",
+            code="TLS-NO-COMMON-GROUP",
+        )
     resistant = [group for group in common if group.post_quantum]
     if resistant and common[0].post_quantum:
         common = resistant
@@ -225,18 +231,23 @@ def check_server_version(hello: ServerHello, *, retried: bool = False) -> None:
     chosen = _supported_versions(hello.extensions)
     if chosen is None:
         if retried:
-            raise IllegalParameter("HelloRetryRequest chose TLS 1.3, ServerHello does not", rfc="9846 §4.2.4")
+            raise IllegalParameter(
+                "HelloRetryRequest chose TLS 1.3, ServerHello does not", rfc="9846 §4.2.4", code="TLS-DOWNGRADE"
+            )
         if hello.random.endswith((DOWNGRADE_TLS_1_2, DOWNGRADE_TLS_1_1)):
             raise IllegalParameter(
                 f"the server speaks TLS 1.3 but chose {version_name(hello.legacy_version)}: somebody downgraded it",
                 rfc="9846 §4.2.3",
+                code="TLS-DOWNGRADE",
             )
         raise ProtocolVersion(
             f"the server chose {version_name(hello.legacy_version)}; it does not speak TLS 1.3", rfc="9846 §4.3.1"
         )
     version = x.SELECTED_VERSION.codec.decode_all(chosen.extension_data, "supported_versions")
     if version != TLS_1_3:
-        raise IllegalParameter(f"the server chose {version_name(version)}, offered is TLS 1.3", rfc="9846 §4.3.1")
+        raise IllegalParameter(
+            f"the server chose {version_name(version)}, offered is TLS 1.3", rfc="9846 §4.3.1", code="TLS-VERSION"
+        )
     if hello.legacy_version != TLS_1_2:
         section = "9846 §4.2.4" if retried else "9846 §4.2.3"
         raise ProtocolVersion(f"legacy_version is 0x{hello.legacy_version:04x}, not 0x0303", rfc=section)
@@ -250,7 +261,9 @@ def check_server_hello_fields(hello: ServerHello, session_id: bytes, suites: Seq
         raise IllegalParameter("legacy_compression_method is not 0", rfc="9846 §4.2.3")
     if hello.cipher_suite not in suites:
         raise IllegalParameter(
-            f"the server chose {suite_name(hello.cipher_suite)}, which was not offered", rfc="9846 §4.2.3"
+            f"the server chose {suite_name(hello.cipher_suite)}, which was not offered",
+            rfc="9846 §4.2.3",
+            code="TLS-SUITE-NOT-OFFERED",
         )
 
 

@@ -87,7 +87,9 @@ def on_certificate_request(
         raise IllegalParameter("two CertificateRequests have the same context", rfc="9846 §4.4.2")
     if len(phase.asked) >= MAX_OPEN_CERTIFICATE_REQUESTS:
         raise UnexpectedMessage(
-            f"more than {MAX_OPEN_CERTIFICATE_REQUESTS} CertificateRequests are open", rfc="9846 §4.7.2"
+            f"more than {MAX_OPEN_CERTIFICATE_REQUESTS} CertificateRequests are open",
+            rfc="9846 §4.7.2",
+            code="TLS-KEY-UPDATE-FLOOD",
         )
     info, asked = read_certificate_request(message, phase.client_certificate_type)
     info = replace(info, post_handshake=True)

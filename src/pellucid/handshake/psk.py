@@ -88,4 +88,4 @@ def check_binder(
     """Raise DecryptError unless the binder at *index* proves that the client has *psk* (§4.3.11.2)."""
     expected = early.binder(psk.binder_label, truncated_hash(transcript, early, raw, offered.binders))
     if not hmac.compare_digest(expected, offered.binders[index]):
-        raise DecryptError(f"the binder of PSK identity {index} is wrong", rfc="9846 §4.3.11.2")
+        raise DecryptError(f"the binder of PSK identity {index} is wrong", rfc="9846 §4.3.11.2", code="TLS-BAD-PSK")

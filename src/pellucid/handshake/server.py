@@ -144,18 +144,22 @@ def _retry_answered(context: ServerContext, phase: WaitClientHello, offer: Clien
     cookie = offer.extensions.get(x.COOKIE)
     if phase.retry is not None:
         if cookie != phase.retry.cookie:
-            raise IllegalParameter("the second ClientHello does not echo the cookie", rfc="9846 §4.3.2")
+            raise IllegalParameter(
+                "the second ClientHello does not echo the cookie", rfc="9846 §4.3.2", code="TLS-BAD-RETRY"
+            )
         if cookie is not None and context.config.cookie_key is not None:
             return cookies.unseal(context.config, context.config.cookie_key, cookie, phase.peer_address)
         return phase.retry
     if cookie is None:
         return None
     if context.config.cookie_key is None:
-        raise IllegalParameter("a cookie in a first ClientHello", rfc="9846 §4.3.2")
+        raise IllegalParameter("a cookie in a first ClientHello", rfc="9846 §4.3.2", code="TLS-BAD-RETRY")
     retry = cookies.unseal(context.config, context.config.cookie_key, cookie, phase.peer_address)
     suite = context.config.suite_table.get(retry.cipher_suite)
     if suite is None:
-        raise IllegalParameter("the cookie names a cipher suite that is not enabled here", rfc="9846 §4.3.2")
+        raise IllegalParameter(
+            "the cookie names a cipher suite that is not enabled here", rfc="9846 §4.3.2", code="TLS-BAD-RETRY"
+        )
     # The HelloRetryRequest is made again from what the cookie keeps: a server need not have stored anything.
     context.transcript.restore(suite, retry.client_hello_hash)
     context.transcript.add(hello_retry_request(offer.hello.legacy_session_id, retry))
@@ -169,10 +173,14 @@ def _check_same_psk(phase: WaitClientHello, retry: Retry, offer: ClientOffer) ->
     """
     offered = offer.extensions.get(x.OFFERED_PSKS)
     if retry.psk and offered is None:
-        raise MissingExtension("the second ClientHello dropped a PSK that can be used", rfc="9846 §4.2.2")
+        raise MissingExtension(
+            "the second ClientHello dropped a PSK that can be used", rfc="9846 §4.2.2", code="TLS-BAD-RETRY"
+        )
     chosen = phase.psk.psk.identity if isinstance(phase.psk, SelectedPsk) else None
     if chosen is not None and offered is not None and chosen not in {one.identity for one in offered.identities}:
-        raise IllegalParameter("the second ClientHello dropped the PSK that can be used", rfc="9846 §4.2.2")
+        raise IllegalParameter(
+            "the second ClientHello dropped the PSK that can be used", rfc="9846 §4.2.2", code="TLS-BAD-RETRY"
+        )
 
 
 def _after_retry(context: ServerContext, retry: Retry, offer: ClientOffer, suite: Suite) -> tuple[Group | None, str]:
@@ -181,25 +189,35 @@ def _after_retry(context: ServerContext, retry: Retry, offer: ClientOffer, suite
     Raises IllegalParameter if the client changed its mind (§4.2.2).
     """
     if ExtensionType.EARLY_DATA in offer.extensions:
-        raise IllegalParameter("the second ClientHello has early_data", rfc="9846 §4.2.2")
+        raise IllegalParameter("the second ClientHello has early_data", rfc="9846 §4.2.2", code="TLS-BAD-RETRY")
     if cookies.unchanged_digest(offer.hello, retry.group) != retry.unchanged:
-        raise IllegalParameter("the second ClientHello differs where it must not", rfc="9846 §4.2.2")
+        raise IllegalParameter(
+            "the second ClientHello differs where it must not", rfc="9846 §4.2.2", code="TLS-BAD-RETRY"
+        )
     if suite.code != retry.cipher_suite:
-        raise IllegalParameter("the second ClientHello leads to another cipher suite", rfc="9846 §4.2.4")
+        raise IllegalParameter(
+            "the second ClientHello leads to another cipher suite", rfc="9846 §4.2.4", code="TLS-BAD-RETRY"
+        )
     if retry.group is None:
         if not offer.groups:
             return None, "the client offers no group"
         group, reason = negotiate.choose_group(context.config, offer)
         if group.code not in offer.shares:
-            raise IllegalParameter("the second ClientHello lost the share that the first had", rfc="9846 §4.2.2")
+            raise IllegalParameter(
+                "the second ClientHello lost the share that the first had", rfc="9846 §4.2.2", code="TLS-BAD-RETRY"
+            )
         return group, reason
     if tuple(offer.shares) != (retry.group,):
         raise IllegalParameter(
-            f"the second ClientHello has other shares than one for {group_name(retry.group)}", rfc="9846 §4.3.8"
+            f"the second ClientHello has other shares than one for {group_name(retry.group)}",
+            rfc="9846 §4.3.8",
+            code="TLS-BAD-RETRY",
         )
     group_asked = context.config.group_table.get(retry.group)
     if group_asked is None:
-        raise IllegalParameter("the cookie names a group that is not enabled here", rfc="9846 §4.3.2")
+        raise IllegalParameter(
+            "the cookie names a group that is not enabled here", rfc="9846 §4.3.2", code="TLS-BAD-RETRY"
+        )
     return group_asked, "asked for in HelloRetryRequest"
 
 

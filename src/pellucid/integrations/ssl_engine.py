@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 from pellucid.connection import Connection
 from pellucid.crypto.certificates import X509Certificate
 from pellucid.crypto.provider import Buffer
-from pellucid.errors import InternalError, TLSError
+from pellucid.errors import InternalError, PeerError, TLSError
 from pellucid.events import (
     NEED_DATA,
     ApplicationData,
@@ -248,8 +248,8 @@ class Facts:
         if self.peer is not None:
             return self.peer.report
         error = None if self._engine is None else self._engine.error
-        report = getattr(error, "report", None)
-        return report if isinstance(report, VerificationReport) else None
+        found = error.verification if isinstance(error, PeerError) else None
+        return found if isinstance(found, VerificationReport) else None
 
     @property
     def trace(self) -> Observer | None:

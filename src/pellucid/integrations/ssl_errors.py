@@ -79,8 +79,8 @@ def ssl_error(error: TLSError) -> TLSError:
     OSError.__init__(copy, number, error.reason)
     copy.__dict__.update(error.__dict__)
     if isinstance(copy, ssl.SSLCertVerificationError):
-        report = error.report if isinstance(error, PeerError) else None
-        failure = report.failure if isinstance(report, VerificationReport) else None
+        verification = error.verification if isinstance(error, PeerError) else None
+        failure = verification.failure if isinstance(verification, VerificationReport) else None
         copy.verify_code = _VERIFY_CODES.get(failure, _UNSPECIFIED) if failure else _UNSPECIFIED
         copy.verify_message = error.reason
     copy.__cause__, copy.__context__ = error.__cause__, error.__context__

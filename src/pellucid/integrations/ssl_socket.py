@@ -13,6 +13,8 @@ from pellucid.crypto.provider import Buffer
 from pellucid.errors import TLSError
 from pellucid.integrations.ssl_engine import Engine, Facts
 from pellucid.integrations.ssl_errors import ConfigurationError, WantRead, WantWrite, ssl_error
+from pellucid.net.setup import socket_address
+from pellucid.net.trouble import explained
 from pellucid.trace import Role
 
 if TYPE_CHECKING:
@@ -217,8 +219,15 @@ class SSLSocket(Facts, socket.socket):
             data = super().recv(_RECEIVE_SIZE)
         except BlockingIOError:
             raise WantRead from None
+        except OSError as error:
+            raise self._explained(error) from error
         with self._core:
             self._tls.feed(data)
+
+    def _explained(self, error: OSError) -> OSError:
+        """Return *error* as one that has a report."""
+        peer = socket_address(self.getpeername)
+        return explained(error, self._tls.connection, peer=peer, seconds=self.gettimeout())
 
     def verify_client_post_handshake(self) -> None:
         """Server: ask for the client's certificate, at once; the next reads find the answer."""
@@ -308,9 +317,9 @@ class SSLSocket(Facts, socket.socket):
                     sent = super().send(self._unsent)
                 except BlockingIOError:
                     raise WantWrite from None
-                except OSError:
+                except OSError as error:
                     self._broken = True
-                    raise
+                    raise self._explained(error) from error
                 self._unsent = self._unsent[sent:]
 
     def _flush_if_free(self) -> None:

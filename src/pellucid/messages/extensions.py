@@ -425,7 +425,11 @@ def decode_extensions(
             values[code] = _decode_body(body, data, message)
         elif code in KNOWN:
             refuse = _MISPLACED.get((code, message), IllegalParameter)
-            raise refuse(f"{extension_name(code)} has no place in {message.value}", rfc="9846 §4.3")
+            raise refuse(
+                f"{extension_name(code)} has no place in {message.value}",
+                rfc="9846 §4.3",
+                code="TLS-MISPLACED-EXTENSION",
+            )
         else:
             values[code] = data
         last = code
@@ -441,7 +445,9 @@ def _repeated(message: M, extensions: tuple[Extension, ...]) -> DecodeError:
         if twice in seen:
             break
         seen.add(twice)
-    return DecodeError(f"{message.value} has two {extension_name(twice)} extensions", rfc="9846 §4.3")
+    return DecodeError(
+        f"{message.value} has two {extension_name(twice)} extensions", rfc="9846 §4.3", code="TLS-DUPLICATE-EXTENSION"
+    )
 
 
 _NEW_EACH_TIME: Final = frozenset({E.KEY_SHARE, E.PRE_SHARED_KEY, E.COOKIE})

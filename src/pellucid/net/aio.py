@@ -241,10 +241,11 @@ class Stream(StreamFacts, anyio.abc.ByteStream):
             if self._script.closed:
                 raise anyio.ClosedResourceError from error
             raise
-        except (TLSError, TimeoutError):
+        except (TLSError, TimeoutError) as error:
+            self._told(error)
             raise
         except OSError as error:
-            raise anyio.BrokenResourceError from error
+            raise anyio.BrokenResourceError from self._told(error)
 
 
 async def listen(

@@ -16,6 +16,7 @@ from typing import Final
 
 import idna
 
+from pellucid.errors import Circumstances, Explained
 from pellucid.limits import CONNECTION_ATTEMPT_DELAY_SECONDS
 
 __all__ = [
@@ -71,8 +72,10 @@ class FailedAttempt:
         return self.error.strerror or str(self.error) or type(self.error).__name__
 
 
-class ConnectFailed(OSError):
+class ConnectFailed(Explained, OSError):
     """No address of the host could be connected to. attempts: what was tried, in order; may be empty."""
+
+    code = "TCP-UNREACHABLE"
 
     def __init__(self, code: int, message: str, attempts: Sequence[FailedAttempt] = ()) -> None:
         super().__init__(code, message)
@@ -88,13 +91,19 @@ class ConnectFailed(OSError):
 class ConnectRefused(ConnectFailed, ConnectionRefusedError):
     """Every address refused."""
 
+    code = "TCP-REFUSED"
+
 
 class ConnectTimedOut(ConnectFailed, TimeoutError):
     """The time was up, or every address let its own run out."""
 
+    code = "TCP-TIMEOUT"
+
 
 class NameNotResolved(ConnectFailed, socket.gaierror):
     """The host has no address that the resolver knows of."""
+
+    code = "DNS-NOT-FOUND"
 
 
 def connect_error(
@@ -108,11 +117,15 @@ def connect_error(
     where = f"cannot connect to {host} port {port}"
     if timeout is not None:
         during = tried or "its name was still being resolved"
-        return ConnectTimedOut(errno.ETIMEDOUT, f"{where}: nobody answered within {timeout:g} s ({during})", attempts)
+        late = ConnectTimedOut(errno.ETIMEDOUT, f"{where}: nobody answered within {timeout:g} s ({during})", attempts)
+        if not tried:
+            late.code = "DNS-TIMEOUT"
+        return _about(late, host, port, timeout)
     if not attempts:
         reason = "it has no address" if lookup is None else lookup.strerror
         code = None if lookup is None else lookup.errno
-        return NameNotResolved(socket.EAI_NONAME if code is None else code, f"cannot resolve {host}: {reason}")
+        unknown = NameNotResolved(socket.EAI_NONAME if code is None else code, f"cannot resolve {host}: {reason}")
+        return _about(unknown, host, port)
     codes = {attempt.error.errno for attempt in attempts}
     code = attempts[-1].error.errno or errno.EHOSTUNREACH
     kind = ConnectFailed
@@ -120,7 +133,15 @@ def connect_error(
         kind = ConnectRefused
     elif codes == {errno.ETIMEDOUT}:
         kind = ConnectTimedOut
-    return kind(code, f"{where}: {tried}", attempts)
+    failed = kind(code, f"{where}: {tried}", attempts)
+    if kind is ConnectFailed and errno.ECONNREFUSED in codes:
+        failed.code = "TCP-REFUSED"  # somebody was there to refuse: the other addresses are the lesser news
+    return _about(failed, host, port)
+
+
+def _about(error: ConnectFailed, host: str, port: int, seconds: float | None = None) -> ConnectFailed:
+    error.circumstances = Circumstances(role="client", server_name=host, port=port, seconds=seconds)
+    return error
 
 
 def lookup_name(host: str) -> bytes:

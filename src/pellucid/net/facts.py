@@ -9,6 +9,7 @@ from pellucid.errors import UsageError
 from pellucid.handshake.actions import EarlyDataOutcome, Negotiated
 from pellucid.net.script import Script
 from pellucid.net.setup import socket_address
+from pellucid.net.trouble import explained
 from pellucid.verify.report import VerifiedPeer
 
 __all__ = ["StreamFacts"]
@@ -21,6 +22,17 @@ class StreamFacts:
         self._script = script
         self._local_address = ("", 0) if sock is None else socket_address(sock.getsockname)
         self._peer_address = ("", 0) if sock is None else socket_address(sock.getpeername)
+        self._lost: tuple[OSError, OSError] | None = None
+        """what the transport said, and what is raised for it, each time"""
+
+    def _told(self, error: OSError) -> OSError:
+        """Return what to raise for *error*: itself, or an error that can be explained (`report`)."""
+        if self._lost is not None and self._lost[0] is error:
+            return self._lost[1]
+        told = explained(error, self._script.connection, peer=self._peer_address)
+        if told is not error:
+            self._lost = (error, told)
+        return told
 
     @property
     def connection(self) -> Connection:

@@ -6,6 +6,7 @@ from collections.abc import Generator
 from dataclasses import dataclass
 from typing import Any, Final, Protocol, TypeVar
 
+from pellucid.errors import Explained
 from pellucid.events import CredentialNeeded, FirstUseNeeded, SignatureNeeded, TicketNeeded, VerificationNeeded
 
 __all__ = [
@@ -38,9 +39,10 @@ Pause = CredentialNeeded | SignatureNeeded | VerificationNeeded | TicketNeeded |
 """An event that the connection waits at until it is answered."""
 
 
-class DeadlineExceeded(TimeoutError):
+class DeadlineExceeded(Explained, TimeoutError):
     """The time was up: the call's own timeout, or that of the handshake. until: the deadline that it was."""
 
+    code = "PEER-STALLED"
     until: Until | None = None
 
 

@@ -9,8 +9,9 @@ from dataclasses import replace
 
 from pellucid.config import ClientConfig, ServerConfig
 from pellucid.connection import Connection
-from pellucid.errors import UsageError
+from pellucid.errors import Circumstances, UsageError
 from pellucid.net.load import system_trust
+from pellucid.record.strangers import stranger
 from pellucid.trace import Observer
 
 __all__ = [
@@ -84,9 +85,16 @@ def refuse_early_bytes(sock: socket.socket | None, received: bytes) -> None:
     if not waiting and sock is not None:
         sock.setblocking(False)
         with contextlib.suppress(BlockingIOError):
-            waiting = sock.recv(1, socket.MSG_PEEK)
+            waiting = sock.recv(64, socket.MSG_PEEK)
     if waiting:
-        raise UsageError("there are bytes from the server before the ClientHello: they were sent in plaintext")
+        who = stranger(waiting)
+        spoken = f" ({who.name})" if who.name else ""
+        error = UsageError(
+            f"there are bytes from the server before the ClientHello: they were sent in plaintext{spoken}",
+            code=who.code,
+        )
+        error.circumstances = Circumstances(role="client", state="START", first_bytes=waiting[:64])
+        raise error
 
 
 def send_at_once(sock: socket.socket) -> None:

@@ -254,4 +254,9 @@ class Stream(StreamFacts):
         self._socket.close()
 
     def _run(self, steps: Steps[T]) -> T:
-        return self._driver.run(steps, self.timeout)
+        try:
+            return self._driver.run(steps, self.timeout)
+        except OSError as error:
+            if (told := self._told(error)) is error:
+                raise
+            raise told from error

@@ -41,7 +41,9 @@ class Patience:
     def change_cipher_spec(self) -> None:
         self._change_cipher_specs += 1
         if self._change_cipher_specs > MAX_CHANGE_CIPHER_SPECS:
-            raise UnexpectedMessage(f"more than {MAX_CHANGE_CIPHER_SPECS} change_cipher_spec", rfc="9846 §5")
+            raise UnexpectedMessage(
+                f"more than {MAX_CHANGE_CIPHER_SPECS} change_cipher_spec", rfc="9846 §5", code="TLS-KEY-UPDATE-FLOOD"
+            )
 
     @property
     def canceled(self) -> bool:
@@ -51,24 +53,32 @@ class Patience:
     def user_canceled(self) -> None:
         self._user_canceled += 1
         if self._user_canceled > MAX_USER_CANCELED_ALERTS:
-            raise UnexpectedMessage(f"more than {MAX_USER_CANCELED_ALERTS} user_canceled", rfc="9846 §6.1")
+            raise UnexpectedMessage(
+                f"more than {MAX_USER_CANCELED_ALERTS} user_canceled", rfc="9846 §6.1", code="TLS-KEY-UPDATE-FLOOD"
+            )
 
     def key_update(self) -> None:
         self.tried = True
         self._key_updates += 1
         if self._key_updates > MAX_KEY_UPDATES:
-            raise UnexpectedMessage(f"more than {MAX_KEY_UPDATES} KeyUpdates without data", rfc="9846 §4.7.3")
+            raise UnexpectedMessage(
+                f"more than {MAX_KEY_UPDATES} KeyUpdates without data", rfc="9846 §4.7.3", code="TLS-KEY-UPDATE-FLOOD"
+            )
 
     def ticket(self) -> None:
         self.tried = True
         self._tickets += 1
         if self._tickets > MAX_TICKETS:
-            raise UnexpectedMessage(f"more than {MAX_TICKETS} tickets in a row", rfc="9846 §4.7.1")
+            raise UnexpectedMessage(
+                f"more than {MAX_TICKETS} tickets in a row", rfc="9846 §4.7.1", code="TLS-KEY-UPDATE-FLOOD"
+            )
 
     def certificate_request(self) -> None:
         self.tried = True
         self._certificate_requests += 1
         if self._certificate_requests > MAX_CERTIFICATE_REQUESTS:
             raise UnexpectedMessage(
-                f"more than {MAX_CERTIFICATE_REQUESTS} CertificateRequests without data", rfc="9846 §4.7.2"
+                f"more than {MAX_CERTIFICATE_REQUESTS} CertificateRequests without data",
+                rfc="9846 §4.7.2",
+                code="TLS-KEY-UPDATE-FLOOD",
             )

@@ -16,6 +16,7 @@ from pellucid.limits import (
     SMALL_RECORD,
 )
 from pellucid.record.protect import HEADER_PREFIX, Keys, split_inner_plaintext
+from pellucid.record.strangers import stranger
 from pellucid.registry import ContentType, content_type_name
 from pellucid.schedule import TrafficSecret
 from pellucid.trace import Direction, Epoch, Observer, RecordTraced
@@ -48,6 +49,7 @@ class RecordReader:
     """Finds records in a buffer that its caller owns, and opens them."""
 
     __slots__ = (
+        "_begun",
         "_empty",
         "_keys",
         "_largest",
@@ -64,6 +66,7 @@ class RecordReader:
         self._keys: Keys | None = None
         self._tag_error = tag_error
         self._trace = trace
+        self._begun = False  # whether there was a record: from then on the peer does speak TLS
         self._empty = 0
         self._skip = _NOTHING
         self._limit = self._most = MAX_INNER_PLAINTEXT  # negotiated; of TLSInnerPlaintext under the present keys
@@ -138,7 +141,7 @@ class RecordReader:
         outer = data[offset]
         if outer not in _TYPES:
             # Known from the first byte: nothing more is waited for (attack B17).
-            raise UnexpectedMessage(_not_tls(outer), rfc="9846 §5.1")
+            raise self._not_a_record(outer, data, offset)
         if available < RECORD_HEADER:
             return None
         length = data[offset + 3] << 8 | data[offset + 4]
@@ -150,16 +153,30 @@ class RecordReader:
             return None
         header = bytes(data[offset : offset + RECORD_HEADER])
         body = bytes(data[offset + RECORD_HEADER : stop])
+        self._begun = True
         if not protected:
             if self._trace is not None:
                 self._tell(outer, header + body, length, 0, None)
             return Record(outer, body, False), stop
         return self._open(header, body), stop
 
+    def _not_a_record(self, outer: int, data: bytes | bytearray, offset: int) -> UnexpectedMessage:
+        """Return the error about a record of no known type: at the very beginning the peer may speak something else.
+
+        Its words are those of the first byte alone, however much came with it; what else came goes beside them.
+        """
+        if self._begun or self._keys is not None:
+            return UnexpectedMessage(_no_type(outer), rfc="9846 §5.1")
+        first = bytes(data[offset : offset + 64])
+        header = outer < 0x20 and first[1:2] == b"\x03"
+        error = UnexpectedMessage(_not_tls(outer), rfc="9846 §5.1", code="" if header else stranger(first).code)
+        error.first_bytes = first
+        return error
+
     def _skipped(self, size: int) -> None:
         self._skip -= max(1, size - _TYPE_AND_TAG)
         if self._skip < 0:
-            raise UnexpectedMessage("more early data than anybody may send", rfc="9846 §4.3.10")
+            raise UnexpectedMessage("more early data than anybody may send", rfc="9846 §4.3.10", code="TLS-EARLY-DATA")
 
     def _open(self, header: bytes, body: bytes) -> Record | None:
         """Return the record inside; None for early data that is skipped."""
@@ -196,7 +213,9 @@ class RecordReader:
     def _count_empty(self) -> None:
         self._empty += 1
         if self._empty > MAX_EMPTY_RECORDS:
-            raise UnexpectedMessage(f"more than {MAX_EMPTY_RECORDS} empty records in a row", rfc="9846 §5.1")
+            raise UnexpectedMessage(
+                f"more than {MAX_EMPTY_RECORDS} empty records in a row", rfc="9846 §5.1", code="TLS-EMPTY-RECORDS"
+            )
 
     def application_data(self, data: bytes | bytearray, offset: int) -> tuple[bytes, int, PeerError | None]:
         """Open the application data at *offset*, record after record, until something else comes or it is cut.
@@ -341,5 +360,11 @@ def bad_record_mac(sequence: int) -> BadRecordMac:
 
 def _not_tls(byte: int) -> str:
     if 0x20 <= byte < 0x7F:
-        return f"the first byte of a record is {chr(byte)!r}: the peer does not speak TLS (plain HTTP?)"
+        name = stranger(bytes([byte])).name
+        guess = f" ({name}?)" if name else ""
+        return f"the first byte of a record is {chr(byte)!r}: the peer does not speak TLS{guess}"
+    return _no_type(byte)
+
+
+def _no_type(byte: int) -> str:
     return f"a record of type {content_type_name(byte)}, which TLS 1.3 does not have"

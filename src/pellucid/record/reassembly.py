@@ -30,7 +30,9 @@ def take_message(buffer: bytearray, expects: Callable[[int], bool], state: str) 
     if length > MAX_HANDSHAKE_BODY[kind]:
         refuse = DecodeError if kind in _FIXED_LENGTH else IllegalParameter
         raise refuse(
-            f"{handshake_type_name(kind)} of {length} bytes, allowed are {MAX_HANDSHAKE_BODY[kind]}", rfc="9846 §4"
+            f"{handshake_type_name(kind)} of {length} bytes, allowed are {MAX_HANDSHAKE_BODY[kind]}",
+            rfc="9846 §4",
+            code="TLS-MESSAGE-TOO-LARGE",
         )
     end = HEADER_LENGTH + length
     if len(buffer) < end:

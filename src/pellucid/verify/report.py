@@ -149,6 +149,7 @@ class VerificationReport:
     dangerous: nothing was demanded of the peer; `accepted` means nothing.
     certificate_type: what was judged, an X.509 chain or a raw public key (RFC 7250).
     serialized_scts: the SCTs that came with the leaf, as they came (RFC 6962 §3.3); `scts` reads them.
+    presented: of a refusal: what the peer had sent, as DER, leaf first.
     A verifier of one's own gives accepted, summary and path, or failure and alert, and adds checks with with_check.
     """
 
@@ -161,6 +162,7 @@ class VerificationReport:
     dangerous: bool = False
     certificate_type: int = CertificateType.X509
     serialized_scts: tuple[bytes, ...] = field(default=(), repr=False)
+    presented: tuple[bytes, ...] = field(default=(), repr=False)
     explanation: LazyChecks = field(default_factory=lambda: LazyChecks(tuple), repr=False, compare=False)
     later: tuple[Check, ...] = field(default=(), repr=False)
 
@@ -202,6 +204,7 @@ class VerificationReport:
                 dangerous=self.dangerous,
                 certificate_type=self.certificate_type,
                 serialized_scts=self.serialized_scts,
+                presented=self.presented,
                 explanation=self.explanation,
                 later=later,
             )
@@ -245,15 +248,14 @@ class VerificationReport:
 
 
 class CertificateRejected(PeerError):
-    """The peer's certificate was refused; *report* says why. `str()` is one line, the checks are in `__notes__`."""
+    """The peer's certificate was refused; *verification* says why. `str()` is one line, the checks are in `report`."""
 
     alert: int  # type: ignore[misc]  # PeerError's is the class's; here the report chooses it (RFC 9846 §6.2)
 
     def __init__(self, report: VerificationReport) -> None:
         super().__init__(report.summary, rfc="9846 §4.5.1.3")
-        self.report = report
+        self.verification: VerificationReport = report
         self.alert = AlertDescription.CERTIFICATE_UNKNOWN if report.alert is None else report.alert
-        self.add_note("\n".join(report.lines()))
 
 
 _PROOF: Final = object()

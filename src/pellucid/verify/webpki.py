@@ -162,6 +162,8 @@ class WebPKIVerifier:
         """
         reference, when = _reference(request), _moment(request.now)
         report = self._judge(request, reference, when)
+        if not report.accepted:
+            report = replace(report, presented=(request.leaf.der, *request.intermediates))
         if request.certificate_type != CertificateType.X509:
             return replace(report, certificate_type=request.certificate_type)
         return replace(report, serialized_scts=request.scts) if request.scts else report

@@ -7,7 +7,7 @@ its end in the place of the root that the client must have, and CertificateVerif
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 from pellucid.crypto.certificates import EndEntity, RawPublicKey, X509Certificate, parse_raw_public_key
@@ -37,7 +37,7 @@ from pellucid.trace import (
     VerificationTraced,
 )
 from pellucid.transcript import Transcript
-from pellucid.verify.report import Check, CheckGroup, Outcome, VerificationReport
+from pellucid.verify.report import Check, CheckGroup, LazyChecks, Outcome, VerificationReport
 from pellucid.verify.request import Purpose, VerificationRequest
 from pellucid.verify.trust import TrustStore
 from pellucid.verify.webpki import WebPKIVerifier
@@ -45,6 +45,7 @@ from pellucid.verify.webpki import WebPKIVerifier
 __all__ = ["Appraisal", "appraise"]
 
 _NOBODY: Final = "unnamed.invalid"
+_END: Final = "the end of the chain that was sent"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -184,10 +185,17 @@ def _judged(
         ocsp_response=staple,
     )
     try:
-        trust = TrustStore.from_der([chain[-1]], origin="the end of the chain that was sent")
-        return WebPKIVerifier(trust).verify(request)
+        trust = TrustStore.from_der([chain[-1]], origin=_END)
+        report = WebPKIVerifier(trust).verify(request)
     except TLSError:
         return None
+    checks = tuple(replace(check, evidence=_without_a_root(check.evidence)) for check in report.checks)
+    return replace(report, explanation=LazyChecks(lambda: checks))
+
+
+def _without_a_root(evidence: str) -> str:
+    """Say of the chain's end what it is: the root that the client must have was not sent."""
+    return evidence.replace(f"a trusted root (of 1, {_END})", _END).replace("the root '", "the last certificate '")
 
 
 def _own_name(leaf: X509Certificate) -> str:

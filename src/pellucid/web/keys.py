@@ -237,6 +237,7 @@ def _entry(node: Node, snippet: Snippet, *, reveal: bool) -> Markup:
             h(
                 "summary",
                 h("span", {"class": "keyname"}, node.name),
+                " ",
                 h("span", {"class": "meaning"}, meaning),
             ),
             h("dl", {"class": "facts"}, [h("div", h("dt", term), h("dd", told)) for term, told in facts]),

@@ -121,7 +121,8 @@ def _row(theme: str, some: list[Numbered], role: Role, budget: Budget, seen: set
     if isinstance(event, AlertTraced):
         name = f"Alert {alert_name(event.description)}"
         meaning = ALERTS.get(event.description, "something is wrong")
-        return _arrow(name, event.direction, event.epoch, role, at, story=meaning, kind="alert")
+        reason = _facts([("because", escaped(event.reason))]) if event.reason else ()
+        return _arrow(name, event.direction, event.epoch, role, at, story=meaning, kind="alert", inside=reason)
     if isinstance(event, EarlyDataTraced):
         story = "data of the application, before the handshake was done: it may be replayed"
         return _arrow("early data", event.direction, Epoch.EARLY, role, at, story=story, size=event.size)
@@ -230,12 +231,14 @@ def _packet(event: TcpPacket, role: Role) -> Markup:
         story=_PACKETS.get(event.flags, f"a TCP segment with {name}"),
         size=len(event.raw) or None,
         kind="tcp",
-        inside=_facts(facts),
+        inside=_facts(facts, "flowing"),
     )
 
 
-def _facts(facts: Iterable[tuple[str, str]]) -> Markup:
-    return h("dl", {"class": "facts"}, [h("div", h("dt", name), h("dd", value)) for name, value in facts])
+def _facts(facts: Iterable[tuple[str, str]], kind: str = "") -> Markup:
+    return h(
+        "dl", {"class": f"facts {kind}".strip()}, [h("div", h("dt", name), h("dd", value)) for name, value in facts]
+    )
 
 
 def _sentence(text: str) -> str:
@@ -265,13 +268,15 @@ def _keys(event: KeysInstalled, seen: set[Epoch]) -> Markup | None:
         text = f"What is {whose} is under fresh keys: generation {event.generation}"
     elif event.epoch in seen:
         return None
+    elif event.epoch is Epoch.EARLY:
+        text = f"Early data is under keys of its own: {protection(event.epoch)}"
     else:
         text = f"From here on: {protection(event.epoch)}"
     seen.add(event.epoch)
     return h("li", {"class": f"change ep-{event.epoch.name.lower()}"}, h("p", h("strong", text)))
 
 
-_TOLD_FIRST: Final = ("version", "cipher_suite", "group", "alpn", "psk", "signature_scheme", "tickets")
+_WHATS: Final = {"ocsp_response": "an OCSP response", "scts": "SCTs", "psk": "a pre-shared key", "alpn": "a protocol"}
 
 
 def _choices(some: list[Numbered], role: Role) -> str:
@@ -281,7 +286,7 @@ def _choices(some: list[Numbered], role: Role) -> str:
     who = f"The {role.value}"
     if "cipher_suite" in made or len(named) > 1:
         return f"{who} picks one of everything that is offered: {', '.join(named)}."
-    whats = ", ".join(what.replace("_", " ") for what in list(made)[:4])
+    whats = ", ".join(_WHATS.get(what) or what.replace("_", " ") for what in list(made)[:4])
     return f"{who} decides on {whats}."
 
 

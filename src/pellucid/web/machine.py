@@ -44,7 +44,7 @@ _OWN: Final = {
         ("RECVD_CH", "START"): "sends HelloRetryRequest",
         ("RECVD_CH", "NEGOTIATED"): "chooses",
         ("NEGOTIATED", "WAIT_EOED"): "takes early data",
-        ("NEGOTIATED", "WAIT_FLIGHT2"): "sends ServerHello … Finished",
+        ("NEGOTIATED", "WAIT_FLIGHT2"): "sends its flight",
         ("WAIT_FLIGHT2", "WAIT_CERT"): "had sent CertificateRequest",
         ("CONNECTED", "WAIT_PHA"): "sends CertificateRequest",
     },
@@ -132,11 +132,13 @@ def _hops(role: Role, old: str, new: str, cause: str) -> list[Hop]:
 
 # ---- the drawing -------------------------------------------------------------------------------------------------
 
-_BOX: Final = (150, 30)
-_STEP: Final = 64
+_BOX: Final = (196, 30)
+_STEP: Final = 66
 _LANE: Final = 16
-_WIDTH: Final = 470
-_MIDDLE: Final = 160
+_BESIDE: Final = 36
+"""from the boxes to the nearest arrow that passes some of them: room for what is written at the others"""
+_WIDTH: Final = 520
+_MIDDLE: Final = 232
 
 
 class _Place(NamedTuple):
@@ -175,6 +177,10 @@ def machine(role: Role, hops: Sequence[Hop] = (), *, name: str = "machine", ever
     lanes = _lanes([edge for edge in edges if abs(_span(boxes, edge)) > 1 or _span(boxes, edge) < 0], boxes)
     height = 12 + len(boxes) * _STEP - (_STEP - _BOX[1]) + 12
     drawn = sorted(edges, key=lambda edge: (edge.source, edge.target) in lit)
+    ahead = [edge for edge in lanes if _span(boxes, edge) > 0]
+    arrive = {edge.target for edge in ahead} | {edge.source for edge in edges if edge.source == edge.target}
+    loops = frozenset(arrive & {edge.source for edge in ahead})
+    arrows = [_arrow(edge, places, lanes.get(edge, 0), loops, lit=(edge.source, edge.target) in lit) for edge in drawn]
     last = hops[-1].target if hops else None
     return h(
         "svg",
@@ -187,8 +193,9 @@ def machine(role: Role, hops: Sequence[Hop] = (), *, name: str = "machine", ever
         },
         h("title", {"id": f"{name}-title"}, f"State machine of the {role.value}"),
         h("desc", {"id": f"{name}-desc"}, _told(role, hops)),
-        [_edge(edge, places, lanes.get(edge, 0), lit=(edge.source, edge.target) in lit) for edge in drawn],
+        [wire for wire, _words in arrows],
         [_box(box, places[box], lit=box in visited, last=box == last) for box in boxes],
+        [words for _wire, words in arrows],
     )
 
 
@@ -218,44 +225,61 @@ def _lanes(edges: Sequence[Edge], boxes: Sequence[str]) -> dict[Edge, int]:
     return lanes
 
 
-def _edge(edge: Edge, places: dict[str, _Place], lane: int, *, lit: bool) -> Markup:
+def _arrow(
+    edge: Edge, places: dict[str, _Place], lane: int, loops: frozenset[str], *, lit: bool
+) -> tuple[Markup, Markup]:
+    """Return the arrow, and what is written at it: that is drawn last, over the arrows of others.
+
+    loops: the boxes where one arrow arrives at the right and another leaves.
+    """
     source, target = places[edge.source], places[edge.target]
-    text = " or ".join(edge.labels)
+    lines = _lines(edge.labels)
     if edge.source == edge.target:
-        x, y = source.right, source.middle
+        x, y = source.right, source.middle - (8 if edge.source in loops else 0)
         path = f"M{x} {y - 7}h14a7 7 0 0 1 0 14h-9"
-        head, words = (x + 1, y + 7, "left"), (x + 28, y + 4, "start")
+        head, words = (x + 1, y + 7, "left"), (x + 27, y + 4 - 6 * (len(lines) - 1), "start")
     elif 0 < target.y - source.y <= _STEP:
         path = f"M{source.x} {source.bottom}V{target.y - 6}"
-        head, words = (target.x, target.y - 1, "down"), (source.x + 10, (source.bottom + target.y) // 2 + 3, "start")
+        middle = (source.bottom + target.y) // 2 + 3 - 6 * (len(lines) - 1)
+        head, words = (target.x, target.y - 1, "down"), (source.x + 9, middle, "start")
     elif target.y > source.y:
-        x = source.right + 22 + _LANE * lane
-        path = f"M{source.right} {source.middle + 6}H{x - 8}q8 0 8 8V{target.middle - 14}q0 8 -8 8H{target.right + 6}"
-        words = (x + 7, (source.middle + target.middle) // 2 + 4, "start")
-        head = (target.right + 1, target.middle - 6, "left")
+        x = source.right + _BESIDE + _LANE * lane
+        path = f"M{source.right} {source.middle + 5}H{x - 8}q8 0 8 8V{target.middle - 13}q0 8 -8 8H{target.right + 6}"
+        head, words = (target.right + 1, target.middle - 5, "left"), (source.right + 7, source.middle, "start")
+        below = source.middle + 17 if edge.source in loops else source.middle - 12 * (len(lines) - 1)
+        words = (words[0], below, words[2])
     else:
         x = source.left - 20 - _LANE * lane
-        path = f"M{source.left} {source.middle - 6}H{x + 8}q-8 0 -8 -8V{target.middle + 14}q0 -8 8 -8H{target.left - 6}"
-        words = (x + 6, (source.middle + target.middle) // 2 + 4, "start")
-        head = (target.left - 1, target.middle + 6, "right")
-    return h(
+        path = f"M{source.left} {source.middle - 5}H{x + 8}q-8 0 -8 -8V{target.middle + 13}q0 -8 8 -8H{target.left - 6}"
+        middle = (source.middle + target.middle) // 2 + 4 - 6 * (len(lines) - 1)
+        head, words = (target.left - 1, target.middle + 5, "right"), (x - 6, middle, "end")
+    kind = "edge lit" if lit else "edge"
+    wire = h(
         "g",
-        {"class": "edge lit" if lit else "edge"},
+        {"class": kind},
         h("path", {"class": "wire", "d": path, "fill": "none"}),
         h("path", {"class": "head", "d": _HEADS[head[2]].format(head[0], head[1])}),
-        [
-            h("text", {"x": words[0], "y": words[1] + 12 * index, "text-anchor": words[2]}, part)
-            for index, part in enumerate(_lines(text))
-        ],
     )
+    texts = [
+        h("text", {"x": words[0], "y": words[1] + 12 * index, "text-anchor": words[2]}, part)
+        for index, part in enumerate(lines)
+    ]
+    return wire, h("g", {"class": kind}, texts)
 
 
 _HEADS: Final = {"down": "M{} {}l-4 -8h8z", "left": "M{} {}l8 -4v8z", "right": "M{} {}l-8 -4v8z"}
 
 
-def _lines(text: str) -> list[str]:
-    first, found, rest = text.partition(" or ")
-    return [first, f"or {rest}"] if found else [text]
+def _lines(labels: tuple[str, ...]) -> list[str]:
+    """Return what is written at an arrow, in lines that are short."""
+    lines = list(labels)
+    if len(lines) > 1 and lines[1] == f"Compressed{lines[0]}":
+        lines[1] = "or compressed"
+    elif len(lines) > 1:
+        lines[1:] = [f"or {one}" for one in lines[1:]]
+    elif lines and len(lines[0]) > 20:
+        lines = lines[0].rsplit(" ", 1)
+    return lines
 
 
 def _box(name: str, place: _Place, *, lit: bool, last: bool) -> Markup:

@@ -24,24 +24,26 @@ _WIDE, _NARROW = 16, 8
 
 @dataclass(slots=True)
 class Budget:
-    """What one page may still draw. fields: rows of the tables; messages: of which the bytes are drawn at all."""
+    """What one page may still draw. fields: rows of tables; messages: whose bytes are drawn at all; octets: bytes."""
 
     fields: int = 3000
     messages: int = 100
+    octets: int = 100_000
 
-    def take(self, wanted: int) -> int:
-        """Return how many of *wanted* fields may be drawn, and take them."""
-        granted = min(wanted, _MAX_FIELDS, self.fields)
+    def take(self, fields: int, size: int) -> tuple[int, int]:
+        """Return how many of a message's fields and bytes may be drawn, and take them."""
+        granted = min(fields, _MAX_FIELDS, self.fields)
+        drawn = min(size, MAX_BYTES if granted else _BARE_BYTES, self.octets)
         self.fields -= granted
+        self.octets -= drawn
         self.messages -= 1
-        return granted
+        return granted, drawn
 
 
 def octets(raw: bytes, spans: tuple[FieldSpan, ...], name: str, budget: Budget) -> Markup:
     """Return hex and table. name: what it is, for those who cannot see it."""
-    granted = budget.take(len(spans))
+    granted, size = budget.take(len(spans), len(raw))
     drawn = spans[:granted]
-    size = min(len(raw), MAX_BYTES if granted else _BARE_BYTES)
     leaves = [span for span in drawn if span.leaf]
     notes = []
     if size < len(raw):
@@ -91,7 +93,9 @@ def _hex(data: bytes, leaves: list[FieldSpan]) -> list[Markup]:
 def _table(spans: tuple[FieldSpan, ...], name: str) -> Markup:
     rows = []
     leaf = 0
+    above: list[FieldSpan] = []
     for index, span in enumerate(spans):
+        del above[span.depth :]
         inside = 1
         if not span.leaf:
             inside = 0
@@ -99,7 +103,10 @@ def _table(spans: tuple[FieldSpan, ...], name: str) -> Markup:
                 if other.depth <= span.depth:
                     break
                 inside += other.leaf
-        rows.append(_row(span, leaf, leaf + max(inside, 1) - 1))
+        # What a length is for, or what stands in the row above, is not said again and again.
+        said = span.depth > 0 and (span.name == "length" or (bool(above) and above[-1].meaning == span.meaning))
+        rows.append(_row(span, leaf, leaf + max(inside, 1) - 1, said=said))
+        above.append(span)
         leaf += span.leaf
     return h(
         "table",
@@ -110,7 +117,7 @@ def _table(spans: tuple[FieldSpan, ...], name: str) -> Markup:
     )
 
 
-def _row(span: FieldSpan, first: int, last: int) -> Markup:
+def _row(span: FieldSpan, first: int, last: int, *, said: bool) -> Markup:
     end = span.offset + span.length
     where = f"{span.offset:04x}" if span.length == 1 else f"{span.offset:04x}–{end - 1:04x}"
     return h(
@@ -120,6 +127,10 @@ def _row(span: FieldSpan, first: int, last: int) -> Markup:
         h(
             "td",
             h("span", {"class": "value"}, span.value),
-            h("span", {"class": "meaning"}, span.meaning, " ", h("span", {"class": "rfc"}, f"RFC {span.rfc}")),
+            None if said else h("span", {"class": "meaning"}, span.meaning, " ", _cited(span.rfc)),
         ),
     )
+
+
+def _cited(rfc: str) -> Markup | None:
+    return h("span", {"class": "rfc"}, f"RFC {rfc}" if rfc[:1].isdigit() else rfc) if rfc else None

@@ -57,7 +57,7 @@ class Offer:
             ("groups", self.groups),
             ("key shares", self.shares),
             ("signature schemes", self.schemes),
-            ("application protocols", self.protocols),
+            ("protocols", self.protocols),
         )
 
     def to_dict(self) -> dict[str, object]:
@@ -91,7 +91,7 @@ def offer_of(events: Iterable[TraceEvent]) -> Offer | None:
         suites=_named(suite_name, hello.cipher_suites),
         extensions=_named(extension_name, kinds),
         groups=_named(group_name, groups),
-        shares=tuple(f"{_name(group_name, group)}, {size} bytes" for group, size in shares),
+        shares=tuple(f"{_name(group_name, group)}: {_bytes(size)}" for group, size in shares),
         schemes=_named(scheme_name, schemes),
         protocols=_protocols(bodies.get(E.APPLICATION_LAYER_PROTOCOL_NEGOTIATION, b"")[2:]),
         grease=sum(map(is_grease, everything)),
@@ -125,6 +125,10 @@ def _protocols(data: bytes) -> tuple[str, ...]:
         )
         at += 1 + data[at]
     return tuple(found)
+
+
+def _bytes(size: int) -> str:
+    return f"{size} byte{'' if size == 1 else 's'}"
 
 
 def _named(name: Callable[[int], str], codes: Iterable[int]) -> tuple[str, ...]:

@@ -11,11 +11,13 @@ from pellucid.explain.recorder import Recorded
 from pellucid.explain.sentences import moment, seconds
 from pellucid.explain.snippets import bounded, snippets
 from pellucid.explain.tree import key_schedule
+from pellucid.registry import HandshakeType as H
 from pellucid.registry import exchange_name, suite_name
 from pellucid.trace import (
     Direction,
     Epoch,
     HandshakeCompleted,
+    MessageTraced,
     RecordTraced,
     Role,
     TcpConnected,
@@ -28,7 +30,7 @@ from pellucid.web.checks import checks
 from pellucid.web.html import Child, Markup, h, joined, raw
 from pellucid.web.keys import graph, key_list
 from pellucid.web.lanes import Numbered, exchange_rows, recorder_role, rows
-from pellucid.web.machine import machine, taken
+from pellucid.web.machine import Hop, machine, taken
 from pellucid.web.octets import Budget
 from pellucid.web.offer import choices, offer_of, offered
 from pellucid.web.view import STATIC, View
@@ -54,10 +56,6 @@ class _Scene(NamedTuple):
     role: Role
     completed: HandshakeCompleted | None
     budget: Budget
-
-    @property
-    def events(self) -> tuple[object, ...]:
-        return tuple(event for _seconds, event in self.recorded)
 
 
 def page(view: View, *, standalone: bool = False) -> str:
@@ -144,52 +142,67 @@ def _top(scene: _Scene) -> Markup:
         h("p", {"class": "brand"}, "Pellucid"),
         h("h1", "Your connection"),
         h("p", {"class": "lead"}, h("strong", lead)),
-        _summary(scene),
         _stack(scene),
         _actions(scene.view),
         _contents(),
     )
 
 
-def _summary(scene: _Scene) -> Markup | None:
-    completed = scene.completed
-    if completed is None:
-        return None
-    facts: list[tuple[str, Child]] = [
-        ("version", "TLS 1.3"),
-        ("cipher suite", suite_name(completed.cipher_suite)),
-        ("key exchange", exchange_name(completed.group)),
-    ]
-    if completed.alpn:
-        facts.append(("protocol", completed.alpn))
-    if completed.server_name:
-        facts.append(("server name", completed.server_name))
-    resumed = f"yes; verified {moment(completed.authenticated_at)}" if completed.resumed else "no, a full handshake"
-    facts.append(("resumed", resumed))
-    took = next(at for at, event in scene.recorded if event is completed)
-    facts.append(("handshake", seconds(took)))
-    return h("dl", {"class": "summary"}, [h("div", h("dt", term), h("dd", told)) for term, told in facts])
-
-
 def _stack(scene: _Scene) -> Markup:
-    """The layers as what they are: one inside the other."""
-    exchange = scene.view.exchange
-    http = "HTTP" if exchange is None else exchange.protocol
+    """The layers as what they are, one inside the other, each with what was agreed in it."""
+    exchange, completed = scene.view.exchange, scene.completed
+    http: list[tuple[str, Child]] = []
+    if exchange is not None:
+        http.append(("asked", exchange.request))
+        if exchange.response:
+            http.append(("answered", exchange.response))
+    if completed is not None and completed.server_name:
+        http.insert(0, ("name", completed.server_name))
+    name = "HTTP" if exchange is None else exchange.protocol
+    inner = h("div", {"class": "in-http"}, _tag(name, http))
     return h(
         "div",
-        {"class": "stack", "role": "img", "aria-label": f"{http} rides inside TLS 1.3, which rides inside TCP"},
+        {"class": "stack"},
         h(
-            "span",
+            "div",
             {"class": "in-tcp"},
-            h("span", {"class": "tag"}, "TCP"),
-            h(
-                "span",
-                {"class": "in-tls"},
-                h("span", {"class": "tag"}, "TLS 1.3"),
-                h("span", {"class": "in-http"}, h("span", {"class": "tag"}, http)),
-            ),
+            _tag("TCP", _tcp_facts(scene)),
+            h("div", {"class": "in-tls"}, _tag("TLS 1.3", _tls_facts(scene)), inner),
         ),
     )
+
+
+def _tag(name: str, facts: list[tuple[str, Child]]) -> list[Child]:
+    told = h("dl", {"class": "summary"}, [h("div", h("dt", term), h("dd", value)) for term, value in facts])
+    return [h("p", {"class": "tag"}, name), told if facts else None]
+
+
+def _tcp_facts(scene: _Scene) -> list[tuple[str, Child]]:
+    connected = next((event for _seconds, event in scene.recorded if isinstance(event, TcpConnected)), None)
+    if connected is None:
+        return []
+    here = f"{connected.local_address} port {connected.local_port}"
+    there = f"{connected.peer_address} port {connected.peer_port}"
+    client, server = (there, here) if scene.role is Role.SERVER else (here, there)
+    facts: list[tuple[str, Child]] = [("client", client), ("server", server)]
+    if connected.info is not None:
+        facts.append(("round trip", seconds(connected.info.rtt_seconds)))
+    return facts
+
+
+def _tls_facts(scene: _Scene) -> list[tuple[str, Child]]:
+    completed = scene.completed
+    if completed is None:
+        return []
+    kind = f"resumed; verified {moment(completed.authenticated_at)}" if completed.resumed else "full"
+    facts: list[tuple[str, Child]] = [
+        ("cipher suite", suite_name(completed.cipher_suite)),
+        ("key exchange", exchange_name(completed.group)),
+        ("handshake", kind),
+    ]
+    first = next((at for at, event in scene.recorded if isinstance(event, MessageTraced)), 0.0)
+    took = next(at for at, event in scene.recorded if event is completed)
+    return [*facts, ("done in", seconds(max(0.0, took - first)))]
 
 
 def _actions(view: View) -> Markup | None:
@@ -216,7 +229,6 @@ def _actions(view: View) -> Markup | None:
         {"class": "doings"},
         h("div", h("h2", "Try it"), h("ul", {"class": "actions"}, forms)) if forms else None,
         h("div", h("h2", "Take it with you"), h("ul", {"class": "links"}, links)) if links else None,
-        h("p", {"id": "news", "role": "status", "class": "quiet"}),
     )
 
 
@@ -249,8 +261,7 @@ def _steps(scene: _Scene) -> list[Markup]:
     if below:
         lead = "Two machines agree to talk: three packets, one round trip. Nothing is secret yet."
         parts.append(_layer("tcp", "TCP", lead, rows(below, role, budget, seen)))
-    lead = "In one round trip the two ends agree on everything; only the hellos can be read by others."
-    parts.append(_layer("tls", "TLS 1.3", lead, rows(others[:end], role, budget, seen)))
+    parts.append(_layer("tls", "TLS 1.3", _tls_lead(scene), rows(others[:end], role, budget, seen)))
     if scene.view.exchange is not None:
         lead = "What it was all for: a question and its answer, which only the two ends can read."
         inside = exchange_rows(scene.view.exchange, role)
@@ -259,6 +270,18 @@ def _steps(scene: _Scene) -> list[Markup]:
     if later or scene.view.live is not None:
         parts.append(_since(scene, later))
     return parts
+
+
+def _tls_lead(scene: _Scene) -> str:
+    """Return what the handshake came to, in a sentence."""
+    completed = scene.completed
+    if completed is None:
+        return "The two ends did not come to an agreement."
+    if any(isinstance(e, MessageTraced) and e.message_type == H.HELLO_RETRY_REQUEST for _seconds, e in scene.recorded):
+        return "It took a second try, and so two round trips; only the hellos can be read by others."
+    if completed.resumed:
+        return "The two ends have met before: no certificate is shown, and the key that both kept is the proof."
+    return "In one round trip the two ends agree on everything; only the hellos can be read by others."
 
 
 def _layer(name: str, title: str, lead: str, inside: list[Markup]) -> Markup:
@@ -275,7 +298,11 @@ def _layer(name: str, title: str, lead: str, inside: list[Markup]) -> Markup:
 def _since(scene: _Scene, later: list[Markup]) -> Markup:
     live = scene.view.live
     lead = "Keys are renewed, tickets are given out, somebody says goodbye."
-    waiting = h("p", {"class": "quiet", "id": "waiting"}, "What happens from now on appears here.") if live else None
+    waiting = (
+        h("p", {"class": "quiet", "id": "waiting", "role": "status"}, "What happens from now on appears here.")
+        if live
+        else None
+    )
     return h(
         "section",
         {"class": "layer layer-tls", "aria-labelledby": "layer-since"},
@@ -356,7 +383,7 @@ def _keys(scene: _Scene) -> tuple[str, Child]:
         h(
             "div",
             {"class": "scroll", "tabindex": 0, "role": "group", "aria-label": "The key schedule, drawn"},
-            graph(root),
+            graph(root, name="schedule"),
         ),
         h("h3", "Each key, and how to compute it"),
         key_list(root, snippets(events, reveal=reveal), reveal=reveal),
@@ -368,7 +395,6 @@ def _states(scene: _Scene) -> tuple[str, Child]:
     drawn = []
     for role in (Role.CLIENT, Role.SERVER):
         hops = taken(scene.view.recorder.events, role, recorder=scene.role)
-        path = [h("li", hop.target, h("span", {"class": "cause"}, hop.cause) if hop.cause else None) for hop in hops]
         inferred = " (as its messages show)" if role is not scene.role else ""
         drawn.append(
             h(
@@ -379,11 +405,19 @@ def _states(scene: _Scene) -> tuple[str, Child]:
                     {"class": "scroll", "tabindex": 0, "role": "group", "aria-label": f"States of the {role.value}"},
                     machine(role, hops, name=f"states-{role.value}"),
                 ),
-                h(
-                    "details",
-                    h("summary", f"The path in words: {len(hops)} steps"),
-                    h("ol", {"class": "path"}, h("li", hops[0].source) if hops else None, path),
-                ),
+                _path(hops),
             )
         )
     return lead, h("div", {"class": "machines"}, drawn)
+
+
+def _path(hops: tuple[Hop, ...]) -> Markup:
+    if not hops:
+        return h("p", {"class": "quiet"}, "It took no step.")
+    steps = [h("li", hop.target, h("span", {"class": "cause"}, hop.cause) if hop.cause else None) for hop in hops]
+    count = f"{len(hops)} step{'' if len(hops) == 1 else 's'}"
+    return h(
+        "details",
+        h("summary", f"The path in words: {count}"),
+        h("ol", {"class": "path"}, h("li", hops[0].source), steps),
+    )

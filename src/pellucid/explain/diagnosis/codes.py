@@ -30,5 +30,5 @@ def near_misses(text: str) -> tuple[str, ...]:
     """Return up to three codes that *text* may have meant."""
     wanted = text.upper().replace("_", "-").replace(" ", "-")
     inside = [name for name in CODES if wanted and wanted in name]
-    close = difflib.get_close_matches(wanted, CODES, n=3, cutoff=0.6)
+    close = difflib.get_close_matches(wanted, CODES, n=3, cutoff=0.75)
     return tuple(dict.fromkeys((*close, *inside)))[:3]

@@ -80,6 +80,14 @@ PROTOCOL: Final[tuple[Code, ...]] = (
         ),
     ),
     code(
+        "TLS-ALPN-NOT-OFFERED",
+        "the server chose an application protocol that was not offered",
+        """The server answers ALPN with a protocol that the client did not name (RFC 7301 §3.2): it insists on one, or
+        does not look at what was offered.""",
+        example="illegal_parameter: the server chose an application protocol that was not offered (RFC 7301 §3.2)",
+        remedy=("offer the protocol that the server insists on, if the client speaks it", *_PEER_BROKEN),
+    ),
+    code(
         "TLS-UNKNOWN-NAME",
         "the server does not know the name that it was called by",
         """The name in server_name (SNI) is none that the server serves, and it is set to refuse such

@@ -1,12 +1,6 @@
 // What the page can do with JavaScript: a field and its bytes light up together, Python is copied on a click, keys are
 // opened from the drawing, and what happens after the page was loaded appears. Nothing of the page needs it.
 
-const news = document.getElementById("news");
-
-function say(text) {
-  if (news) news.textContent = text;
-}
-
 // ---- bytes and fields ----
 
 function range(row) {
@@ -124,7 +118,13 @@ function listen(lanes) {
     lanes.append(...rows);
     if (event.lastEventId) lanes.dataset.position = event.lastEventId;
   });
-  source.addEventListener("news", (event) => say(event.data));
+  for (const last of ["another", "end"]) {
+    source.addEventListener(last, (event) => {
+      source.close();
+      const waiting = document.getElementById("waiting");
+      if (waiting) waiting.textContent = event.data;
+    });
+  }
   addEventListener("pagehide", () => source.close());
 }
 

@@ -1,0 +1,70 @@
+"""What the transport did to a connection, as an error that can be explained: it knows how the connection stood."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from pellucid.connection import Connection
+from pellucid.errors import Explained
+from pellucid.net.operations import DeadlineExceeded
+
+__all__ = ["ConnectionAborted", "ConnectionBroken", "ConnectionReset", "explained"]
+
+
+class ConnectionReset(Explained, ConnectionResetError):
+    """The peer, or something on the way, reset the connection."""
+
+    code = "TCP-RESET"
+
+
+class ConnectionBroken(Explained, BrokenPipeError):
+    """The peer takes nothing any more."""
+
+    code = "TCP-RESET"
+
+
+class ConnectionAborted(Explained, ConnectionAbortedError):
+    """This system gave the connection up."""
+
+    code = "TCP-RESET"
+
+
+def explained(
+    error: OSError, connection: Connection, *, peer: tuple[str, int] = ("", 0), seconds: float | None = None
+) -> OSError:
+    """Return *error*, or what stands for it, with what is known of *connection*; *error* itself if it is told already.
+
+    peer: its address and port.   seconds: how long was waited, if the error is that the time was up.
+    """
+    known = error
+    if isinstance(error, TimeoutError) and not isinstance(error, Explained):
+        known = DeadlineExceeded(*error.args)
+    else:
+        for plain, ours in _KINDS:
+            if isinstance(error, plain) and not isinstance(error, Explained):
+                known = ours(*error.args)
+                break
+    if isinstance(known, Explained):
+        _note(known, connection, peer, seconds)
+    return known
+
+
+_KINDS = (
+    (ConnectionResetError, ConnectionReset),
+    (BrokenPipeError, ConnectionBroken),
+    (ConnectionAbortedError, ConnectionAborted),
+)
+
+
+def _note(error: Explained, connection: Connection, peer: tuple[str, int], seconds: float | None) -> None:
+    if error.circumstances is None and error.code != "USAGE":
+        late = isinstance(error, DeadlineExceeded)
+        if late and seconds is None and isinstance(error, DeadlineExceeded) and error.until is not None:
+            seconds = error.until.seconds
+        error.circumstances = connection.circumstances(seconds=seconds)
+        if not late:
+            connection.transport_lost("reset")
+        elif not connection.handshake_complete:
+            connection.transport_lost("silence")
+    if error.circumstances is not None and not error.circumstances.address and peer[0]:
+        error.circumstances = replace(error.circumstances, address=peer[0], port=peer[1])
