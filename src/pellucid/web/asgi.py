@@ -21,6 +21,7 @@ from pellucid.trace import TcpConnected
 from pellucid.web import downloads
 from pellucid.web.answers import HTML, JSON, TEXT, Answer, asset, headers_of, is_own, notice, preferred, send_answer
 from pellucid.web.document import document
+from pellucid.web.html import h
 from pellucid.web.page import page
 from pellucid.web.stream import stream
 from pellucid.web.text import text
@@ -32,6 +33,7 @@ _HIDDEN_HEADERS: Final = frozenset({"authorization", "cookie", "proxy-authorizat
 _MAX_HEADERS: Final = 64
 _MAX_VALUE: Final = 512
 _HOST_NAME: Final = re.compile(r"(?!-)[a-z0-9_-]{1,63}(\.[a-z0-9_-]{1,63})*\.?", re.ASCII | re.IGNORECASE)
+_BY_HAND: Final = h("a", {"href": "/"}, "To the page, if it does not appear by itself")
 _DOWNLOAD: Final = re.compile(r"/connection\.([a-z]+)")
 
 
@@ -147,6 +149,9 @@ class Application:
 
     async def _resume(self, request: _Request) -> Answer:
         answer = _done(request)
+        if request.wants == HTML:
+            # Browsers follow a redirect before they have read all of the answer, and so before the goodbye.
+            answer = notice(HTML, 200, "Connecting again", _BY_HAND, refresh="0; url=/")
         await request.own.retire()
         if request.scope["http_version"].startswith("1"):
             answer = replace(answer, headers=(*answer.headers, (b"connection", b"close")))
