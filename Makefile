@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: setup demo pictures screenshots test soak coverage lint bench interop conformance ledger clean
+.PHONY: setup demo pictures screenshots test soak coverage lint bench interop inspection conformance ledger clean
 
 setup: $(STAMP)
 
@@ -44,6 +44,9 @@ bench: $(STAMP)
 
 interop: $(STAMP)
 	$(BIN)/python -m tests.interop.matrix $(ARGS)
+
+inspection: $(STAMP)
+	$(BIN)/python -m tests.interop.inspection $(ARGS)
 
 ledger: $(STAMP)
 	$(BIN)/python -m tests.support.musts $(ARGS)

@@ -20,7 +20,7 @@ from pellucid.record.reader import RecordReader
 from pellucid.record.writer import RecordWriter
 from pellucid.registry import AlertDescription
 from pellucid.sessions.client import SessionKey
-from pellucid.trace import AlertTraced, ClosedTraced, Direction, HandshakeCompleted, Observer, Role
+from pellucid.trace import AlertTraced, ClosedTraced, Direction, HandshakeCompleted, Observer, Role, unwatched
 from pellucid.verify.report import VerifiedPeer
 
 WARNING: Final = 1
@@ -235,6 +235,9 @@ class Carrier:
 
 
 def observer_of(config: ClientConfig | ServerConfig, trace: Observer | None) -> Observer | None:
+    """Return who watches: *trace*, else whom config.trace names; nobody if that has been asked already."""
+    if trace is unwatched:
+        return None
     if trace is not None or config.trace is None:
         return trace
     return config.trace()

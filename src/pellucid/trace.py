@@ -23,6 +23,7 @@ __all__ = [
     "KeysInstalled",
     "MessageTraced",
     "Observer",
+    "OutsideDrawn",
     "RecordTraced",
     "Role",
     "Secret",
@@ -37,6 +38,7 @@ __all__ = [
     "TcpPacket",
     "TraceEvent",
     "VerificationTraced",
+    "unwatched",
 ]
 
 
@@ -302,6 +304,19 @@ class KeysInstalled(TraceEvent):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class OutsideDrawn(TraceEvent):
+    """What a connection took from outside, so that it can be had again; only `explain.recording` tells of it.
+
+    what: "random", "now" (seconds since 1970, a big-endian double), "public" (a key share of ours), "shared_secret"
+          (of a key exchange; empty: the peer's share was refused), "signature", "session" (empty: there was none),
+          "ticket" or "first use" (of 0-RTT: 1 or 0).
+    """
+
+    what: str
+    value: Secret
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class VerificationTraced(TraceEvent):
     """The verdict on the peer's certificates. report: a pellucid.verify.VerificationReport."""
 
@@ -363,3 +378,7 @@ class ClosedTraced(TraceEvent):
 
 
 Observer = Callable[[TraceEvent], None]
+
+
+def unwatched(event: TraceEvent) -> None:
+    """Stand for no observer at all where None would ask the configuration for one: it has been asked."""

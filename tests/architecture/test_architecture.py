@@ -74,3 +74,19 @@ def test_public_name_is_described(name: str, thing: object) -> None:
             function = getattr(value, "__func__", value)
             if not method.startswith("_") and inspect.isfunction(function):
                 assert function.__doc__, f"{name}.{method} has no docstring"
+
+
+def test_peers_that_cheat_are_reached_by_their_own_command_and_by_nobody_else() -> None:
+    """Nothing that a program imports without meaning to can bend a connection."""
+    bending = ("pellucid.testing.bent", "pellucid.testing.faults")
+    reaching = {
+        one.file
+        for one in rules.imports(SOURCE)
+        if one.module.startswith(bending) and not one.file.startswith("testing/")
+    }
+    assert reaching == {"cli/serve_fault.py"}
+    program = "import sys, pellucid.cli.get, pellucid.testing.ca; print(*[m for m in sys.modules if 'testing.' in m])"
+    done = subprocess.run(
+        (sys.executable, "-c", program), capture_output=True, text=True, encoding="utf-8", timeout=60, check=True
+    )
+    assert set(done.stdout.split()) <= {"pellucid.testing.ca", "pellucid.testing.revocation"}

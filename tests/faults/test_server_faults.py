@@ -15,6 +15,7 @@ from pellucid.trace import Role
 SERVERS = {name: fault for name, fault in FAULTS.items() if fault.side is Role.SERVER}
 CLIENTS = {name: fault for name, fault in FAULTS.items() if fault.side is Role.CLIENT}
 SECONDS = 0.3
+PATIENCE = 10.0
 REQUEST = b"GET / HTTP/1.1\r\nHost: fault\r\n\r\n"
 
 SAYS = {
@@ -58,6 +59,8 @@ SAYS = {
     "path-too-long": "allows 0 intermediates below it and has 1",
     "name-constraint": "name constraints",
     "weak-key": "an RSA key of 1024 bits",
+    "odd-curve": "certificate 1 'Intermediate on secp256k1' has a key on the curve secp256k1",
+    "unknown-key": "is not the one that is trusted",
     "sha1": "signed with SHA1",
     "unknown-critical": "critical extension",
     "malformed": "cannot be parsed",
@@ -98,6 +101,8 @@ SAYS = {
     "no-common-group": "the alert handshake_failure",
     "no-common-suite": "the alert handshake_failure",
     "no-common-scheme": "the alert handshake_failure",
+    "wrong-psk": "the alert decrypt_error",
+    "unoffered-psk": "selected_identity is 7, offered were 1",
     "unrecognized-name": "the alert unrecognized_name",
     "handshake-failure": "the alert handshake_failure",
     "internal-error": "the alert internal_error",
@@ -138,6 +143,8 @@ SAYS = {
     "unexpected-message": "EncryptedExtensions came in state WAIT_CERT_CR",
     "renegotiation": "0x00 came in state CONNECTED",
     "early-application-data": "application data before the handshake is complete",
+    "closed-in-handshake": "the alert close_notify",
+    "canceled": "the alert user_canceled",
     "short-alert": "an alert record of 1 bytes",
 }
 """name → what our client says of it"""
@@ -146,19 +153,25 @@ SAYS = {
 UNREADABLE = {"garbled-share"}
 
 
+def patience(fault: Fault) -> float:
+    """How long to wait: not long for what never comes."""
+    return SECONDS if fault.code in {"PEER-STALLED", "TCP-TIMEOUT"} else PATIENCE
+
+
 def meet(server: FaultyServer) -> Exception:
     """Ask as an ordinary client does; return what was raised."""
+    seconds = patience(server.fault)
     with pytest.raises(OSError) as caught:
         stream = pellucid.connect(
             server.address,
             server.port,
             server.client_config,
             server_name=server.host,
-            timeout=SECONDS,
-            handshake_timeout=SECONDS,
+            timeout=seconds,
+            handshake_timeout=seconds,
         )
         try:
-            stream.settimeout(SECONDS)
+            stream.settimeout(seconds)
             stream.sendall(REQUEST)
             stream.read_to_end(limit=2**20)
         finally:
@@ -168,6 +181,8 @@ def meet(server: FaultyServer) -> Exception:
 
 def kind_of(fault: Fault) -> type[BaseException]:
     """The class of what a client raises that sends no alert."""
+    if fault.name == "closed-in-handshake":
+        return pellucid.AlertReceived
     if fault.code.startswith("PEER-"):
         return TimeoutError if fault.code == "PEER-STALLED" else pellucid.TruncatedStream
     return {"TCP-REFUSED": ConnectionRefusedError, "TCP-TIMEOUT": TimeoutError, "TCP-RESET": ConnectionResetError}.get(

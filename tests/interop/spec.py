@@ -70,6 +70,8 @@ class ServerSpec:
     ticket, early_data:    what is to become of them on the last one.
     retries:               the client's first group is not among *groups*.
     workdir:               a directory of this cell's own.
+    tickets:               after a full handshake; None: as the program does by default.
+    staple:                an OCSP response for the leaf, DER. These two are for `inspection`.
     """
 
     workdir: Path
@@ -86,6 +88,8 @@ class ServerSpec:
     early_data: EarlyData | None = None
     retries: bool = False
     psk: PskSpec | None = None
+    tickets: int | None = None
+    staple: Path | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -21,6 +21,7 @@ COMMANDS: Final = {
     "demo": "Tell the whole story of one HTTPS request, in six steps.",
     "explain": "Tell what a code of a diagnosis means, and what can be done.",
     "get": "Fetch a URL, and see the connection it came over.",
+    "inspect": "Examine servers: what they accept, how they behave, what that is worth.",
     "page": "Show each visitor of a page its own TLS connection.",
     "serve": "Serve a directory or an ASGI application over HTTPS.",
 }

@@ -31,7 +31,7 @@ from pellucid.net.load import load_trust
 __all__ = ["command"]
 
 _ALPN: Final = ("h2", "http/1.1")
-_WITH_FAULT: Final = frozenset({"target", "fault", "port", "keylog", "verbose"})
+_WITH_FAULT: Final = frozenset({"target", "fault", "port", "keylog", "pcapng", "verbose"})
 
 
 @click.command(short_help="Serve a directory or an ASGI application over HTTPS.")
@@ -111,7 +111,7 @@ def _check_fault_alone(target: str | None) -> None:
             given.append(parameter.opts[0])
     if given:
         raise CommandFailed(
-            f"--fault takes nothing but --port, --keylog and -v beside it, not {given[0]}",
+            f"--fault takes nothing but --port, --keylog, --pcapng and -v beside it, not {given[0]}",
             code=2,
             hints=("a faulty server has certificates of its own, and is for this machine alone",),
         )

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final
 
-from pellucid.cli.common import CommandFailed, keylog_path
+from pellucid.cli.common import CommandFailed, keylog_path, pcapng_writer
 from pellucid.cli.devcert import trust_lines
 from pellucid.cli.listening import ConnectionWatches, listen_failed
 from pellucid.cli.output import Output
@@ -31,6 +31,7 @@ _KINDS: Final = {
     Kind.PROTOCOL: "The protocol",
 }
 _POLL_SECONDS: Final = 0.2
+_PREFIX: Final = "pellucid-fault-"
 
 
 def show_faults(output: Output) -> int:
@@ -53,21 +54,21 @@ def serve_fault(name: str, options: Mapping[str, Any]) -> int:  # Any: click's o
     output = Output()
     if name == LIST:
         return show_faults(output)
-    watches = ConnectionWatches(output, options["verbose"], keylog_path(options["keylog"]))
-    try:
-        server = FaultyServer(
-            name, port=options["port"], trace=watches.observer, trace_records=options["verbose"] >= WORK
-        )
-    except UsageError as error:
-        raise CommandFailed(error.reason, code=2, hints=("pellucid serve --fault list",)) from error
-    except OSError as error:
-        raise listen_failed("127.0.0.1", options["port"], error) from error
-    with _stopped_by_signals() as stopped, tempfile.TemporaryDirectory(prefix="pellucid-fault-") as directory, server:
-        for one in _told(server, Path(directory)):
-            output.talk(one)
-        output.fact(server.url)
-        while not stopped.wait(_POLL_SECONDS):
-            continue
+    with pcapng_writer(options["pcapng"]) as pcapng:
+        watches = ConnectionWatches(output, options["verbose"], keylog_path(options["keylog"]), pcapng)
+        records = options["verbose"] >= WORK or pcapng is not None
+        try:
+            server = FaultyServer(name, port=options["port"], trace=watches.observer, trace_records=records)
+        except UsageError as error:
+            raise CommandFailed(error.reason, code=2, hints=("pellucid serve --fault list",)) from error
+        except OSError as error:
+            raise listen_failed("127.0.0.1", options["port"], error) from error
+        with _stopped_by_signals() as stopped, tempfile.TemporaryDirectory(prefix=_PREFIX) as directory, server:
+            for one in _told(server, Path(directory)):
+                output.talk(one)
+            output.fact(server.url)
+            while not stopped.wait(_POLL_SECONDS):
+                continue
     return 0
 
 
@@ -77,7 +78,7 @@ def _told(server: FaultyServer, directory: Path) -> Iterator[Line]:
     yield line(Span(fault.name, "title"), f": {fault.summary}")
     section = f", against RFC {fault.rfc}" if fault.rfc else ""
     yield line(f"A client that notices is told {fault.code}{section}.")
-    files = {"ca": server.ca_pem, "crl": server.crl, "client": server.client_pem}
+    files = {"ca": server.ca_pem, "crl": server.crl, "client": server.client_pem, "key": server.public_key_pem}
     paths = {}
     for what, content in files.items():
         if content:

@@ -39,6 +39,10 @@ class CertificateCompression(Protocol):
         ...
 
 
+class Overlong(ValueError):
+    """Compressed data stands for more than was declared."""
+
+
 @dataclass(frozen=True, slots=True)
 class Zlib:
     """RFC 1950. level: 0..9, as zlib's; -1 is its default of 6."""
@@ -63,8 +67,10 @@ class Zlib:
             out = stream.decompress(data, length + 1)
         except zlib.error as error:
             raise ValueError(f"it is no zlib data: {error}") from error
+        if len(out) > length:
+            raise Overlong(f"it is longer than the {length} bytes declared")
         if len(out) != length:
-            raise ValueError(f"it is {'longer' if len(out) > length else 'shorter'} than the {length} bytes declared")
+            raise ValueError(f"it is shorter than the {length} bytes declared")
         if not stream.eof:
             raise ValueError("it is cut off")
         if stream.unused_data:

@@ -57,6 +57,8 @@ def message_fields(event: MessageTraced | CertificateDecompressed, *, limit: int
 
     limit: of a longer list only so many are named, the others counted; None: all are named.
     """
+    if event.body is None:  # read from a file that does not have it
+        return ()
     if isinstance(event, CertificateDecompressed):
         return tuple(Field(name, _told(value, limit)) for name, value in _ROWS[H.CERTIFICATE](event.body) if value)
     rows = _ROWS.get(event.message_type)

@@ -256,10 +256,13 @@ class _Connection:
         if warning or event.direction in self._ended:
             return
         self.flush()
+        how = event.how if isinstance(event, ClosedTraced) else ""
+        if how == "silence":
+            return
         self._ended.add(event.direction)
         if self._flow is not None:
             sent = event.direction is Direction.SENT
-            last = self._flow.end(to_server=sent is bool(self._client))
+            last = self._flow.end(to_server=sent is bool(self._client), reset=how == "reset")
             self._writer.write(packet_block(last, self._clock(), sent=sent))
 
 

@@ -31,6 +31,7 @@ from pellucid.trace import (
     HandshakeCompleted,
     KeysInstalled,
     MessageTraced,
+    OutsideDrawn,
     RecordTraced,
     SecretDerived,
     SharedSecretComputed,
@@ -221,6 +222,23 @@ def _keys(event: KeysInstalled) -> str:
     )
 
 
+_DRAWN: Final = {
+    "random": "random bytes",
+    "now": "the time",
+    "public": "a fresh key share",
+    "shared_secret": "the result of a key exchange",
+    "signature": "a signature by our key",
+    "session": "what is kept of an earlier connection",
+    "ticket": "a fresh ticket",
+    "first use": "whether this early data is seen for the first time",
+}
+
+
+def _drawn(event: OutsideDrawn) -> str:
+    what = _DRAWN.get(event.what, event.what)
+    return f"Takes {what} from outside ({len(event.value)} bytes), and notes it for a replay."
+
+
 def _verification(event: VerificationTraced) -> str:
     if not isinstance(event.report, VerificationReport):
         return "The peer's certificates were judged by a verifier of another kind."
@@ -297,6 +315,7 @@ DESCRIBERS: Final[dict[type[TraceEvent], Callable[[Any], str]]] = {  # Any: each
     SharedSecretComputed: _shared_secret,
     SecretDerived: _secret,
     KeysInstalled: _keys,
+    OutsideDrawn: _drawn,
     VerificationTraced: _verification,
     SignatureTraced: _signature,
     HandshakeCompleted: _completed,

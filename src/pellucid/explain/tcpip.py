@@ -14,8 +14,7 @@ from pellucid.trace import TcpInfo, TcpPacket
 
 __all__ = ["Endpoint", "Flow"]
 
-FIN, SYN, PSH, ACK = 0x01, 0x02, 0x08, 0x10
-_BITS: Final = {"FIN": FIN, "SYN": SYN, "RST": 0x04, "PSH": PSH, "ACK": ACK, "ECE": 0x40, "CWR": 0x80}
+FIN, SYN, RST, PSH, ACK = 0x01, 0x02, 0x04, 0x08, 0x10
 _TCP: Final = 6
 _HOPS: Final = 64
 _WINDOW: Final = 0xFFFF
@@ -75,9 +74,9 @@ class Flow:
             self._advance(len(piece), to_server=to_server)
         return made
 
-    def end(self, *, to_server: bool) -> bytes:
-        """Return the FIN of one direction."""
-        made = self._packet(b"", FIN | ACK, to_server=to_server)
+    def end(self, *, to_server: bool, reset: bool = False) -> bytes:
+        """Return the FIN of one direction, or its RST."""
+        made = self._packet(b"", (RST if reset else FIN) | ACK, to_server=to_server)
         self._advance(1, to_server=to_server)
         return made
 

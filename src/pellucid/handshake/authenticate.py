@@ -231,7 +231,6 @@ def check_finished(
         raise DecodeError(
             f"Finished has {len(message.verify_data)} bytes, not {secret.suite.hash_length}",
             rfc="9846 §4.5.3",
-            code="TLS-BAD-FINISHED",
         )
     valid = hmac.compare_digest(secret.verify_data(transcript_hash), message.verify_data)
     if context.trace is not None:

@@ -10,7 +10,7 @@ from collections.abc import Container
 from typing import Any
 
 from pellucid.config import ClientConfig, Credential, ServerConfig
-from pellucid.crypto.compression import CertificateCompression
+from pellucid.crypto.compression import CertificateCompression, Overlong
 from pellucid.errors import BadCertificate, IllegalParameter, InternalError, UnexpectedMessage
 from pellucid.handshake.core import Context
 from pellucid.limits import MAX_HANDSHAKE_BODY
@@ -209,7 +209,7 @@ def decompressed(context: Context[Any], message: CompressedCertificate) -> Certi
         raise BadCertificate(
             f"the certificate cannot be decompressed with {algorithm.name}: {error}",
             rfc="8879 §4",
-            code="TLS-BAD-COMPRESSION",
+            code="TLS-COMPRESSION-BOMB" if isinstance(error, Overlong) else "TLS-BAD-COMPRESSION",
         ) from error
     certificate = Certificate.decode(body)
     if context.trace is not None:

@@ -89,7 +89,7 @@ def on_certificate_request(
         raise UnexpectedMessage(
             f"more than {MAX_OPEN_CERTIFICATE_REQUESTS} CertificateRequests are open",
             rfc="9846 §4.7.2",
-            code="TLS-KEY-UPDATE-FLOOD",
+            code="TLS-MESSAGE-FLOOD",
         )
     info, asked = read_certificate_request(message, phase.client_certificate_type)
     info = replace(info, post_handshake=True)

@@ -10,7 +10,7 @@ import importlib
 from dataclasses import dataclass
 from typing import Any, Final
 
-from pellucid.crypto.compression import ZLIB, CertificateCompression, if_smaller
+from pellucid.crypto.compression import ZLIB, CertificateCompression, Overlong, if_smaller
 from pellucid.errors import UsageError
 from pellucid.registry import CertificateCompressionAlgorithm, compression_name
 
@@ -65,7 +65,7 @@ class Brotli:
         except brotli.error as error:
             raise ValueError(f"it is no brotli data, or bytes follow its end: {error}") from error
         if len(out) > length:
-            raise ValueError(f"it is longer than the {length} bytes declared")
+            raise Overlong(f"it is longer than the {length} bytes declared")
         if not stream.is_finished():
             raise ValueError("it is cut off")
         if len(out) != length:

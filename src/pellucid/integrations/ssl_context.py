@@ -11,7 +11,7 @@ import socket
 import ssl
 from collections.abc import Callable, Iterable
 from dataclasses import replace
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 from pellucid.config import ClientAuthentication, ClientConfig, Credential, ServerConfig
 from pellucid.connection import Connection
@@ -20,6 +20,7 @@ from pellucid.crypto.provider import Buffer
 from pellucid.errors import PeerError, UsageError
 from pellucid.explain.keylog import KeyLogWriter
 from pellucid.explain.recorder import tee
+from pellucid.integrations.handshake_watch import HandshakeCallback, HandshakeWatch
 from pellucid.integrations.ssl_certificate import certificate_dict
 from pellucid.integrations.ssl_engine import Engine, Pause
 from pellucid.integrations.ssl_errors import ConfigurationError
@@ -27,7 +28,7 @@ from pellucid.integrations.ssl_object import SSLObject
 from pellucid.integrations.ssl_settings import Settings
 from pellucid.integrations.ssl_socket import SSLSocket
 from pellucid.net.load import load_trust, system_trust
-from pellucid.trace import Observer
+from pellucid.trace import Observer, unwatched
 from pellucid.verify.trust import TrustStore
 
 __all__ = ["SSLContext"]
@@ -40,6 +41,9 @@ _AUTHENTICATION: Final = {
     ClientAuthentication.OPTIONAL: ssl.CERT_OPTIONAL,
     ClientAuthentication.REQUIRED: ssl.CERT_REQUIRED,
 }
+
+
+H = TypeVar("H", bound=HandshakeCallback)
 
 
 class SSLContext(Settings, ssl.SSLContext):  # type: ignore[misc,override]  # attributes there, properties here
@@ -85,6 +89,8 @@ class SSLContext(Settings, ssl.SSLContext):  # type: ignore[misc,override]  # at
             self._authentication = config.client_authentication
         self._later = isinstance(config, ClientConfig) and config.post_handshake_auth
         self._keylog: str | None = None
+        self._callbacks: tuple[HandshakeCallback, ...] = ()
+        self._records = False
         self._built: dict[bool, Config] = {}
 
     @property  # type: ignore[misc]  # object's can be set
@@ -137,18 +143,35 @@ class SSLContext(Settings, ssl.SSLContext):  # type: ignore[misc,override]  # at
         """Return the engine of a new connection. Raises ConfigurationError if the settings do not allow one."""
         config = self._config(server_side=server_side)
         observer = self._observer(config)
+        watch = None
+        if self._callbacks:
+            watch = HandshakeWatch(self._callbacks)
+            observer = tee(observer, watch)
+        told = unwatched if observer is None else observer
         if isinstance(config, ServerConfig):
-            return Engine(Connection.server(config, trace=observer), self, observer)
+            return Engine(Connection.server(config, trace=told), self, observer, watch)
         if not server_hostname:
             raise ConfigurationError("a client names the server: server_hostname is what its certificate must be for")
         try:
-            return Engine(Connection.client(config, server_hostname, trace=observer), self, observer)
+            return Engine(Connection.client(config, server_hostname, trace=told), self, observer, watch)
         except UsageError as error:
             raise ConfigurationError(error.reason) from error
 
     def config(self, *, server_side: bool) -> Config:
         """Return the configuration that connections of one side are made with now."""
         return self._config(server_side=server_side)
+
+    def on_handshake(self, callback: H, *, records: bool = False) -> H:
+        """Have *callback* called with the record of each connection, once, when its handshake completes or fails.
+
+        It is called where the handshake is driven, a thread or an event loop, and should be quick; the recorder goes on
+        recording. For connections made from now on; of several callbacks each is called. Usable as a decorator.
+        records: whether the records are recorded too, as `write_pcapng` needs them; that slows bulk data.
+        """
+        self._callbacks = (*self._callbacks, callback)
+        self._records = self._records or records
+        self._built.clear()
+        return callback
 
     # ---- certificates and trust ------------------------------------------------------------------------------------
 
@@ -336,6 +359,8 @@ class SSLContext(Settings, ssl.SSLContext):  # type: ignore[misc,override]  # at
     def _overrides(self) -> dict[str, Any]:  # Any: each setting has its own type
         names = {"alpn": self._alpn, "suites": self._suites, "groups": self._groups, "signature_schemes": self._schemes}
         changes: dict[str, Any] = {name: value for name, value in names.items() if value is not None}
+        if self._records:
+            changes["trace_records"] = True
         base = self._base
         if isinstance(base, ClientConfig) and base.key_shares is not None and self._groups is not None:
             changes["key_shares"] = tuple(code for code in base.key_shares if code in self._groups) or None

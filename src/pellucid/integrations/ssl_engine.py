@@ -25,6 +25,7 @@ from pellucid.events import (
     VerificationNeeded,
 )
 from pellucid.handshake.actions import Negotiated
+from pellucid.integrations.handshake_watch import HandshakeWatch
 from pellucid.integrations.ssl_certificate import certificate_dict
 from pellucid.integrations.ssl_errors import ConfigurationError, WantRead, ZeroReturn, ssl_error
 from pellucid.registry import AlertDescription, group_name, scheme_name, suite_name
@@ -54,10 +55,18 @@ def cipher_of(code: int) -> Cipher:
 class Engine:
     """A `Connection`, driven by calls that either succeed or raise WantRead. Not for two threads at once."""
 
-    def __init__(self, connection: Connection, context: SSLContext, observer: Observer | None) -> None:
+    def __init__(
+        self,
+        connection: Connection,
+        context: SSLContext,
+        observer: Observer | None,
+        watch: HandshakeWatch | None = None,
+    ) -> None:
         self.connection = connection
         self.context = context
         self.observer = observer
+        self.watch = watch
+        """what tells of the handshake's end; None: nobody wants to know"""
         self.discarding = False
         """whether what the peer still sends is thrown away: this end has closed"""
         self.peer_closed = False

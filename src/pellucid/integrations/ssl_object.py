@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ssl
+import weakref
 from typing import TYPE_CHECKING
 
 from pellucid.crypto.provider import Buffer
@@ -37,6 +38,9 @@ class SSLObject(Facts):
         self._alert_announced = False
         self.server_side = server_side
         self.server_hostname = server_hostname
+        if engine.watch is not None:
+            # Of a handshake that its caller gives up, as after a timeout, nothing else tells here.
+            weakref.finalize(self, engine.watch.over).atexit = False
 
     @property
     def context(self) -> SSLContext:

@@ -14,6 +14,7 @@ from pellucid.errors import TLSError
 from pellucid.integrations.ssl_engine import Engine, Facts
 from pellucid.integrations.ssl_errors import ConfigurationError, WantRead, WantWrite, ssl_error
 from pellucid.net.setup import socket_address
+from pellucid.net.tcp import trace_wrapped
 from pellucid.net.trouble import explained
 from pellucid.trace import Role
 
@@ -87,6 +88,8 @@ class SSLSocket(Facts, socket.socket):
 
     def _begin(self) -> None:
         self._engine = self.context.new_engine(server_side=self.server_side, server_hostname=self.server_hostname)
+        if self._engine.observer is not None:
+            trace_wrapped(self, self._engine.observer, Role.SERVER if self.server_side else Role.CLIENT)
         if self.do_handshake_on_connect:
             if self.gettimeout() == 0.0:
                 raise ValueError("do_handshake_on_connect should not be specified for non-blocking sockets")
@@ -133,6 +136,12 @@ class SSLSocket(Facts, socket.socket):
         try:
             with self._reading:
                 self._shake_hands()
+        except (ssl.SSLWantReadError, ssl.SSLWantWriteError):
+            raise
+        except OSError:  # the network's errors, too, are the end of a handshake
+            if self._engine is not None and self._engine.watch is not None:
+                self._engine.watch.over()
+            raise
         finally:
             if block and timeout == 0.0:
                 self.settimeout(timeout)

@@ -27,7 +27,7 @@ from pellucid.net.operations import RECEIVE_SIZE, Steps
 from pellucid.net.script import Script
 from pellucid.net.setup import new_connection, observer_of, refuse_early_bytes, send_at_once, socket_address
 from pellucid.net.tcp import bind_listener, trace_accepted
-from pellucid.trace import Observer
+from pellucid.trace import Observer, unwatched
 
 __all__ = ["Listener", "Stream", "connect", "listen", "wrap"]
 
@@ -373,7 +373,8 @@ class Listener(anyio.abc.AsyncResource):
         trace = observer_of(self._config, self._trace() if self._trace is not None else None)
         if trace is not None:
             trace_accepted(sock, trace, self._unavailable)
-        connection = Connection.server(self._config, peer_address=socket_address(sock.getpeername)[0], trace=trace)
+        peer = socket_address(sock.getpeername)[0]
+        connection = Connection.server(self._config, peer_address=peer, trace=unwatched if trace is None else trace)
         return Stream(sock, connection, handshake_timeout=self._handshake_timeout, answer=self._answer)
 
 

@@ -21,7 +21,7 @@ from pellucid.net.operations import DeadlineExceeded
 from pellucid.net.setup import observer_of, send_at_once, socket_address
 from pellucid.net.sync import Stream, shaken
 from pellucid.net.tcp import bind_listener, trace_accepted
-from pellucid.trace import Observer
+from pellucid.trace import Observer, unwatched
 
 __all__ = ["BACKLOG", "EXHAUSTED", "GONE", "Listener", "listen"]
 
@@ -237,5 +237,6 @@ class Listener:
         trace = observer_of(self._config, self._trace() if self._trace is not None else None)
         if trace is not None:
             trace_accepted(sock, trace, self._unavailable)
-        connection = Connection.server(self._config, peer_address=socket_address(sock.getpeername)[0], trace=trace)
+        peer = socket_address(sock.getpeername)[0]
+        connection = Connection.server(self._config, peer_address=peer, trace=unwatched if trace is None else trace)
         return Stream(sock, connection, handshake_timeout=self._handshake_timeout, answer=self._answer)

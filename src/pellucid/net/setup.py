@@ -12,7 +12,7 @@ from pellucid.connection import Connection
 from pellucid.errors import Circumstances, UsageError
 from pellucid.net.load import system_trust
 from pellucid.record.strangers import stranger
-from pellucid.trace import Observer
+from pellucid.trace import Observer, unwatched
 
 __all__ = [
     "new_connection",
@@ -37,12 +37,13 @@ def new_connection(
     port: int = 0,
     early_data: bytes = b"",
 ) -> Connection:
-    """Return the connection without I/O. trace: None takes what config.trace gives.
+    """Return the connection without I/O. trace: as `observer_of` gave it.
 
     early_data: of a client; that there is some says that it may be sent, whatever the configuration says.
     sock: what it will go over, if that is known; a server's cookies are bound to its peer, a client's sessions to the
           port there. port: that port, where the socket is not known yet.
     """
+    trace = unwatched if trace is None else trace
     peer, peer_port = ("", port) if sock is None else socket_address(sock.getpeername)
     if isinstance(config, ServerConfig):
         if early_data:

@@ -35,7 +35,15 @@ from pellucid.net.kernel import save_syn, saved_syn, tcp_info
 from pellucid.net.packets import Capture
 from pellucid.trace import Observer, Role, TcpConnected, TcpConnectFailed, TcpConnecting, TcpInfo, TcpPacket
 
-__all__ = ["Attempt", "Dialer", "bind_listener", "connect_tcp", "trace_accepted", "trace_connection"]
+__all__ = [
+    "Attempt",
+    "Dialer",
+    "bind_listener",
+    "connect_tcp",
+    "trace_accepted",
+    "trace_connection",
+    "trace_wrapped",
+]
 
 _IN_PROGRESS: Final = {errno.EINPROGRESS, errno.EWOULDBLOCK, errno.EALREADY, getattr(errno, "WSAEWOULDBLOCK", 0)}
 
@@ -355,6 +363,11 @@ def trace_accepted(sock: socket.socket, trace: Observer, unavailable: tuple[tupl
         else:
             trace(syn)
     _trace_connected(sock, trace, Role.SERVER, None, missing)
+
+
+def trace_wrapped(sock: socket.socket, trace: Observer, role: Role) -> None:
+    """Tell *trace* of a connection that somebody else made, and how it is seen from here."""
+    _trace_connected(sock, trace, role, None, [])
 
 
 def _trace_connected(

@@ -42,7 +42,7 @@ class Patience:
         self._change_cipher_specs += 1
         if self._change_cipher_specs > MAX_CHANGE_CIPHER_SPECS:
             raise UnexpectedMessage(
-                f"more than {MAX_CHANGE_CIPHER_SPECS} change_cipher_spec", rfc="9846 §5", code="TLS-KEY-UPDATE-FLOOD"
+                f"more than {MAX_CHANGE_CIPHER_SPECS} change_cipher_spec", rfc="9846 §5", code="TLS-MESSAGE-FLOOD"
             )
 
     @property
@@ -54,7 +54,7 @@ class Patience:
         self._user_canceled += 1
         if self._user_canceled > MAX_USER_CANCELED_ALERTS:
             raise UnexpectedMessage(
-                f"more than {MAX_USER_CANCELED_ALERTS} user_canceled", rfc="9846 §6.1", code="TLS-KEY-UPDATE-FLOOD"
+                f"more than {MAX_USER_CANCELED_ALERTS} user_canceled", rfc="9846 §6.1", code="TLS-MESSAGE-FLOOD"
             )
 
     def key_update(self) -> None:
@@ -70,7 +70,7 @@ class Patience:
         self._tickets += 1
         if self._tickets > MAX_TICKETS:
             raise UnexpectedMessage(
-                f"more than {MAX_TICKETS} tickets in a row", rfc="9846 §4.7.1", code="TLS-KEY-UPDATE-FLOOD"
+                f"more than {MAX_TICKETS} tickets in a row", rfc="9846 §4.7.1", code="TLS-MESSAGE-FLOOD"
             )
 
     def certificate_request(self) -> None:
@@ -80,5 +80,5 @@ class Patience:
             raise UnexpectedMessage(
                 f"more than {MAX_CERTIFICATE_REQUESTS} CertificateRequests without data",
                 rfc="9846 §4.7.2",
-                code="TLS-KEY-UPDATE-FLOOD",
+                code="TLS-MESSAGE-FLOOD",
             )

@@ -15,10 +15,11 @@ from pellucid.config import ClientConfig, ServerConfig
 from pellucid.connection import Connection
 from pellucid.errors import TLSError, UsageError
 from pellucid.handshake.actions import Action, SendMessage
+from pellucid.limits import RECORD_HEADER
 from pellucid.messages.handshake import BODIES, HEADER_LENGTH, Extension, handshake_message, message_type
 from pellucid.record.protect import Keys
 from pellucid.registry import ContentType
-from pellucid.trace import Direction, MessageTraced, Observer, TraceEvent
+from pellucid.trace import Direction, Epoch, MessageTraced, Observer, RecordTraced, TraceEvent
 from pellucid.transcript import Transcript
 
 __all__ = [
@@ -118,9 +119,23 @@ class BentConnection(Connection):
         self._writer.flush()
         self.wire(bytes((content_type,)) + version + len(content).to_bytes(2, "big") + content)
 
-    def wire(self, data: bytes) -> None:
-        """Send *data* as it stands."""
+    def wire(self, data: bytes, *, sequence: int | None = None) -> None:
+        """Send *data*, a record, as it stands. sequence: its number, if it is sealed."""
         self._writer._out.append(data)
+        trace = self._writer._trace
+        if trace is not None:
+            trace(
+                RecordTraced(
+                    direction=Direction.SENT,
+                    epoch=Epoch.INITIAL if sequence is None else self._writer.epoch,
+                    content_type=data[0],
+                    size=len(data),
+                    content_size=len(data) - RECORD_HEADER,
+                    padding_size=0,
+                    sequence=sequence,
+                    raw=data,
+                )
+            )
 
     def sealed(self, inner: bytes, outer: int = ContentType.APPLICATION_DATA) -> None:
         """Send one record whose TLSInnerPlaintext is *inner* as it stands."""
@@ -129,7 +144,7 @@ class BentConnection(Connection):
         header = bytes((outer, 3, 3)) + (len(inner) + keys.tag_length).to_bytes(2, "big")
         nonce = (keys.iv ^ keys.sequence).to_bytes(12, "big")
         keys.sequence += 1
-        self.wire(header + keys.aead.encrypt(nonce, inner, header))
+        self.wire(header + keys.aead.encrypt(nonce, inner, header), sequence=keys.sequence - 1)
 
     @property
     def writing_keys(self) -> Keys:

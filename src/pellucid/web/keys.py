@@ -68,11 +68,15 @@ _LEAF: Final = (68, 8)
 _ROW: Final = 50
 _HEIGHT: Final = 38
 _INDENT: Final = 16
+_DEEPEST: Final = 4
 
 
 class _Row(NamedTuple):
+    """above: how many rows higher its parent stands, 0 for what hangs on the trunk."""
+
     node: Node
     depth: int
+    above: int
 
 
 def graph(root: Node, *, name: str = "keys", values: bool = True) -> Markup:
@@ -82,7 +86,7 @@ def graph(root: Node, *, name: str = "keys", values: bool = True) -> Markup:
     trunk: Node | None = root
     while trunk is not None:
         onward = next((child for child in trunk.children if child.label == "derived"), None)
-        rows = [row for child in trunk.children if child is not onward for row in _rows(child, 0)]
+        rows = [row for child in trunk.children if child is not onward for row in _rows(child)]
         parts.append(_stage(trunk, y, values=values))
         for index, row in enumerate(rows):
             parts.append(_branch(row, y + index * _ROW, y, values=values))
@@ -116,11 +120,14 @@ def _told(root: Node) -> str:
     return f"From the shared secret to the keys: {', '.join(told)}. The list after the drawing has each with its label."
 
 
-def _rows(node: Node, depth: int) -> Iterator[_Row]:
-    yield _Row(node, depth)
+def _rows(node: Node, depth: int = 0, above: int = 0) -> Iterator[_Row]:
+    yield _Row(node, depth, above)
+    below = 1
     for child in node.children:
         if child.label not in LEAVES:
-            yield from _rows(child, min(depth + 1, 4))
+            rows = list(_rows(child, min(depth + 1, _DEEPEST), below))
+            below += len(rows)
+            yield from rows
 
 
 def _stage(node: Node, y: int, *, values: bool) -> Markup:
@@ -162,11 +169,11 @@ def _derived(node: Node, y: int, next_y: int) -> Markup:
 
 def _branch(row: _Row, y: int, stage_y: int, *, values: bool) -> Markup:
     """Draw one secret at the right, the wire to it, and its keys."""
-    node, depth = row
+    node, depth, above = row
     x, width = _BRANCH[0] + depth * _INDENT, _BRANCH[1] - depth * _INDENT
     middle = y + _HEIGHT // 2
     if depth:
-        wire = f"M{x - 8} {y - _ROW + _HEIGHT}V{middle - 6}q0 6 6 6h2"
+        wire = f"M{x - 8} {y - above * _ROW + _HEIGHT}V{middle - 6}q0 6 6 6h2"
     elif y == stage_y:
         wire = f"M{_TRUNK[0] + _TRUNK[1]} {middle}H{x - 1}"
     else:

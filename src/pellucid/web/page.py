@@ -17,6 +17,7 @@ from pellucid.trace import (
     Direction,
     Epoch,
     HandshakeCompleted,
+    KeysInstalled,
     MessageTraced,
     RecordTraced,
     Role,
@@ -90,10 +91,10 @@ def fragment(view: View, since: int) -> Fragment:
     Records of application data are not told of: the stream that carries the fragments is made of them.
     """
     recorded = view.recorder.recorded
+    since = max(0, since)
     numbered = [Numbered(number, at, event) for number, (at, event) in enumerate(recorded)]
-    role, seen = recorder_role(recorded), set[Epoch]()
-    rows(numbered[:since], role, Budget(fields=0, messages=0), seen)
-    return Fragment(joined(rows(numbered[since:], role, Budget(), seen)), len(recorded))
+    seen = {event.epoch for _seconds, event in recorded[:since] if isinstance(event, KeysInstalled)}
+    return Fragment(joined(rows(numbered[since:], recorder_role(recorded), Budget(), seen)), len(recorded))
 
 
 def _head(view: View, *, standalone: bool) -> Markup:

@@ -97,6 +97,8 @@ class GnuTLS(Peer):
             command += ["--require-client-cert"] if spec.client_authentication == "required" else []
         for name in spec.alpn:
             command += ["--alpn", name]
+        command += ["--noticket"] if spec.tickets == 0 else []
+        command += [] if spec.staple is None else ["--ocsp-response", str(spec.staple)]
         if spec.early_data is not None:
             command += ["--earlydata", "--debug", "5"]  # it says what it took in its log only
         if spec.psk is not None:

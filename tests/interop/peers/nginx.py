@@ -99,6 +99,10 @@ def _configuration(spec: ServerSpec, port: int) -> str:
         tls.append(f"ssl_client_certificate {spec.ca};")
     if spec.early_data is not None:
         tls.append("ssl_early_data on;")
+    if spec.tickets is not None:
+        tls.append(f"ssl_conf_command NumTickets {spec.tickets};")
+    if spec.staple is not None:
+        tls.append(f"ssl_stapling on; ssl_stapling_file {spec.staple};")
     if spec.groups:
         tls.append(f"ssl_ecdh_curve {openssl_names.group_list(spec.groups)};")
     if spec.suites:

@@ -63,6 +63,8 @@ class OpenSSL(Peer):
             command += ["-CAfile", str(spec.ca), "-verify_return_error"]
             command += ["-Verify" if spec.client_authentication == "required" else "-verify", "3"]
         command += ["-stateless"] if spec.cookie else []
+        command += [] if spec.tickets is None else ["-num_tickets", str(spec.tickets)]
+        command += [] if spec.staple is None else ["-status_file", str(spec.staple)]
         command += ["-early_data"] if spec.early_data is not None else []
         # Against replays it takes a ticket out of its cache at once, and does not find it in a second ClientHello.
         command += ["-no_anti_replay"] if spec.early_data is not None and spec.retries else []

@@ -4,6 +4,7 @@
     suites=, groups=, alpn=<comma-separated>           client_authentication=none | optional | required
     port=<where to connect>  turn=<file to send>:<bytes to receive, or http>; the answer goes to <file>.answer
                              (only ssl_shaped: turn=<file with a path>:http2)
+    tickets=<0 for none>, staple=<OCSP response, DER>  (only the server of Go)
     psk_identity=, psk=<hexadecimal>, psk_mode=psk_dhe_ke | psk_ke
     connections=<how often to connect and take all turns, each time with the session of the time before>
 
@@ -38,6 +39,8 @@ def server_words(spec: ServerSpec) -> list[str]:
         f"groups={','.join(spec.groups)}",
         f"alpn={','.join(spec.alpn)}",
         f"client_authentication={spec.client_authentication}",
+        *([] if spec.tickets is None else [f"tickets={spec.tickets}"]),
+        *([] if spec.staple is None else [f"staple={spec.staple}"]),
         *_psk_words(spec),
     ]
 

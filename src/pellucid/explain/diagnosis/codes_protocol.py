@@ -304,10 +304,18 @@ PROTOCOL: Final[tuple[Code, ...]] = (
     ),
     code(
         "TLS-KEY-UPDATE-FLOOD",
-        "the peer sends messages that lead nowhere, without end",
-        """KeyUpdate, NewSessionTicket, CertificateRequest and some alerts cost their sender little and this end
-        work. There is a bound to how many may come without any data in between.""",
+        "the peer changes its key without end",
+        """Each KeyUpdate makes this end derive a key and costs the peer next to nothing. There is a bound to how many
+        may come without any data in between (RFC 9846 §4.7.3).""",
         example="unexpected_message: more than 32 KeyUpdates without data (RFC 9846 §4.7.3)",
+        remedy=_PEER_BROKEN,
+    ),
+    code(
+        "TLS-MESSAGE-FLOOD",
+        "the peer sends messages that lead nowhere, without end",
+        """Tickets, CertificateRequests, change_cipher_spec records and user_canceled alerts cost their sender little
+        and this end work. There is a bound to how many of each may come in a row.""",
+        example="unexpected_message: more than 32 tickets in a row (RFC 9846 §4.7.1)",
         remedy=_PEER_BROKEN,
     ),
     code(

@@ -171,6 +171,20 @@ TRANSPORT: Final[tuple[Code, ...]] = (
         ),
     ),
     code(
+        "PEER-STARTTLS",
+        "the server does not go over to TLS",
+        """The connection begins in the open, in a protocol such as SMTP or IMAP, and goes over to TLS when the client
+        asks for it (STARTTLS). The server refused that, does not offer it, speaks another protocol on this port, or
+        sent more in the open once it had agreed: what comes there could be anybody's, and is not taken for the
+        server's.""",
+        example="STARTTLS over smtp: the server does not offer it",
+        remedy=(
+            "check that the port is that of the protocol named, and not one where TLS begins at once (465, 993, 995)",
+            "on the server, give the service a certificate and turn STARTTLS on",
+            "if others are offered it, something between takes the offer away: do not go on in the open",
+        ),
+    ),
+    code(
         "USAGE",
         "the call cannot be made like that",
         """The mistake is the caller's: a value that cannot be, or a call at a moment when it has no meaning.

@@ -166,6 +166,7 @@ _BY_CODE: Final = {
     "TCP-REFUSED": "tcp",
     "TCP-TIMEOUT": "tcp",
     "TCP-UNREACHABLE": "tcp",
+    "PEER-STARTTLS": "starttls",
     "USAGE": "call",
     "UNKNOWN": "call",
 }

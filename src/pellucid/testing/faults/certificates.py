@@ -7,14 +7,18 @@ from collections.abc import Callable
 from typing import Any, Final
 
 from cryptography import x509
-from cryptography.hazmat.primitives.asymmetric import rsa
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
+from pellucid.config import Credential
 from pellucid.limits import MAX_CERTIFICATES
 from pellucid.registry import AlertDescription as A
-from pellucid.testing.ca import CA, DAY, Extra, self_signed
+from pellucid.registry import CertificateType
+from pellucid.testing.ca import CA, DAY, Extra, Issued, self_signed
 from pellucid.testing.faults.fault import NOTHING, Fault, Kind, Needs, Recipe
 from pellucid.testing.faults.mint import Mint, Shown, shown
 from pellucid.testing.revocation import signed_with_sha1
+from pellucid.verify.raw_keys import RawPublicKeyVerifier
 from pellucid.verify.revocation import RevocationPolicy
 
 __all__ = ["CERTIFICATES"]
@@ -138,6 +142,29 @@ def _weak_key(mint: Mint) -> Shown:
     return shown(mint, mint.ca.issue(*mint.names, key=key))
 
 
+def _odd_curve(mint: Mint) -> Shown:
+    middle = mint.ca.intermediate("Intermediate on secp256k1", key=ec.generate_private_key(ec.SECP256K1()))
+    return shown(mint, middle.issue(*mint.names))
+
+
+def _unknown_key(mint: Mint) -> Shown:
+    """A raw public key, and the client knows another."""
+    credential = Credential.raw_public_key(mint.ca.issue(mint.host).key_pem)
+    known = _public_pem(mint.ca.issue(mint.host))
+    config = {
+        "trust": None,
+        "verifier": RawPublicKeyVerifier(known),
+        "server_certificate_types": (CertificateType.RAW_PUBLIC_KEY,),
+    }
+    return Shown(
+        chain=credential.chain, credential=credential, ca_pem=mint.ca.root_pem, config=config, public_key_pem=known
+    )
+
+
+def _public_pem(issued: Issued) -> bytes:
+    return issued.private_key.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
+
+
 def _sha1(mint: Mint) -> Shown:
     leaf = mint.ca.issue(*mint.names)
     return shown(mint, leaf, chain=(signed_with_sha1(leaf.der, mint.ca.private_key),))
@@ -226,6 +253,7 @@ def _fault(
 _EXPIRED, _BAD, _UNKNOWN_CA = A.CERTIFICATE_EXPIRED, A.BAD_CERTIFICATE, A.UNKNOWN_CA
 _UNSUPPORTED, _STATUS = A.UNSUPPORTED_CERTIFICATE, A.BAD_CERTIFICATE_STATUS_RESPONSE
 _LISTS = Needs(text="a revocation list: `crl_path`", options=("--crlfile", "{crl}"))
+_KNOWN_KEY = Needs(text="to know the server by its public key (RFC 7250)", options=("--pubkey", "{key}"))
 _STAPLES = Needs(
     text="to demand a staple", config={"revocation": RevocationPolicy(require_staple=True)}, options=("--cert-status",)
 )
@@ -269,6 +297,10 @@ CERTIFICATES: Final = (
            "X509-NAME-CONSTRAINT", A.CERTIFICATE_UNKNOWN, "5280 §4.2.1.10", _name_constraint),
     _fault("weak-key", "the certificate has an RSA key of 1024 bits",
            "X509-WEAK-KEY", _BAD, "9846 §C.2", _weak_key),
+    _fault("odd-curve", "the intermediate has a key on secp256k1, which nobody here computes with",
+           "X509-UNSUPPORTED", _UNSUPPORTED, "9846 §4.3.3", _odd_curve),
+    _fault("unknown-key", "shows a raw public key that the client does not know",
+           "X509-UNKNOWN-KEY", _BAD, "7250 §4.2", _unknown_key, needs=_KNOWN_KEY),
     _fault("sha1", "the certificate is signed with SHA-1",
            "X509-WEAK-SIGNATURE", _BAD, "9846 §4.5.1.3", _sha1),
     _fault("unknown-critical", "the certificate has a critical extension that nobody knows",

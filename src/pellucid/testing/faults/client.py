@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import socket
 import threading
+from concurrent.futures import Future
 from dataclasses import dataclass
+from types import TracebackType
 from typing import Any, Final
 
 from pellucid.config import ClientConfig
@@ -15,7 +17,7 @@ from pellucid.testing.faults.conversation import Conversation, Link
 from pellucid.testing.faults.fault import chain_edit
 from pellucid.testing.faults.mint import Mint
 from pellucid.testing.faults.registry import fault_named
-from pellucid.testing.faults.server import PACE_SECONDS
+from pellucid.testing.faults.server import JOIN_SECONDS, PACE_SECONDS
 from pellucid.trace import Role
 from pellucid.verify.webpki import dangerous_accept_any
 
@@ -40,7 +42,7 @@ class Heard:
 
 
 class FaultyClient:
-    """A client that commits the fault *name* against whom it is sent to.
+    """A context manager: a client that commits the fault *name* against whom it is sent to.
 
     name: one of FAULTS, of a client.   pace: seconds between the bytes of a slow client.
     seconds: how long a conversation may last.
@@ -54,6 +56,7 @@ class FaultyClient:
         self._shown = recipe.shown(Mint(CA("Pellucid fault CA"), recipe.host))
         self._stopping = threading.Event()
         self._links: set[Link] = set()
+        self._threads: list[threading.Thread] = []
 
     @property
     def ca_pem(self) -> bytes:
@@ -76,11 +79,37 @@ class FaultyClient:
             self._links.discard(link)
             link.close()
 
+    def start(self, address: str, port: int, *, server_name: str = "localhost") -> Future[Heard]:
+        """Do the same in a thread, for a test that is the server itself: what was heard is the future's result."""
+        heard: Future[Heard] = Future()
+        heard.set_running_or_notify_cancel()  # it ends by `close`
+
+        def work() -> None:
+            try:
+                heard.set_result(self.run(address, port, server_name=server_name))
+            except Exception as error:  # noqa: BLE001  # it is the future's
+                heard.set_exception(error)
+
+        thread = threading.Thread(target=work, name=f"fault {self.fault.name}", daemon=True)
+        self._threads.append(thread)
+        thread.start()
+        return heard
+
     def close(self) -> None:
         """End what still runs, in whatever thread. A second call does nothing."""
         self._stopping.set()
         for link in tuple(self._links):
             link.interrupt()
+        for thread in self._threads:
+            thread.join(JOIN_SECONDS)
+
+    def __enter__(self) -> FaultyClient:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
 
     def _talk(self, link: Link, server_name: str) -> Heard:
         recipe = self.fault.recipe

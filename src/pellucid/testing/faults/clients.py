@@ -31,7 +31,7 @@ from pellucid.testing.bent import (
 from pellucid.testing.ca import CA, DAY
 from pellucid.testing.faults.conversation import Conversation, Link
 from pellucid.testing.faults.fault import NOTHING, Fault, Kind, Needs, Recipe
-from pellucid.testing.faults.hellos import Change, dropping, putting
+from pellucid.testing.faults.hellos import Change, dropping, psk, putting
 from pellucid.testing.faults.mint import Mint, Shown, good, shown
 from pellucid.testing.faults.proofs import another_key
 from pellucid.testing.faults.records import handshake_record, once_connected, oversized, sealed
@@ -199,6 +199,7 @@ _ASKED = Needs(
 )
 _STRICT = Needs(text="to refuse names that it has no certificate for", config={"strict_server_name": True})
 _ALPN = Needs(text="to have application protocols (ALPN)", config={"alpn": ("http/1.1",)})
+_KEY = Needs(text="to have a pre-shared key", config={"external_psks": psk(Role.SERVER)})
 _RETRIED: Final = {"groups": (G.X25519, G.SECP521R1), "key_shares": (G.SECP521R1,)}
 _X25519: Final = {"groups": (G.X25519,)}
 _TRANSPORT: Final = Kind.TRANSPORT
@@ -250,6 +251,8 @@ CLIENTS: Final = (
            "9846 §4.2.2", config=_RETRIED, edit=_other_random),
     _fault("message-too-large", "announces a ClientHello of 16 MiB", "TLS-MESSAGE-TOO-LARGE", IP, "9846 §4",
            edit=lambda _: replacing(H.CLIENT_HELLO, lambda raw: raw[:1] + b"\xff\xff\xff" + raw[HEADER_LENGTH:])),
+    _fault("wrong-psk", "has another pre-shared key under the name that it offers", "TLS-BAD-PSK", A.DECRYPT_ERROR,
+           "9846 §4.3.11.2", needs=_KEY, config={"external_psks": psk(Role.CLIENT, right=False)}),
     _fault("certificate-missing", "has no certificate, and one is demanded", "TLS-CLIENT-CERT-REQUIRED",
            A.CERTIFICATE_REQUIRED, "9846 §4.5.1.3", needs=_ASKED, config={"credentials": ()}),
     _fault("certificate-unknown-ca", "shows a certificate by a CA that nobody trusts", "X509-UNKNOWN-CA",
@@ -275,7 +278,7 @@ CLIENTS: Final = (
     _fault("empty-record-flood", f"sends {MAX_EMPTY_RECORDS + 8} empty records", "TLS-EMPTY-RECORDS", UM, "9846 §5.1",
            connected=once_connected(*[sealed(b"\x17")] * (MAX_EMPTY_RECORDS + 8))),
     _fault("change-cipher-spec-flood", f"sends {MAX_CHANGE_CIPHER_SPECS + 3} change_cipher_spec records",
-           "TLS-UNEXPECTED-MESSAGE", UM, "9846 §5",
+           "TLS-MESSAGE-FLOOD", UM, "9846 §5",
            rewrite=before_message(H.FINISHED, *[_CCS] * (MAX_CHANGE_CIPHER_SPECS + 3))),
     _fault("renegotiation", "sends its ClientHello again after the handshake", "TLS-UNEXPECTED-MESSAGE", UM,
            "9846 §4.2.2", connected=once_connected(_hello_again)),

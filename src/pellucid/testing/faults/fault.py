@@ -122,7 +122,7 @@ def chain_edit(recipe: Recipe, shown: Shown) -> Edit:
 def _with_chain(raw: bytes, chain: tuple[bytes, ...]) -> bytes:
     """Return the Certificate message *raw* with another *chain*; what was stapled to the leaf stays with the leaf."""
     body = Certificate.decode(raw[HEADER_LENGTH:])
-    if not body.certificate_list:  # whoever has none to show
+    if not body.certificate_list:  # a client that has none to show
         return raw
     stapled = body.certificate_list[0].extensions
     entries = tuple(CertificateEntry(der, () if at else stapled) for at, der in enumerate(chain))

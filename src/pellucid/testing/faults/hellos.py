@@ -15,12 +15,14 @@ from pellucid.registry import ExtensionType as E
 from pellucid.registry import HandshakeType as H
 from pellucid.registry import NamedGroup as G
 from pellucid.registry import SignatureScheme as S
+from pellucid.sessions.psk import ExternalPsk
 from pellucid.testing.bent import Edit, changing_body, changing_extensions
 from pellucid.testing.faults.conversation import Link
 from pellucid.testing.faults.fault import NOTHING, Fault, Kind, Needs, Recipe
 from pellucid.testing.faults.mint import Mint, Shown, good
+from pellucid.trace import Role
 
-__all__ = ["HELLOS", "alerting", "dropping", "putting"]
+__all__ = ["HELLOS", "alerting", "dropping", "psk", "putting"]
 
 _TLS_1_2_SUITE: Final = 0xC02F  # TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256
 _NOBODYS_GROUP: Final = G.MLKEM768  # alone: nobody offers it
@@ -172,6 +174,19 @@ _CHACHA = Needs(
 _ED25519 = Needs(
     text="to accept Ed25519 alone", config={"signature_schemes": (S.ED25519,)}, options=("--sigalgs", "ed25519")
 )
+_PSK_NAME: Final = b"Client_identity"
+_PSK: Final = bytes(range(32))
+_OTHER_PSK: Final = bytes(range(32, 64))
+
+
+def psk(role: Role, *, right: bool = True) -> tuple[ExternalPsk, ...]:
+    """Return the external PSKs of an end: the one that the other has too, or another under its name."""
+    return (ExternalPsk.plain(_PSK_NAME, _PSK if right else _OTHER_PSK, role=role),)
+
+
+_KEY = Needs(
+    text="to offer a pre-shared key", config={"external_psks": psk(Role.CLIENT)}, options=("--psk", _PSK.hex())
+)
 _ALPN = Needs(text="to offer application protocols (ALPN)")
 
 IP: Final = A.ILLEGAL_PARAMETER
@@ -218,7 +233,7 @@ HELLOS: Final = (
            "TLS-WRONG-GROUP", IP, "9846 §4.3.8", _retry(putting(x.SELECTED_GROUP.extension(_NOBODYS_GROUP))),
            config=_RETRYING),
     _fault("retry-another-suite", "its ServerHello has another suite than its HelloRetryRequest had",
-           "TLS-ILLEGAL-PARAMETER", IP, "9846 §4.2.4",
+           "TLS-SUITE-NOT-OFFERED", IP, "9846 §4.2.4",
            _server_hello(cipher_suite=CS.TLS_CHACHA20_POLY1305_SHA256), config=_RETRYING),
     _fault("duplicate-extension", "EncryptedExtensions has server_name twice",
            "TLS-DUPLICATE-EXTENSION", A.DECODE_ERROR, "9846 §4.3",
@@ -232,8 +247,8 @@ HELLOS: Final = (
     _fault("trailing-data", "a byte follows the end of EncryptedExtensions",
            "TLS-DECODE", A.DECODE_ERROR, "9846 §4", _trailing),
     _fault("unoffered-alpn", "chooses the application protocol spdy/3, which was not offered",
-           "TLS-NO-ALPN", IP, "7301 §3.2", _encrypted_extensions(putting(x.ALPN_SELECTED.extension(b"spdy/3"))),
-           needs=_ALPN),
+           "TLS-ALPN-NOT-OFFERED", IP, "7301 §3.2",
+           _encrypted_extensions(putting(x.ALPN_SELECTED.extension(b"spdy/3"))), needs=_ALPN),
     _fault("no-alpn", "speaks IMAP only, and refuses all other application protocols",
            "TLS-NO-ALPN", None, "7301 §3.2", config={"alpn": ("imap",)}, needs=_ALPN),
     _fault("no-common-group", "has the usual groups, for a client that offers x448 alone",
@@ -243,6 +258,12 @@ HELLOS: Final = (
            config={"suites": (CS.TLS_AES_128_GCM_SHA256, CS.TLS_AES_256_GCM_SHA384)}, needs=_CHACHA),
     _fault("no-common-scheme", "has an ECDSA certificate, for a client that accepts Ed25519 alone",
            "TLS-NO-COMMON-SCHEME", None, "9846 §4.5.1.2", needs=_ED25519),
+    _fault("wrong-psk", "has another pre-shared key under the name that the client offers",
+           "TLS-ALERT-DECRYPT-ERROR", None, "9846 §4.3.11",
+           config={"external_psks": psk(Role.SERVER, right=False)}, needs=_KEY),
+    _fault("unoffered-psk", "selects the eighth pre-shared key of one that was offered",
+           "TLS-BAD-PSK", IP, "9846 §4.3.11", _server_extensions(putting(x.SELECTED_IDENTITY.extension(7))),
+           needs=_KEY),
     Fault(name="unrecognized-name", summary="is for another.test only, and refuses who asks for somebody else",
           kind=Kind.PROTOCOL, code="TLS-UNKNOWN-NAME", rfc="6066 §3",
           recipe=Recipe(shown=_other_name, config={"strict_server_name": True})),

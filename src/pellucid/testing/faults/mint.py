@@ -41,6 +41,7 @@ class Shown:
     ca_pem:     whom the victim trusts.
     config:     what the victim's configuration needs beside that, where it depends on these certificates.
     crl:        a revocation list, DER; b"" for none.
+    public_key_pem: the raw public key that the client knows the server by; b"" for none.
     client_pem: a certificate with its key for the client to show; b"" for none.
     """
 
@@ -49,6 +50,7 @@ class Shown:
     ca_pem: bytes
     config: Mapping[str, Any] = field(default_factory=dict)  # Any: each field's own type
     crl: bytes = b""
+    public_key_pem: bytes = b""
     client_pem: bytes = field(default=b"", repr=False)
 
 

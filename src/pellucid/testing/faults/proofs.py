@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import zlib
 from collections.abc import Callable, Mapping
 from typing import Any, Final
@@ -79,6 +80,11 @@ def _compressed(
     body: bytes, data: bytes, *, length: int | None = None, algorithm: int = CertificateCompressionAlgorithm.ZLIB
 ) -> bytes:
     return handshake_message(CompressedCertificate(algorithm, len(body) if length is None else length, data))
+
+
+@functools.cache
+def _bomb() -> bytes:
+    return zlib.compress(bytes(_BOMB))
 
 
 def _wrong(change: Callable[[bytes], bytes]) -> Callable[[Shown], Edit]:
@@ -165,7 +171,7 @@ PROOFS: Final = (
            _certificate(lambda body: _compressed(body, body)), needs=_COMPRESSION),
     _fault("compression-bomb", "its compressed certificate stands for 16 MiB of zeros",
            "TLS-COMPRESSION-BOMB", A.BAD_CERTIFICATE, "8879 §4",
-           _certificate(lambda body: _compressed(body, zlib.compress(bytes(_BOMB)))), needs=_COMPRESSION),
+           _certificate(lambda body: _compressed(body, _bomb())), needs=_COMPRESSION),
     _fault("unoffered-compression", "compresses its certificate with an algorithm that was not offered",
            "TLS-BAD-COMPRESSION", IP, "8879 §4",
            _certificate(lambda body: _compressed(body, body, algorithm=_NOBODYS_ALGORITHM)), needs=_COMPRESSION),

@@ -99,7 +99,7 @@ def _fault(
     name: str,
     summary: str,
     code: str,
-    alert: int,
+    alert: int | None,
     rfc: str,
     *,
     edit: Callable[[Shown], Edit] | None = None,
@@ -152,10 +152,10 @@ RECORDS: Final = (
     _fault("all-padding", "sends a record that is padding alone, without a content type",
            "TLS-UNEXPECTED-MESSAGE", UM, "9846 §5.4", connected=once_connected(sealed(bytes(64)))),
     _fault("ticket-flood", f"sends {MAX_TICKETS + 8} tickets in a row",
-           "TLS-UNEXPECTED-MESSAGE", UM, "9846 §4.7.1",
+           "TLS-MESSAGE-FLOOD", UM, "9846 §4.7.1",
            connected=once_connected(*[handshake_record(_TICKET)] * (MAX_TICKETS + 8))),
     _fault("change-cipher-spec-flood", f"sends {MAX_CHANGE_CIPHER_SPECS + 3} change_cipher_spec records",
-           "TLS-UNEXPECTED-MESSAGE", UM, "9846 §5",
+           "TLS-MESSAGE-FLOOD", UM, "9846 §5",
            rewrite=before_message(
                H.ENCRYPTED_EXTENSIONS,
                *[lambda peer: peer.plaintext(ContentType.CHANGE_CIPHER_SPEC, _CHANGE_CIPHER_SPEC)]
@@ -171,6 +171,13 @@ RECORDS: Final = (
            rewrite=before_message(
                H.FINISHED, lambda peer: peer.record(ContentType.APPLICATION_DATA, b"HTTP/1.1 200 OK\r\n\r\n")
            )),
+    _fault("closed-in-handshake", "says close_notify where its Finished should be",
+           "PEER-CLOSED-EARLY", None, "9846 §6.1",
+           rewrite=before_message(H.FINISHED, lambda peer: peer.record(ContentType.ALERT, b"\x01\x00"))),
+    _fault("canceled", "says user_canceled and close_notify where its Finished should be",
+           "TLS-ALERT-USER-CANCELED", None, "9846 §6.1",
+           rewrite=before_message(H.FINISHED, lambda peer: peer.record(ContentType.ALERT, b"\x01\x5a"),
+                                  lambda peer: peer.record(ContentType.ALERT, b"\x01\x00"))),
     _fault("short-alert", "sends an alert of one byte",
            "TLS-DECODE", A.DECODE_ERROR, "9846 §5.1",
            connected=once_connected(lambda peer: peer.record(ContentType.ALERT, b"\x02"))),

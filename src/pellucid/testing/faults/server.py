@@ -25,9 +25,10 @@ __all__ = ["FaultyServer", "client_config"]
 
 _MAX_CONNECTIONS: Final = 32
 _CONNECTION_SECONDS: Final = 120.0
-_JOIN_SECONDS: Final = 5.0
 _KEPT: Final = 256
+_BACKLOG: Final = 128
 _FILLERS: Final = 4
+JOIN_SECONDS: Final = 5.0
 PACE_SECONDS: Final = 1.0
 
 
@@ -90,6 +91,11 @@ class FaultyServer:
         return self._shown.crl
 
     @property
+    def public_key_pem(self) -> bytes:
+        """The raw public key that clients know the server by, PEM; b"" if the fault is not about one."""
+        return self._shown.public_key_pem
+
+    @property
     def client_pem(self) -> bytes:
         """A certificate with its key for clients to show, PEM; b"" if the fault is not about one."""
         return self._shown.client_pem
@@ -115,7 +121,7 @@ class FaultyServer:
         if listening is Listening.FULL:
             self._fill()
         elif listening is Listening.YES:
-            self._socket.listen(self._limit)
+            self._socket.listen(_BACKLOG)
             self._accepting = threading.Thread(target=self._accept, name=f"fault {self.fault.name}", daemon=True)
             self._accepting.start()
         return self
@@ -132,7 +138,7 @@ class FaultyServer:
         for sock in self._fillers:
             sock.close()
         for thread in (*links, *([self._accepting] if self._accepting else ())):
-            thread.join(_JOIN_SECONDS)
+            thread.join(JOIN_SECONDS)
         self._socket.close()
 
     def __enter__(self) -> FaultyServer:

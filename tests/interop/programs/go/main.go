@@ -55,6 +55,11 @@ func config(words map[string]string) (*tls.Config, error) {
 		if err != nil {
 			return nil, err
 		}
+		if words["staple"] != "" {
+			if pair.OCSPStaple, err = os.ReadFile(words["staple"]); err != nil {
+				return nil, err
+			}
+		}
 		config.Certificates = []tls.Certificate{pair}
 	}
 	authority, err := os.ReadFile(words["ca"])
@@ -73,6 +78,7 @@ func config(words map[string]string) (*tls.Config, error) {
 	for _, name := range list(words["groups"]) {
 		config.CurvePreferences = append(config.CurvePreferences, tls.CurveID(groups[name]))
 	}
+	config.SessionTicketsDisabled = words["tickets"] == "0"
 	config.NextProtos = list(words["alpn"])
 	config.ServerName = words["name"]
 	return config, nil

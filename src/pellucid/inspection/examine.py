@@ -1,0 +1,210 @@
+"""The examination of one server: a first connection, watched and timed; then many more, several at a time."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Generator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from typing import Any, Final, TypeVar
+
+from pellucid.explain import diagnose
+from pellucid.explain.recorder import Recorder
+from pellucid.inspection import behaving, offers, resuming
+from pellucid.inspection.facts import Facts, Failed, Timing
+from pellucid.inspection.probing import Answer, Prober
+from pellucid.inspection.reading import (
+    chain_of,
+    client_certificate_of,
+    negotiated_of,
+    staple_of,
+    timing_of,
+)
+from pellucid.inspection.target import Settings, Target
+from pellucid.inspection.verdict import Judgement, judge
+from pellucid.integrations.certificate_compression import installed
+from pellucid.limits import MAX_INNER_PLAINTEXT
+from pellucid.trace import TcpConnected
+from pellucid.verify.report import CertificateRejected
+
+__all__ = ["FIRST", "Examination", "examine", "examine_all", "inspect"]
+
+T = TypeVar("T")
+FIRST: Final = "what does everybody get?"
+"""the question of the first connection, for `Settings.observer`"""
+_MAX_ROUND_TRIP: Final = 1.0
+_THREADS: Final = 40  # one for each line of questions and each retry; connections are bounded apart
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Examination:
+    """What was found of a server, and what is to be thought of it. target: who it is."""
+
+    target: Target
+    facts: Facts
+    judgement: Judgement
+
+    @property
+    def fine(self) -> bool:
+        """Whether the verdict is "good" or "fair"."""
+        return self.judgement.verdict.fine
+
+
+def inspect(
+    host: str,
+    port: int | None = None,
+    *,
+    server_name: str | None = None,
+    starttls: str | None = None,
+    **settings: Any,  # Any: the fields of Settings, each of its own type
+) -> Examination:
+    """Examine the TLS 1.3 of *host*: some thirty connections, in seconds.
+
+    port:        None: that of *starttls*, or 443.   server_name: whom the certificate must be for; None: *host*.
+    starttls:    "smtp", "imap", "pop3", "ldap", "postgres", "mysql" or "xmpp".
+    settings:    fields of `Settings`.
+    raises:      UsageError for what cannot be asked. What a server or the network does is in the examination.
+    """
+    return examine(Target.of(host, port, server_name=server_name, starttls=starttls), Settings(**settings))
+
+
+def examine_all(
+    targets: Sequence[Target], settings: Settings, *, at_once: int = 8
+) -> Generator[Examination, None, None]:
+    """Yield the examinations of *targets* in their order, *at_once* of them under way at a time.
+
+    Closing the generator ends what is under way: no more connections are begun.
+    """
+    stop = threading.Event()
+    with ThreadPoolExecutor(max(1, at_once), thread_name_prefix="pellucid-inspect-host") as executor:
+        running = [executor.submit(examine, target, settings, stop=stop) for target in targets]
+        try:
+            for future in running:
+                yield future.result()
+        finally:
+            stop.set()
+            for future in running:
+                future.cancel()
+
+
+def examine(target: Target, settings: Settings, *, stop: threading.Event | None = None) -> Examination:
+    """Examine one server. Raises UsageError where there are no roots to trust.
+
+    stop: once it is set, no more connections are begun, and what is known by then is the examination.
+    """
+    started = time.monotonic()
+    with ThreadPoolExecutor(_THREADS, thread_name_prefix="pellucid-inspect") as executor:
+        prober = Prober(target, settings, executor, stop=stop)
+        facts = _facts(prober, executor)
+    facts = replace(facts, connections=prober.count, seconds=time.monotonic() - started)
+    return Examination(target=target, facts=facts, judgement=judge(facts))
+
+
+def _facts(prober: Prober, executor: ThreadPoolExecutor) -> Facts:
+    kept = resuming.Kept()
+    first = _first(prober, kept)
+    facts = _of_first(prober, first)
+    if first.negotiated is None:
+        return facts
+    lines: dict[str, Callable[[], object]] = {
+        "groups": lambda: _groups(prober, first, executor),
+        "suites": lambda: {"suites": offers.suites(prober)},
+        "schemes": lambda: {"schemes": offers.schemes(prober)},
+        "resumption": lambda: {"resumption": resuming.resumption(prober, first, kept, executor)},
+        "early_data": lambda: {"early_data": resuming.early_data(prober, first)},
+        "alpn": lambda: {"alpn": offers.alpn(prober, first)},
+        "compression": lambda: {"compression": offers.compression(prober, first)},
+        "key_update": lambda: {"key_update": behaving.key_update(prober, first)},
+        "names": lambda: {"names": behaving.names(prober, first)},
+        "raw_public_key": lambda: {"raw_public_key": behaving.raw_public_key(prober)},
+    }
+    running = {name: executor.submit(line) for name, line in lines.items()}
+    found: dict[str, Any] = {}  # Any: the fields of Facts
+    unknown: list[tuple[str, str]] = []
+    for name, future in running.items():
+        try:
+            result = future.result()
+        except Exception as error:  # noqa: BLE001  # one line of questions that fails does not lose the others
+            unknown.append((name, f"{type(error).__name__}: {error}"))
+        else:
+            found |= result if isinstance(result, dict) else {}
+    return replace(facts, **found, unknown=tuple(unknown))
+
+
+def _first(prober: Prober, kept: resuming.Kept) -> Answer:
+    """Make the connection of a client that offers everything, alone, so that its times are the server's."""
+    return prober.retried(
+        FIRST,
+        watched=True,
+        packets=True,
+        sessions=kept,
+        trace_records=True,
+        request_ocsp=True,
+        request_scts=True,
+        certificate_compression=installed(),
+        record_size_limit=MAX_INNER_PLAINTEXT,
+        talk=lambda stream, answer: resuming.read_on(prober, stream, answer),
+    )
+
+
+def _of_first(prober: Prober, first: Answer) -> Facts:
+    """Return what the first connection tells, and take the round trip's time from it."""
+    recorder = first.recorder
+    connected = None if recorder is None else recorder.first(TcpConnected)
+    if connected is not None and connected.info is not None:
+        prober.round_trip = connected.info.rtt_seconds
+    timing = timing_of(first)
+    if timing is not None:
+        # Behind a proxy the kernel measures the way to the proxy: the handshake knows better, at its least.
+        prober.round_trip = max(prober.round_trip, min(flight_gap(timing), _MAX_ROUND_TRIP))
+    asked = client_certificate_of(first)
+    if asked.requested:
+        asked = replace(asked, required=resuming.wants_certificate(first))
+    request = first.witness.request
+    return Facts(
+        address=first.peer_address if first.connected else None,
+        failed=None if first.negotiated is not None else failed(first.error, recorder),
+        refused=_refused(first),
+        timing=timing,
+        negotiated=negotiated_of(first),
+        chain=chain_of(first, prober.provider.now()),
+        staple=None if first.negotiated is None else staple_of(first),
+        scts=0 if request is None else len(request.scts),
+        client_certificate=None if first.negotiated is None else asked,
+    )
+
+
+def flight_gap(timing: Timing) -> float:
+    """Return the seconds between the ClientHello and the end of the server's first flight."""
+    flights = timing.flights
+    return flights[1].seconds - flights[0].seconds if len(flights) > 1 else 0.0
+
+
+def _refused(first: Answer) -> Failed | None:
+    """Return the diagnosis of a client that does not go on with a server that it could not verify."""
+    report = first.witness.report
+    return None if report is None or report.accepted else failed(CertificateRejected(report), first.recorder)
+
+
+def failed(error: BaseException | None, recorder: Recorder | None = None) -> Failed | None:
+    """Return *error* as a fact; None for none."""
+    if error is None:
+        return None
+    found = diagnose(error, recorder=recorder)
+    return Failed(
+        code=found.code,
+        title=found.title,
+        message=str(error),
+        kind=type(error).__name__,
+        phase=found.phase,
+        alert=None if found.alert is None else found.alert.name,
+        cause=found.cause,
+        remedy=found.remedy,
+    )
+
+
+def _groups(prober: Prober, first: Answer, executor: ThreadPoolExecutor) -> dict[str, object]:
+    known = offers.groups(prober, executor)
+    retry = offers.retries(prober, first, known, executor) if known.accepted else None
+    return {"groups": known.offered, "group_details": known.details, "retry": retry}
