@@ -151,7 +151,7 @@ class Application:
         answer = _done(request)
         if request.wants == HTML:
             # Browsers follow a redirect before they have read all of the answer, and so before the goodbye.
-            answer = notice(HTML, 200, "Connecting again", _BY_HAND, refresh="0; url=/")
+            answer = notice(HTML, 200, "Connecting again", _BY_HAND, alone=True, refresh="0; url=/")
         await request.own.retire()
         if request.scope["http_version"].startswith("1"):
             answer = replace(answer, headers=(*answer.headers, (b"connection", b"close")))
