@@ -58,8 +58,8 @@ def recorded(client: ClientConfig, server: ServerConfig, *, early: bool = False,
     return recorder
 
 
-def _tcp(recorder: Recorder) -> None:
-    """What a listener tells of the connection it accepted."""
+def _tcp(recorder: Recorder, *, kept: int = 3) -> None:
+    """What a listener tells of the connection it accepted. kept: how many packets of its opening."""
     info = TcpInfo(
         rtt_seconds=0.0213,
         rtt_variance_seconds=0.004,
@@ -80,7 +80,7 @@ def _tcp(recorder: Recorder) -> None:
         (("SYN",), Direction.RECEIVED, 2_843_170_221),
         (("SYN", "ACK"), Direction.SENT, 911_420_007),
         (("ACK",), Direction.RECEIVED, 2_843_170_222),
-    ):
+    )[:kept]:
         recorder(
             TcpPacket(
                 direction=direction,
@@ -146,8 +146,9 @@ def authenticated() -> Recorder:
 
 
 def renewed() -> Recorder:
-    """Keys were renewed by both ends."""
+    """Keys were renewed by both ends. Of the TCP handshake the first packet alone was kept."""
     recorder = Recorder()
+    _tcp(recorder, kept=1)
     pair = Pair.of(client_config(**_TRACED), server_config(**_TRACED), server_trace=recorder).connect()
     pair.client.send_key_update(request_peer=True)
     pair.pump()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import sys
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final
@@ -76,18 +75,18 @@ def inspect(hosts: tuple[str, ...], **options: Any) -> int:  # Any: click's opti
     targets = [_target(host, options) for host in hosts]
     full = options["full"] if options["full"] is not None else len(targets) == 1
     done: list[Examination] = []
-    with pcapng_writer(options["pcapng"]) as pcapng, _progress(len(targets), output) as (asked, finished):
-        settings = _settings(options, output, asked, pcapng)
+    with pcapng_writer(options["pcapng"]) as pcapng, _Progress(len(targets), output) as progress:
+        settings = _settings(options, output, progress.asked, pcapng)
         # One ladder at a time: two would be drawn through each other.
         at_once = 1 if options["verbose"] else options["hosts_at_once"]
         with contextlib.closing(examine_all(targets, settings, at_once=at_once)) as examinations:
             for examination in examinations:
                 done.append(examination)
-                finished(examination)
-                if not options["as_json"]:
-                    output.facts((full_lines if full else brief_lines)(examination, output.width))
-                    if full and len(targets) > len(done):
-                        output.fact("")
+                with progress.one_done():
+                    if not options["as_json"]:
+                        output.facts((full_lines if full else brief_lines)(examination, output.width))
+                        if full and len(targets) > len(done):
+                            output.fact("")
     if options["as_json"]:
         output.json(document(done))
     worst = max(examination.judgement.verdict.rank for examination in done)
@@ -160,17 +159,41 @@ def _credentials(options: Mapping[str, Any]) -> tuple[Credential, ...]:
     return (load_credential(Path(options["cert"]), key, options["password"]),)
 
 
-@contextlib.contextmanager
-def _progress(total: int, output: Output) -> Iterator[tuple[Callable[[str], None], Callable[[Examination], None]]]:
-    """Give what is told of each question and of each host that is done: a bar on a terminal's standard error."""
-    if not output.stderr.isatty():
-        yield lambda _: None, lambda _: None
-        return
-    from rich.console import Console  # noqa: PLC0415  # drawn seldom, and slow to load
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn  # noqa: PLC0415
+class _Progress:
+    """A bar on a terminal's standard error, which is taken away while results are printed; elsewhere nothing."""
 
-    columns = (BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TextColumn("{task.description}"))
-    # Where the results go to the same terminal, rich puts them above the bar.
-    with Progress(*columns, console=Console(stderr=True), transient=True, redirect_stdout=sys.stdout.isatty()) as bar:
-        task = bar.add_task("", total=total)
-        yield lambda question: bar.update(task, description=question), lambda _: bar.advance(task)
+    def __init__(self, total: int, output: Output) -> None:
+        self._bar: Any = None  # Any: rich's, which need not be loaded
+        self._task: Any = None
+        if not output.stderr.isatty():
+            return
+        from rich.console import Console  # noqa: PLC0415  # drawn seldom, and slow to load
+        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn  # noqa: PLC0415
+
+        columns = (BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TextColumn("{task.description}"))
+        self._bar = Progress(*columns, console=Console(file=output.stderr), transient=True, redirect_stdout=False)
+        self._task = self._bar.add_task("", total=total)
+
+    def __enter__(self) -> _Progress:
+        if self._bar is not None:
+            self._bar.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._bar is not None:
+            self._bar.stop()
+
+    def asked(self, question: str) -> None:
+        if self._bar is not None:
+            self._bar.update(self._task, description=question)
+
+    @contextlib.contextmanager
+    def one_done(self) -> Iterator[None]:
+        """Make room for the results of a host that is done."""
+        if self._bar is None:
+            yield
+            return
+        self._bar.advance(self._task)
+        self._bar.stop()
+        yield
+        self._bar.start()

@@ -155,6 +155,8 @@ def _tcp_connected(event: TcpConnected) -> str:
 def _record(event: RecordTraced) -> str:
     if not event.opened:
         return f"A record of {event.size} bytes {event.direction.value} that does not open: nobody here can read it."
+    if event.content_type == ContentType.CHANGE_CIPHER_SPEC:
+        return f"A dummy change_cipher_spec is {event.direction.value}: it means nothing, and soothes old middleboxes."
     padding = f" and {event.padding_size} of padding" if event.padding_size else ""
     number = "" if event.sequence is None else f", number {event.sequence} under its key"
     early = event.epoch is Epoch.EARLY and event.content_type == ContentType.APPLICATION_DATA

@@ -40,7 +40,7 @@ from pellucid.registry import (
     scheme_name,
     suite_name,
 )
-from pellucid.trace import CertificateDecompressed, Direction, MessageTraced, RecordTraced, TcpConnected, TraceEvent
+from pellucid.trace import CertificateDecompressed, Direction, MessageTraced, RecordTraced, TraceEvent
 from pellucid.verify.report import CheckGroup, Outcome
 
 __all__ = [
@@ -81,13 +81,11 @@ def timing_of(answer: Answer) -> Timing | None:
     )
     if hello is None or finished is None:
         return None
-    connected = recorder.first(TcpConnected)
-    measured = None if connected is None or connected.info is None else connected.info.rtt_seconds
     return Timing(
         connect=answer.times.get("connect", 0.0),
         preamble=answer.times.get("preamble"),
         handshake=finished - hello,
-        round_trip=measured,
+        round_trip=answer.times.get("round_trip"),
         flights=tuple(flights),
     )
 

@@ -165,6 +165,19 @@ def _behaviour(facts: Facts) -> Iterator[Reason]:
         yield Reason(Verdict.GOOD, "wants-certificate", "it wants a certificate of its clients: --cert FILE shows one")
 
 
+def _afterwards(facts: Facts) -> Iterator[Reason]:
+    broke = facts.afterwards
+    if broke is None or (facts.key_update is not None and facts.key_update.outcome == "refused"):
+        return
+    if broke.code == "PEER-TRUNCATED":
+        text = "it ends connections without close_notify: what is cut off cannot be told from what is whole"
+        yield Reason(Verdict.FAIR, "no-close-notify", text, "9846 §6.1")
+    elif broke.code == "TCP-RESET":
+        yield Reason(Verdict.FAIR, "reset", "it resets the connection instead of closing it", "9846 §6.1")
+    else:
+        yield Reason(Verdict.POOR, "breaks-afterwards", f"after the handshake: {broke.message} ({broke.code})")
+
+
 def _gaps(facts: Facts) -> Iterator[Reason]:
     for question, why in facts.unknown:
         yield Reason(Verdict.GOOD, "not-found-out", f"{question}: {why}")
@@ -177,5 +190,6 @@ _RULES: Final[tuple[Callable[[Facts], Iterator[Reason]], ...]] = (
     _retry,
     _resumption,
     _behaviour,
+    _afterwards,
     _gaps,
 )

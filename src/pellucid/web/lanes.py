@@ -12,9 +12,9 @@ from typing import Final, NamedTuple
 from pellucid.explain.fields import message_fields
 from pellucid.explain.recorder import Recorded
 from pellucid.explain.sentences import ALERTS, MESSAGES, describe, protection, seconds
-from pellucid.explain.spans import message_spans
+from pellucid.explain.spans import message_spans, record_spans
 from pellucid.explain.text import escaped
-from pellucid.registry import alert_name, handshake_type_name
+from pellucid.registry import ContentType, alert_name, handshake_type_name
 from pellucid.trace import (
     AlertTraced,
     CertificateDecompressed,
@@ -26,6 +26,7 @@ from pellucid.trace import (
     HandshakeCompleted,
     KeysInstalled,
     MessageTraced,
+    RecordTraced,
     Role,
     SecretDerived,
     SharedSecretComputed,
@@ -42,7 +43,7 @@ from pellucid.web.html import Child, Markup, h
 from pellucid.web.octets import Budget, octets
 from pellucid.web.view import Exchange
 
-__all__ = ["MAX_ROWS", "Numbered", "exchange_rows", "recorder_role", "rows"]
+__all__ = ["MAX_ROWS", "Numbered", "exchange_rows", "record_row", "recorder_role", "rows", "unseen_packets"]
 
 MAX_ROWS: Final = 250
 """So many rows stand in one list: a peer decides how many messages it sends."""
@@ -160,10 +161,10 @@ def _arrow(
     facts: list[Child] = []
     if size is not None:
         facts.append(h("span", {"class": "size"}, f"{size:,} byte{'' if size == 1 else 's'}"))
-    facts.append(h("span", {"class": "chip"}, protection(epoch) if kind != "tcp" else "TCP"))
+    facts.append(h("span", {"class": "chip"}, "TCP" if kind.startswith("tcp") else protection(epoch)))
     if at is not None:
         facts.append(h("span", {"class": "time"}, f"+{seconds(at)}"))
-    colour = f"ep-{epoch.name.lower()}" if kind != "tcp" else "ep-tcp"
+    colour = "ep-tcp" if kind.startswith("tcp") else f"ep-{epoch.name.lower()}"
     return h(
         "li",
         {"class": f"msg to-{sender.peer.value} {colour} {kind}".strip(), "id": anchor},
@@ -235,6 +236,30 @@ def _packet(event: TcpPacket, role: Role) -> Markup:
     )
 
 
+def unseen_packets(events: Iterable[TraceEvent], role: Role) -> list[Markup]:
+    """Return the packets of a TCP handshake that must have followed the one that was kept: all were not captured."""
+    events = tuple(events)
+    kept = [event.flags for event in events if isinstance(event, TcpPacket)]
+    if not kept or not any(isinstance(event, TcpConnected) for event in events):
+        return []
+    from_server = Direction.SENT if role is Role.SERVER else Direction.RECEIVED
+    from_client = Direction.RECEIVED if role is Role.SERVER else Direction.SENT
+    directions = {("SYN",): from_client, ("SYN", "ACK"): from_server, ("ACK",): from_client}
+    return [
+        _arrow(
+            "-".join(flags),
+            directions[flags],
+            Epoch.INITIAL,
+            role,
+            None,
+            story=f"{story} (it went by unseen: without it there would be no connection)",
+            kind="tcp unseen",
+        )
+        for flags, story in _PACKETS.items()
+        if flags not in kept
+    ]
+
+
 def _facts(facts: Iterable[tuple[str, str]], kind: str = "") -> Markup:
     return h(
         "dl", {"class": f"facts {kind}".strip()}, [h("div", h("dt", name), h("dd", value)) for name, value in facts]
@@ -301,6 +326,29 @@ def _secrets(some: list[Numbered], role: Role) -> str:
         )
     what = names[0] if count == 1 else f"{count} more secrets"
     return f"The {role.value} derives {what}."
+
+
+def record_row(role: Role, records: Sequence[RecordTraced], budget: Budget) -> Markup | None:
+    """Return how many records of application data there were, with the first of each end as it travelled."""
+    told: list[str] = []
+    opened: list[Markup] = []
+    for direction in (Direction.RECEIVED, Direction.SENT) if role is Role.SERVER else Direction:
+        some = [r for r in records if r.direction is direction and r.content_type == ContentType.APPLICATION_DATA]
+        if not some:
+            continue
+        sender = (role if direction is Direction.SENT else role.peer).value
+        many = f"{len(some)} record{'' if len(some) == 1 else 's'}"
+        told.append(f"{many} of {sum(record.size for record in some):,} bytes from the {sender}")
+        first = some[0]
+        if first.raw and budget.messages > 0:
+            name = f"the {sender}'s first record"
+            drawn = octets(first.raw, record_spans(first), name, budget)
+            title = f"Open {name} as it travelled: {len(first.raw):,} bytes"
+            opened.append(h("details", {"class": "bytes"}, h("summary", title), drawn))
+    if not told:
+        return None
+    text = f"So far it took {' and '.join(told)}. Each is sealed by itself, and tells a listener no more than its size."
+    return h("li", {"class": "work"}, h("p", {"class": "story"}, h("strong", text)), opened)
 
 
 # ---- the HTTP exchange ---------------------------------------------------------------------------------------------

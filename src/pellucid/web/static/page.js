@@ -107,6 +107,9 @@ function listen(lanes) {
   const url = new URL(lanes.dataset.live, location.href);
   url.searchParams.set("since", lanes.dataset.position);
   const source = new EventSource(url);
+  const waiting = document.getElementById("waiting");
+  const say = (text) => { if (waiting) waiting.textContent = text; };
+  source.addEventListener("open", () => say("What happens from now on appears here."));
   source.addEventListener("rows", (event) => {
     const template = document.createElement("template");
     template.innerHTML = event.data;
@@ -121,8 +124,7 @@ function listen(lanes) {
   for (const last of ["another", "end"]) {
     source.addEventListener(last, (event) => {
       source.close();
-      const waiting = document.getElementById("waiting");
-      if (waiting) waiting.textContent = event.data;
+      say(event.data);
     });
   }
   addEventListener("pagehide", () => source.close());
