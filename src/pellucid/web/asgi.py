@@ -11,6 +11,7 @@ import json
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from http import HTTPStatus
 from typing import Any, Final
 from urllib.parse import parse_qs
 
@@ -257,15 +258,16 @@ def _exchange(request: _Request, answer: Answer) -> Exchange:
     """Return the exchange as the page tells it: without what proves to a server who the visitor is."""
     version = request.scope["http_version"]
     protocol = "HTTP/2" if version == "2" else f"HTTP/{version}"
+    old = version.startswith("1")  # HTTP/2 has no such lines, but the same in header fields
     headers = [(name, _shown(name, value)) for name, value in list(request.headers.items())[:_MAX_HEADERS]]
     target = request.path + ("?…" if request.scope.get("query_string") else "")
     # How long the body is depends on what it tells: it is left out.
     told = [(name.decode(), value.decode("latin-1")) for name, value in answer.all_headers()]
     return Exchange(
         protocol=protocol,
-        request=f"{request.method} {target}",
+        request=f"{request.method} {target} {protocol}" if old else f"{request.method} {target}",
         request_headers=tuple(headers),
-        response=f"{protocol} {answer.status}",
+        response=f"{protocol} {answer.status} {HTTPStatus(answer.status).phrase}" if old else str(answer.status),
         response_headers=tuple((name, value) for name, value in told if name != "content-length"),
     )
 
