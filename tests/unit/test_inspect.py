@@ -170,6 +170,14 @@ def test_inspect_raw_public_key_and_strict_names() -> None:
     assert CertificateType.RAW_PUBLIC_KEY == 2
 
 
+def test_inspect_server_with_a_raw_key_alone_is_told_from_one_without_tls() -> None:
+    with serving(credential=pellucid.Credential.raw_public_key(LEAF.key_pem)) as port:
+        examination = examined(port)
+    assert examination.judgement.verdict is Verdict.BROKEN
+    assert [reason.code for reason in examination.judgement.reasons] == ["no-handshake", "raw-key-only"]
+    assert examination.facts.raw_public_key and examination.facts.raw_public_key.sha256
+
+
 def test_inspect_two_credentials_sign_with_both() -> None:
     rsa = AUTHORITY.issue("localhost", key="rsa2048")
     other = pellucid.Credential.from_pem(rsa.chain_pem, rsa.key_pem)
