@@ -110,6 +110,7 @@ def test_inspect_flight_sizes_are_those_of_the_wire() -> None:
     assert found.timing
     client, server, *_ = found.timing.flights
     assert (client.size, server.size) == (sizes["client"], sizes["server"])
+    assert found.timing.flights[2].size == 6 + 5 + 36 + 1 + 16  # change_cipher_spec, Finished in its record
 
 
 @contextlib.contextmanager

@@ -132,7 +132,7 @@ def _resumption(facts: Facts) -> Iterator[Reason]:
     if found is None:
         return
     if found.tickets and found.resumed is False:
-        yield Reason(Verdict.POOR, "tickets-not-taken", "it gives tickets, and does not take them back", "9846 §4.7.1")
+        yield Reason(Verdict.FAIR, "tickets-not-taken", "it gives tickets, and does not take them back", "9846 §4.7.1")
     if not found.tickets:
         yield Reason(Verdict.GOOD, "no-tickets", "it gives no tickets: nothing is resumed")
     if any(ticket.lifetime > _MAX_TICKET_LIFETIME for ticket in found.tickets):
