@@ -43,7 +43,7 @@ from pellucid.web.html import Child, Markup, h
 from pellucid.web.octets import Budget, octets
 from pellucid.web.view import Exchange
 
-__all__ = ["MAX_ROWS", "Numbered", "exchange_rows", "record_row", "recorder_role", "rows", "unseen_packets"]
+__all__ = ["MAX_ROWS", "Numbered", "Seen", "exchange_rows", "record_row", "recorder_role", "rows", "unseen_packets"]
 
 MAX_ROWS: Final = 250
 """So many rows stand in one list: a peer decides how many messages it sends."""
@@ -58,6 +58,10 @@ class Numbered(NamedTuple):
     event: TraceEvent
 
 
+Seen = set[tuple[Epoch, Direction | None]]
+"""Changes of keys that were told of; None: of both directions at once."""
+
+
 def recorder_role(recorded: Iterable[Recorded]) -> Role:
     """Return whose trace it is; the server's if it does not say."""
     for _seconds, event in recorded:
@@ -70,10 +74,10 @@ def recorder_role(recorded: Iterable[Recorded]) -> Role:
     return Role.SERVER
 
 
-def rows(events: Sequence[Numbered], role: Role, budget: Budget, seen: set[Epoch]) -> list[Markup]:
+def rows(events: Sequence[Numbered], role: Role, budget: Budget, seen: Seen) -> list[Markup]:
     """Return the rows of *events*, MAX_ROWS at most.
 
-    role: whose trace it is.   seen: the epochs whose keys were told of; those told of here are added.
+    role: whose trace it is.   seen: the changes of keys that were told of; those told of here are added.
     """
     drawn: list[Markup] = []
     left_out = 0
@@ -111,10 +115,10 @@ _THEMES: Final[dict[type[TraceEvent], str]] = {
 """What a row looks like. Records and changes of state have no row: they are drawn elsewhere."""
 
 
-def _row(theme: str, some: list[Numbered], role: Role, budget: Budget, seen: set[Epoch]) -> Markup | None:
+def _row(theme: str, some: list[Numbered], role: Role, budget: Budget, seen: Seen) -> Markup | None:
     _number, at, event = some[0]
     if isinstance(event, KeysInstalled):
-        return _keys(event, seen)
+        return _keys(event, role, seen)
     if isinstance(event, MessageTraced):
         return _message(some[0], event, role, budget)
     if isinstance(event, TcpPacket):
@@ -286,22 +290,37 @@ def _work(title: str, role: Role, notes: Sequence[str], *, kind: str = "") -> Ma
     )
 
 
-def _keys(event: KeysInstalled, seen: set[Epoch]) -> Markup | None:
-    """Say once for each epoch that the keys change, and each time that they are renewed."""
+def _keys(event: KeysInstalled, role: Role, seen: Seen) -> Markup | None:
+    """Say that an end changes its keys; of the handshake's once, for both ends take them together."""
+    sender = role if event.direction is Direction.SENT else role.peer
+    change = (event.epoch, event.direction if event.epoch is Epoch.APPLICATION else None)
     if event.generation:
-        whose = "sent" if event.direction is Direction.SENT else "received"
-        text = f"What is {whose} is under fresh keys: generation {event.generation}"
-    elif event.epoch in seen:
+        text = f"The {sender.value} goes on with fresh keys: generation {event.generation}"
+    elif change in seen:
         return None
+    elif event.epoch is Epoch.APPLICATION:
+        text = f"From here on the {sender.value} sends under {protection(event.epoch)}"
     elif event.epoch is Epoch.EARLY:
         text = f"Early data is under keys of its own: {protection(event.epoch)}"
     else:
         text = f"From here on: {protection(event.epoch)}"
-    seen.add(event.epoch)
+    seen.add(change)
     return h("li", {"class": f"change ep-{event.epoch.name.lower()}"}, h("p", h("strong", text)))
 
 
-_WHATS: Final = {"ocsp_response": "an OCSP response", "scts": "SCTs", "psk": "a pre-shared key", "alpn": "a protocol"}
+_WHATS: Final = {
+    "alpn": "which protocol to speak",
+    "certificate_compression": "whether to compress its certificate",
+    "credential": "which certificate to show",
+    "early_data": "whether to take early data",
+    "ocsp_response": "whether to staple an OCSP response",
+    "post_handshake_auth": "whether to ask for a certificate later",
+    "psk": "whether to resume",
+    "retry": "to ask for another key share",
+    "scts": "whether to add SCTs",
+    "signature_scheme": "how to sign",
+    "tickets": "how many tickets to give out",
+}
 
 
 def _choices(some: list[Numbered], role: Role) -> str:
@@ -311,8 +330,8 @@ def _choices(some: list[Numbered], role: Role) -> str:
     who = f"The {role.value}"
     if "cipher_suite" in made or len(named) > 1:
         return f"{who} picks one of everything that is offered: {', '.join(named)}."
-    whats = ", ".join(_WHATS.get(what) or what.replace("_", " ") for what in list(made)[:4])
-    return f"{who} decides on {whats}."
+    whats = ", ".join(_WHATS.get(what) or f"on its {what.replace('_', ' ')}" for what in list(made)[:4])
+    return f"{who} decides {whats}."
 
 
 def _secrets(some: list[Numbered], role: Role) -> str:

@@ -14,7 +14,6 @@ from pellucid.explain.tree import key_schedule
 from pellucid.registry import HandshakeType as H
 from pellucid.registry import exchange_name, suite_name
 from pellucid.trace import (
-    Epoch,
     HandshakeCompleted,
     KeysInstalled,
     MessageTraced,
@@ -29,7 +28,7 @@ from pellucid.web.appraisal import appraise
 from pellucid.web.checks import checks
 from pellucid.web.html import Child, Markup, h, joined, raw
 from pellucid.web.keys import graph, key_list
-from pellucid.web.lanes import Numbered, exchange_rows, record_row, recorder_role, rows, unseen_packets
+from pellucid.web.lanes import Numbered, Seen, exchange_rows, record_row, recorder_role, rows, unseen_packets
 from pellucid.web.machine import Hop, machine, taken
 from pellucid.web.octets import Budget
 from pellucid.web.offer import choices, offer_of, offered
@@ -92,8 +91,9 @@ def fragment(view: View, since: int) -> Fragment:
     recorded = view.recorder.recorded
     since = max(0, since)
     numbered = [Numbered(number, at, event) for number, (at, event) in enumerate(recorded)]
-    seen = {event.epoch for _seconds, event in recorded[:since] if isinstance(event, KeysInstalled)}
-    return Fragment(joined(rows(numbered[since:], recorder_role(recorded), Budget(), seen)), len(recorded))
+    role, seen = recorder_role(recorded), Seen()
+    rows([one for one in numbered[:since] if isinstance(one.event, KeysInstalled)], role, Budget(), seen)
+    return Fragment(joined(rows(numbered[since:], role, Budget(), seen)), len(recorded))
 
 
 def _head(view: View, *, standalone: bool) -> Markup:
@@ -255,7 +255,7 @@ def _steps(scene: _Scene) -> list[Markup]:
     below = [one for one in numbered if isinstance(one.event, _TCP)]
     others = [one for one in numbered if not isinstance(one.event, _TCP)]
     end = next((i for i, one in enumerate(others, 1) if one.event is scene.completed), len(others))
-    seen: set[Epoch] = set()
+    seen = Seen()
     role, budget = scene.role, scene.budget
     parts = []
     if below:
