@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: setup demo pictures screenshots test soak coverage lint bench interop inspection conformance ledger clean
+.PHONY: setup demo pictures screenshots test soak coverage lint bench interop inspection conformance ledger diagnosis clean
 
 setup: $(STAMP)
 
@@ -44,6 +44,10 @@ bench: $(STAMP)
 
 interop: $(STAMP)
 	$(BIN)/python -m tests.interop.matrix $(ARGS)
+
+# Every fault of a server, and what we and others say of it.
+diagnosis: $(STAMP)
+	$(BIN)/python -m tests.diagnosis $(ARGS)
 
 inspection: $(STAMP)
 	$(BIN)/python -m tests.interop.inspection $(ARGS)

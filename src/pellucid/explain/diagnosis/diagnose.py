@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from pellucid.errors import AlertReceived, Circumstances, Explained, PeerError, TLSError
 from pellucid.explain.diagnosis.causes import cause_of
 from pellucid.explain.diagnosis.codes import CODES
@@ -34,6 +36,8 @@ def diagnose(failure: BaseException | Recorder, *, recorder: Recorder | None = N
     if known is None:
         known = Circumstances() if recorder is None else circumstances_in(recorder)
     found = situation_of(error, known, recorder)
+    if found.code == "TIMEOUT" and recorder is not None and not recorder.events:
+        found = replace(found, code="TCP-TIMEOUT")  # TLS was never begun
     code, phase = CODES[found.code if found.code in CODES else "UNKNOWN"], phase_of(found.code, known)
     cause = cause_of(found, code.title)
     return Diagnosis(
