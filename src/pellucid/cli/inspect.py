@@ -32,7 +32,7 @@ _VERDICTS: Final = [verdict.value for verdict in Verdict if verdict is not Verdi
 
 
 @click.command(short_help="Examine servers: what they accept, how they behave, what that is worth.")
-@click.argument("hosts", metavar="HOST[:PORT]...", nargs=-1, required=True)
+@click.argument("hosts", metavar="HOST[:PORT]|@FILE...", nargs=-1, required=True)
 @click.option("--starttls", type=click.Choice(sorted(PROTOCOLS)), help="Begin in the open, in this protocol.")
 @click.option("--json", "as_json", is_flag=True, help="Print everything as JSON.")
 @click.option("--full/--brief", "full", default=None,
@@ -69,10 +69,13 @@ def inspect(hosts: tuple[str, ...], **options: Any) -> int:  # Any: click's opti
 
     What it accepts and in whose order, its certificates and every check of them, how it asks again, resumes, staples
     and changes keys, how long all that takes; and a verdict: good, fair, poor or broken, with the reasons.
+    @FILE has a host on each line, @- is standard input.
     Exit code 0 if every verdict is at least fair, else 1.
     """
     output = Output()
-    targets = [_target(host, options) for host in hosts]
+    targets = [_target(host, options) for word in hosts for host in _hosts(word)]
+    if not targets:
+        raise CommandFailed("there is no host in what was given", code=2)
     full = options["full"] if options["full"] is not None else len(targets) == 1
     done: list[Examination] = []
     with pcapng_writer(options["pcapng"]) as pcapng, _Progress(len(targets), output) as progress:
@@ -94,6 +97,20 @@ def inspect(hosts: tuple[str, ...], **options: Any) -> int:  # Any: click's opti
 
 
 command = inspect
+
+
+def _hosts(word: str) -> list[str]:
+    """Return the hosts that a word stands for: itself, or the lines of @FILE without comments."""
+    if not word.startswith("@"):
+        return [word]
+    try:
+        with click.open_file(word[1:], encoding="utf-8") as file:
+            lines = [text.partition("#")[0].strip() for text in file]
+    except OSError as error:
+        raise CommandFailed(f"cannot read {word[1:]}: {error.strerror or error}", code=26) from error
+    except UnicodeDecodeError as error:
+        raise CommandFailed(f"{word[1:]} is no text", code=26) from error
+    return [text for text in lines if text]
 
 
 def _target(text: str, options: Mapping[str, Any]) -> Target:

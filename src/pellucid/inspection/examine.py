@@ -13,7 +13,7 @@ from pellucid.explain import diagnose
 from pellucid.explain.recorder import Recorder
 from pellucid.inspection import behaving, offers, resuming
 from pellucid.inspection.facts import Facts, Failed, Timing
-from pellucid.inspection.probing import Answer, Prober
+from pellucid.inspection.probing import Answer, Prober, refusal
 from pellucid.inspection.reading import (
     chain_of,
     client_certificate_of,
@@ -105,7 +105,11 @@ def _facts(prober: Prober, executor: ThreadPoolExecutor) -> Facts:
     first = _first(prober, kept)
     facts = _of_first(prober, first)
     if first.negotiated is None:
-        return facts
+        if refusal(first.error) in (None, "closed"):
+            return facts
+        # It may have no certificate to show, and still speak TLS 1.3 with those who know its key.
+        raw = behaving.raw_public_key(prober)
+        return replace(facts, raw_public_key=raw) if raw.supported else facts
     lines: dict[str, Callable[[], object]] = {
         "groups": lambda: _groups(prober, first, executor),
         "suites": lambda: {"suites": offers.suites(prober)},

@@ -74,6 +74,8 @@ def judge(facts: Facts) -> Judgement:
 def _handshake(facts: Facts) -> Iterator[Reason]:
     if facts.failed is not None:
         yield Reason(Verdict.BROKEN, "no-handshake", f"{facts.failed.message} ({facts.failed.code})")
+        if facts.raw_public_key is not None and facts.raw_public_key.supported:
+            yield Reason(Verdict.GOOD, "raw-key-only", "it shows a raw public key, and no certificate", "7250")
 
 
 def _certificate(facts: Facts) -> Iterator[Reason]:
@@ -130,7 +132,7 @@ def _resumption(facts: Facts) -> Iterator[Reason]:
     if found is None:
         return
     if found.tickets and found.resumed is False:
-        yield Reason(Verdict.POOR, "tickets-not-taken", "it gives tickets, and does not take them back", "9846 §4.7.1")
+        yield Reason(Verdict.FAIR, "tickets-not-taken", "it gives tickets, and does not take them back", "9846 §4.7.1")
     if not found.tickets:
         yield Reason(Verdict.GOOD, "no-tickets", "it gives no tickets: nothing is resumed")
     if any(ticket.lifetime > _MAX_TICKET_LIFETIME for ticket in found.tickets):
@@ -181,6 +183,9 @@ def _afterwards(facts: Facts) -> Iterator[Reason]:
 def _gaps(facts: Facts) -> Iterator[Reason]:
     for question, why in facts.unknown:
         yield Reason(Verdict.GOOD, "not-found-out", f"{question}: {why}")
+    for name, offered in (("groups", facts.groups), ("suites", facts.suites), ("signature schemes", facts.schemes)):
+        if offered is not None and offered.unknown:
+            yield Reason(Verdict.GOOD, "not-found-out", f"{name}: {', '.join(offered.unknown)} could not be tried")
 
 
 _RULES: Final[tuple[Callable[[Facts], Iterator[Reason]], ...]] = (
