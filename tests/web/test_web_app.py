@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import sys
+import time
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -201,6 +202,21 @@ def test_streams_of_one_connection_are_few(running: RunningPage) -> None:
             one.__exit__(None, None, None)
         with session.stream("GET", url) as again:
             assert again.status_code in {200, 429}  # as soon as the server knows that one has gone
+
+
+@pytest.mark.parametrize("http2", [False, True], ids=["http/1.1", "h2"])
+def test_stream_ends_with_its_reader(running: RunningPage, http2: bool) -> None:
+    with client(running, http2=http2) as session:
+        mine = own_id(session.get(running.url, headers=BROWSER).text)
+        recorder = running.recorders[-1]
+        assert isinstance(recorder, LiveRecorder)
+        with session.stream("GET", running.url + f"events?connection={mine}") as stream:
+            next(stream.iter_lines())
+            assert len(recorder._waiting) == 1
+    end = time.monotonic() + 10
+    while recorder._waiting:
+        assert time.monotonic() < end
+        time.sleep(0.01)
 
 
 # ---- buttons ---------------------------------------------------------------------------------------------------------
