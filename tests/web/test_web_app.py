@@ -33,6 +33,7 @@ from pellucid.trace import (
 )
 from pellucid.web import app, application
 from pellucid.web.answers import HTML, JSON, TEXT, is_own, preferred
+from pellucid.web.downloads import KINDS
 from pellucid.web.stream import MAX_STREAMS
 from tests.support.pair import Pair
 from tests.web.running import RunningPage
@@ -130,7 +131,7 @@ def test_secrets_stand_in_the_page_or_do_not(running: RunningPage) -> None:
         for server, shown in ((running, True), (public, False)):
             with client(server) as session:
                 bodies = [session.get(server.url, headers=headers).text for headers in (BROWSER, PROGRAM, {})]
-                bodies += [session.get(server.url + f"connection.{kind}").text for kind in ("json", "txt", "pcapng")]
+                bodies += [session.get(server.url + f"connection.{kind}").text for kind in KINDS]
             secrets = secrets_of(server.recorders[-1])
             assert len(secrets) > 8
             if shown:
@@ -151,7 +152,7 @@ def test_each_visitor_sees_its_own_connection_and_no_other(running: RunningPage)
             assert other.of(HandshakeCompleted)[0].client_random.hex() not in body
         ids = [own_id(body) for body in pages]
         assert len(set(ids)) == 2
-        for path in ("", "connection.json", "connection.txt", "connection.pcapng"):
+        for path in ("", "connection.json", "connection.txt", "connection.pcapng", "connection.jsonl"):
             answer = first.get(running.url + f"{path}?connection={ids[1]}", headers=PROGRAM)
             assert answer.status_code == 409
             assert len(answer.text) < 300
