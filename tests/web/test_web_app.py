@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import sys
+import time
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -32,6 +33,7 @@ from pellucid.trace import (
 )
 from pellucid.web import app, application
 from pellucid.web.answers import HTML, JSON, TEXT, is_own, preferred
+from pellucid.web.downloads import KINDS
 from pellucid.web.stream import MAX_STREAMS
 from tests.support.pair import Pair
 from tests.web.running import RunningPage
@@ -129,7 +131,7 @@ def test_secrets_stand_in_the_page_or_do_not(running: RunningPage) -> None:
         for server, shown in ((running, True), (public, False)):
             with client(server) as session:
                 bodies = [session.get(server.url, headers=headers).text for headers in (BROWSER, PROGRAM, {})]
-                bodies += [session.get(server.url + f"connection.{kind}").text for kind in ("json", "txt", "pcapng")]
+                bodies += [session.get(server.url + f"connection.{kind}").text for kind in KINDS]
             secrets = secrets_of(server.recorders[-1])
             assert len(secrets) > 8
             if shown:
@@ -150,7 +152,7 @@ def test_each_visitor_sees_its_own_connection_and_no_other(running: RunningPage)
             assert other.of(HandshakeCompleted)[0].client_random.hex() not in body
         ids = [own_id(body) for body in pages]
         assert len(set(ids)) == 2
-        for path in ("", "connection.json", "connection.txt", "connection.pcapng"):
+        for path in ("", "connection.json", "connection.txt", "connection.pcapng", "connection.jsonl"):
             answer = first.get(running.url + f"{path}?connection={ids[1]}", headers=PROGRAM)
             assert answer.status_code == 409
             assert len(answer.text) < 300
@@ -201,6 +203,21 @@ def test_streams_of_one_connection_are_few(running: RunningPage) -> None:
             one.__exit__(None, None, None)
         with session.stream("GET", url) as again:
             assert again.status_code in {200, 429}  # as soon as the server knows that one has gone
+
+
+@pytest.mark.parametrize("http2", [False, True], ids=["http/1.1", "h2"])
+def test_stream_ends_with_its_reader(running: RunningPage, http2: bool) -> None:
+    with client(running, http2=http2) as session:
+        mine = own_id(session.get(running.url, headers=BROWSER).text)
+        recorder = running.recorders[-1]
+        assert isinstance(recorder, LiveRecorder)
+        with session.stream("GET", running.url + f"events?connection={mine}") as stream:
+            next(stream.iter_lines())
+            assert len(recorder._waiting) == 1
+    end = time.monotonic() + 10
+    while recorder._waiting:
+        assert time.monotonic() < end
+        time.sleep(0.01)
 
 
 # ---- buttons ---------------------------------------------------------------------------------------------------------

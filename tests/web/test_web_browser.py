@@ -268,7 +268,7 @@ def test_nothing_serious_stands_in_anybody_s_way(running: RunningPage, visit: An
 @contextmanager
 def downloaded(page: Page, kind: str) -> Iterator[Any]:
     with page.expect_download() as waiting:
-        page.locator(f'a[href^="/connection.{kind}"]').click()
+        page.locator(f'a[href^="/connection.{kind}?"]').click()
     yield waiting.value.path()
 
 
@@ -282,6 +282,9 @@ def test_downloads_open_elsewhere(running: RunningPage, visit: Any) -> None:
             capture_output=True, text=True, timeout=60, check=True,
         )  # fmt: skip
         assert "/" in re.split(r"[,\n]", done.stdout)
+    with downloaded(page, "jsonl") as path, open(path, encoding="utf-8") as file:
+        head, *events = [json.loads(line) for line in file]
+        assert head["events"] == len(events) > 20
     with downloaded(page, "json") as path, open(path, encoding="utf-8") as file:
         assert json.load(file)["schema"] == 1
     with downloaded(page, "txt") as path, open(path, encoding="utf-8") as file:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import secrets
+import threading
 from collections.abc import Iterator
 from contextvars import ContextVar
 from typing import Any, Final
@@ -43,12 +44,21 @@ def connections() -> Iterator[None]:
     """Have hypercorn tell each application of its own connection while the block runs, where TLS is Pellucid's."""
     # hypercorn has no parameter for the class of its connections.
     module: Any = hypercorn.asyncio.run
-    before = module.TCPServer
-    module.TCPServer = _Server
+    with _lock:
+        _blocks.append(module)
+        module.TCPServer = _Server
     try:
         yield
     finally:
-        module.TCPServer = before
+        with _lock:
+            _blocks.pop()
+            if not _blocks:
+                module.TCPServer = TCPServer
+
+
+_lock: Final = threading.Lock()
+_blocks: Final[list[object]] = []
+"""one for each block of `connections` that runs, in whatever thread"""
 
 
 class _Server(TCPServer):

@@ -7,6 +7,7 @@ import json
 from collections.abc import Callable, Mapping
 from typing import Final, NamedTuple
 
+from pellucid.explain.jsonl import write_jsonl
 from pellucid.explain.pcapng import write_pcapng
 from pellucid.web.answers import JSON, TEXT, Answer
 from pellucid.web.document import document
@@ -34,6 +35,12 @@ def _json(view: View) -> bytes:
     return json.dumps(document(view), indent=2, ensure_ascii=True).encode() + b"\n"
 
 
+def _jsonl(view: View) -> bytes:
+    file = io.StringIO()
+    write_jsonl(view.recorder, file, reveal=view.reveal)
+    return file.getvalue().encode()
+
+
 def _text(view: View) -> bytes:
     return text(view).encode()
 
@@ -47,6 +54,13 @@ KINDS: Final[Mapping[str, _Kind]] = {
         "What went over the wire, for Wireshark: encrypted, as everybody on the way saw it.",
     ),
     "json": _Kind(JSON, _json, "Page (JSON)", "What this page says, for programs."),
+    "jsonl": _Kind(
+        "application/jsonl",
+        _jsonl,
+        "Events (JSON Lines)",
+        "Every event of the connection and its secrets, for programs.",
+        "Every event of the connection, for programs.",
+    ),
     "txt": _Kind(TEXT, _text, "Text", "What this page says, for people: what curl gets."),
 }
 """the name after the dot → how it is made"""
