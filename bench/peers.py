@@ -5,10 +5,12 @@ from __future__ import annotations
 import contextlib
 import ssl
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 from typing import Protocol
 
 import pellucid
+from pellucid.explain.recorder import Recorder
 from pellucid.limits import BULK_STEP
 from pellucid.registry import CipherSuite, NamedGroup
 from pellucid.testing.ca import CA, Issued
@@ -161,6 +163,17 @@ class PellucidStack:
             first.take_tickets()
             self._primed = True
         return ResumedPellucidPair(self.client, self.server)
+
+
+class RecordedStack(PellucidStack):
+    """The same, with a recorder at either end."""
+
+    name = "recorded"
+
+    def __init__(self, certificates: Certificates) -> None:
+        super().__init__(certificates)
+        self.client = replace(self.client, trace=Recorder)
+        self.server = replace(self.server, trace=Recorder)
 
 
 class PellucidPair:

@@ -23,6 +23,7 @@ __all__ = [
     "KeysInstalled",
     "MessageTraced",
     "Observer",
+    "OutsideDrawn",
     "RecordTraced",
     "Role",
     "Secret",
@@ -300,6 +301,19 @@ class KeysInstalled(TraceEvent):
     secret_name: str
     key: Secret
     iv: Secret
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OutsideDrawn(TraceEvent):
+    """What a connection took from outside, so that it can be had again; only `explain.recording` tells of it.
+
+    what: "random", "now" (seconds since 1970, a big-endian double), "public" (a key share of ours), "shared_secret"
+          (of a key exchange; empty: the peer's share was refused), "signature", "session" (empty: there was none),
+          "ticket" or "first use" (of 0-RTT: 1 or 0).
+    """
+
+    what: str
+    value: Secret
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

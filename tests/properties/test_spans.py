@@ -26,12 +26,12 @@ from pellucid.messages.handshake import (
     handshake_message,
     message_type,
 )
-from pellucid.registry import ContentType, extension_name, handshake_type_name
+from pellucid.registry import ContentType, NamedGroup, extension_name, handshake_type_name
 from pellucid.registry import HandshakeType as H
 from pellucid.trace import Direction, Epoch, MessageTraced, RecordTraced, Role
 from tests.properties.recordings import record
 from tests.properties.strategies import structures, values
-from tests.support.pair import credential
+from tests.support.pair import Pair, client_config, credential, server_config
 from tests.support.soak import examples
 
 MESSAGES = {code: body for code, body in BODIES.items() if code != H.HELLO_RETRY_REQUEST}
@@ -286,3 +286,17 @@ def test_certificate_with_an_issuer_that_cannot_be_parsed_has_a_name_all_the_sam
     assert bad != good
     raw = handshake_message(Certificate(b"", (CertificateEntry(bad, ()),)))
     assert "cannot be read" in by_path(raw, H.CERTIFICATE)["certificate_list[0]"].value
+
+
+def test_hybrid_shares_are_shown_as_their_two_halves() -> None:
+    recorder = Recorder()
+    groups = (NamedGroup.X25519MLKEM768,)
+    Pair.of(
+        client_config(groups=groups, key_shares=groups), server_config(groups=groups), client_trace=recorder
+    ).connect()
+    hello, answer = recorder.of(MessageTraced)[:2]
+    for event, size in ((hello, 1184), (answer, 1088)):
+        spans = message_spans(event.raw, event.message_type)
+        tiles(spans, len(event.raw))
+        halves = [(span.name, span.length) for span in spans if span.name in {"ML-KEM-768", "x25519"}]
+        assert halves == [("ML-KEM-768", size), ("x25519", 32)]

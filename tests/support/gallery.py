@@ -18,7 +18,7 @@ from pellucid.registry import NamedGroup
 from pellucid.trace import Direction, Role, TcpConnected, TcpInfo, TcpPacket
 from pellucid.web.page import page
 from pellucid.web.view import Action, Exchange, Link, View
-from tests.support.pair import Pair, authority, client_config, credential, server_config
+from tests.support.pair import Pair, authority, credential, server_config
 from tests.support.resuming import early_client, early_server, resuming_client, resuming_server, settle
 
 REQUEST = b"GET / HTTP/1.1\r\nHost: pair.test\r\n\r\n"
@@ -58,8 +58,8 @@ def recorded(client: ClientConfig, server: ServerConfig, *, early: bool = False,
     return recorder
 
 
-def _tcp(recorder: Recorder) -> None:
-    """What a listener tells of the connection it accepted."""
+def _tcp(recorder: Recorder, *, kept: int = 3) -> None:
+    """What a listener tells of the connection it accepted. kept: how many packets of its opening."""
     info = TcpInfo(
         rtt_seconds=0.0213,
         rtt_variance_seconds=0.004,
@@ -80,7 +80,7 @@ def _tcp(recorder: Recorder) -> None:
         (("SYN",), Direction.RECEIVED, 2_843_170_221),
         (("SYN", "ACK"), Direction.SENT, 911_420_007),
         (("ACK",), Direction.RECEIVED, 2_843_170_222),
-    ):
+    )[:kept]:
         recorder(
             TcpPacket(
                 direction=direction,
@@ -113,7 +113,7 @@ _TRACED = {"alpn": ("h2", "http/1.1"), "trace_records": True}
 def full() -> Recorder:
     groups = (NamedGroup.X25519MLKEM768, NamedGroup.X25519, NamedGroup.SECP256R1)
     return recorded(
-        client_config(groups=groups, key_shares=groups[:2], certificate_compression=installed(), **_TRACED),
+        resuming_client(groups=groups, key_shares=groups[:2], certificate_compression=installed(), **_TRACED),
         server_config(tickets=2, **_TRACED),
     )
 
@@ -121,7 +121,7 @@ def full() -> Recorder:
 def retried() -> Recorder:
     """With a HelloRetryRequest, and a compressed certificate."""
     return recorded(
-        client_config(certificate_compression=installed(), **_TRACED),
+        resuming_client(certificate_compression=installed(), **_TRACED),
         server_config(groups=(NamedGroup.SECP256R1,), certificate_compression=installed(), **_TRACED),
     )
 
@@ -138,7 +138,7 @@ def resumed_without_early_data() -> Recorder:
 def authenticated() -> Recorder:
     """The client shows a certificate too."""
     return recorded(
-        client_config(credentials=(credential("p256", "visitor.test"),), **_TRACED),
+        resuming_client(credentials=(credential("p256", "visitor.test"),), **_TRACED),
         server_config(
             client_authentication=ClientAuthentication.REQUIRED, client_trust=authority().trust, tickets=1, **_TRACED
         ),
@@ -146,9 +146,10 @@ def authenticated() -> Recorder:
 
 
 def renewed() -> Recorder:
-    """Keys were renewed by both ends."""
+    """Keys were renewed by both ends. Of the TCP handshake the first packet alone was kept."""
     recorder = Recorder()
-    pair = Pair.of(client_config(**_TRACED), server_config(**_TRACED), server_trace=recorder).connect()
+    _tcp(recorder, kept=1)
+    pair = Pair.of(resuming_client(**_TRACED), server_config(**_TRACED), server_trace=recorder).connect()
     pair.client.send_key_update(request_peer=True)
     pair.pump()
     pair.send(pair.server, ANSWER)
@@ -160,7 +161,7 @@ def refused() -> Recorder:
     """No group in common: it ends with an alert."""
     recorder = Recorder()
     pair = Pair.of(
-        client_config(groups=(NamedGroup.X25519,), key_shares=(NamedGroup.X25519,)),
+        resuming_client(groups=(NamedGroup.X25519,), key_shares=(NamedGroup.X25519,)),
         server_config(groups=(NamedGroup.SECP384R1,)),
         server_trace=recorder,
     )

@@ -75,6 +75,20 @@ def test_inspect_many_hosts_prints_verdicts_and_reasons(root: Path, capsys: pyte
     assert full.out.count("KeyUpdate") == 2
 
 
+def test_inspect_takes_hosts_from_a_file(root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    listed = tmp_path / "hosts"
+    with serving() as port:
+        listed.write_text(f"# ours\nlocalhost:{port}  # here\n\n127.0.0.1:{port}\n")
+        result = inspect(capsys, "--cacert", root, f"@{listed}")
+    assert result.code == 0
+    assert [line.split()[0] for line in result.out.splitlines()] == [f"localhost:{port}", f"127.0.0.1:{port}"]
+    listed.write_text("# nobody\n")
+    assert inspect(capsys, "--cacert", root, f"@{listed}").code == 2
+    assert inspect(capsys, "--cacert", root, f"@{tmp_path / 'missing'}").code == 26
+    listed.write_bytes(b"\xff\xfe")
+    assert inspect(capsys, "--cacert", root, f"@{listed}").code == 26
+
+
 @pytest.mark.parametrize(("least", "code"), [("good", 1), ("fair", 0), ("poor", 0)])
 def test_inspect_exit_code_is_the_verdict(
     least: str, code: int, root: Path, capsys: pytest.CaptureFixture[str]
@@ -166,6 +180,7 @@ def test_inspect_is_watched(root: Path, tmp_path: Path, capsys: pytest.CaptureFi
             capsys, "-v", "--brief", "--cacert", root, "--keylog", keys, "--pcapng", capture, f"localhost:{port}"
         )
     assert result.code == 0
+    assert "record size limit 16385 bytes" in result.err
     assert result.err.count("ClientHello ─") == 1 and "ClientHello ─" not in result.out
     hellos = {line.split()[1] for line in keys.read_text().splitlines()}
     assert len(hellos) > 20  # of all connections that came so far

@@ -12,7 +12,7 @@ from pellucid.explain import ladder as drawing
 from pellucid.explain.fields import message_fields
 from pellucid.explain.keylog import LABELS, KeyLogWriter
 from pellucid.explain.ladder import LadderPrinter, ladder
-from pellucid.explain.recorder import Recorder, tee
+from pellucid.explain.recorder import Recorder, precede, tee
 from pellucid.explain.reveal import Shown
 from pellucid.explain.sentences import ALERTS, DESCRIBERS, describe
 from pellucid.explain.text import Line, Span, cells, escaped, line, plain, shortened, wrap
@@ -31,6 +31,7 @@ from pellucid.trace import (
     Epoch,
     KeysInstalled,
     MessageTraced,
+    RecordTraced,
     Role,
     SecretDerived,
     SharedSecretComputed,
@@ -113,6 +114,52 @@ def test_tee_tells_all_and_is_none_without_observers() -> None:
 
 
 # ---- sentences -----------------------------------------------------------------------------------------------------
+
+
+def record_of(size: int, *, opened: bool = True, content_type: int = 23) -> RecordTraced:
+    return RecordTraced(
+        direction=Direction.RECEIVED,
+        epoch=Epoch.APPLICATION,
+        content_type=content_type,
+        size=size,
+        content_size=size - 22,
+        padding_size=0,
+        sequence=None,
+        raw=bytes(size),
+        opened=opened,
+    )
+
+
+def test_recorder_keeps_a_bounded_number_of_bytes_without_gaps_and_all_else() -> None:
+    """What a peer can have kept by sending is bounded, and how the connection ended is kept all the same."""
+    recorder = Recorder(record_bytes=1000, message_bytes=100)
+    closed = ClosedTraced(direction=Direction.RECEIVED, how="truncated")
+    message = MessageTraced(
+        direction=Direction.RECEIVED, epoch=Epoch.APPLICATION, message_type=4, raw=bytes(60), body=0
+    )
+    for event in (record_of(600), record_of(600), record_of(100), message, message, closed):
+        recorder(event)
+    assert [type(event) for event in recorder.events] == [RecordTraced, MessageTraced, ClosedTraced]
+    assert recorder.dropped == 3
+
+
+def test_events_that_were_before_all_others_are_put_at_the_head() -> None:
+    first, second, others = Recorder(), Recorder(), []
+    both = tee(first, others.append, second)
+    assert both is not None
+    both(record_of(30))
+    opened = TcpConnecting(host="localhost", address="127.0.0.1", port=1, attempt=1)
+    precede(both, [opened])
+    precede(None, [opened])
+    for recorder in (first, second):
+        assert recorder.recorded[0] == (0.0, opened)
+        assert len(recorder) == 2
+    assert len(others) == 1
+
+
+def test_records_that_do_not_open_and_dummies_are_told_as_what_they_are() -> None:
+    assert "does not open" in describe(record_of(50, opened=False))
+    assert "dummy" in describe(record_of(6, content_type=20))
 
 
 def test_describe_knows_every_type_of_event() -> None:

@@ -110,6 +110,7 @@ def test_inspect_flight_sizes_are_those_of_the_wire() -> None:
     assert found.timing
     client, server, *_ = found.timing.flights
     assert (client.size, server.size) == (sizes["client"], sizes["server"])
+    assert found.timing.flights[2].size == 6 + 5 + 36 + 1 + 16  # change_cipher_spec, Finished in its record
 
 
 @contextlib.contextmanager
@@ -168,6 +169,14 @@ def test_inspect_raw_public_key_and_strict_names() -> None:
     assert found.names and found.names.unknown_name == "unrecognized_name"
     assert found.negotiated and found.negotiated.certificate_type == "X.509"
     assert CertificateType.RAW_PUBLIC_KEY == 2
+
+
+def test_inspect_server_with_a_raw_key_alone_is_told_from_one_without_tls() -> None:
+    with serving(credential=pellucid.Credential.raw_public_key(LEAF.key_pem)) as port:
+        examination = examined(port)
+    assert examination.judgement.verdict is Verdict.BROKEN
+    assert [reason.code for reason in examination.judgement.reasons] == ["no-handshake", "raw-key-only"]
+    assert examination.facts.raw_public_key and examination.facts.raw_public_key.sha256
 
 
 def test_inspect_two_credentials_sign_with_both() -> None:

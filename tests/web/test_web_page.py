@@ -23,7 +23,7 @@ from pellucid.messages.handshake import (
     NewSessionTicket,
     handshake_message,
 )
-from pellucid.registry import ContentType, handshake_type_name
+from pellucid.registry import CertificateType, ContentType, handshake_type_name
 from pellucid.registry import HandshakeType as H
 from pellucid.trace import (
     AlertTraced,
@@ -37,13 +37,15 @@ from pellucid.trace import (
     SecretDerived,
     SharedSecretComputed,
 )
+from pellucid.verify import RawPublicKeyVerifier, dangerous_accept_any
 from pellucid.verify.report import CheckGroup
 from pellucid.web.document import document
 from pellucid.web.page import fragment, page
 from pellucid.web.text import WIDTH, text
 from pellucid.web.view import STATIC, Action, Exchange, Link, View
 from tests.support.gallery import GALLERY, recording, view
-from tests.support.pair import Pair, authority, client_config, server_config
+from tests.support.pair import Pair, authority, client_config, credential, server_config
+from tests.support.resuming import settle
 
 VOID = {"meta", "link", "br", "hr", "input", "wbr"}
 HOSTILE = "\"><script>alert(1)</script><img src=x onerror=alert(2)>'&amp;\u202e\x1b[31m"
@@ -184,7 +186,24 @@ def dumps(html: str) -> Iterator[str]:
 
 
 def test_every_message_shows_its_bytes_each_once(name: str) -> None:
-    assert list(dumps(drawn(name))) == [event.raw.hex() for event in messages(recording(name))]
+    told = [event.raw.hex() for event in messages(recording(name))]
+    assert [dump for dump in dumps(drawn(name)) if not dump.startswith("1703")] == told
+
+
+def test_first_record_of_each_end_is_shown_as_it_travelled() -> None:
+    found = [dump for dump in dumps(drawn("full")) if dump.startswith("1703")]
+    records = [one for one in recording("full").of(RecordTraced) if one.content_type == ContentType.APPLICATION_DATA]
+    assert (
+        found
+        == [one.raw.hex() for one in records if one.direction is Direction.RECEIVED][:1]
+        + [one.raw.hex() for one in records if one.direction is Direction.SENT][:1]
+    )
+    assert "encrypted_record" in drawn("full")
+
+
+def test_packets_that_were_not_kept_are_drawn_as_unseen() -> None:
+    assert drawn("full").count("tcp unseen") == 0
+    assert re.findall(r'<li class="msg (to-\w+) ep-tcp tcp unseen">', drawn("renewed")) == ["to-client", "to-server"]
 
 
 def test_fields_and_bytes_bear_the_same_numbers(name: str) -> None:
@@ -202,7 +221,9 @@ def test_a_step_has_one_bold_sentence_and_its_time() -> None:
     assert "<strong>The client says what it can do, and sends its half of the key exchange.</strong>" in html
     assert re.search(r'<span class="time">\+[\d.]+ (µs|ms|s)</span>', html)
     assert "From here on: handshake keys" in html
-    assert "From here on: application keys" in html
+    assert html.index("From here on the server sends under application keys") < html.index(
+        "From here on the client sends under application keys"
+    )
 
 
 def test_what_was_offered_and_chosen_is_told_with_its_reasons() -> None:
@@ -232,6 +253,34 @@ def test_verifications_of_another_time_fail_by_the_dates() -> None:
     assert isinstance(found, dict)
     assert found["report"]["groups"]["certificate valid"] == "failed"
     assert found["report"]["groups"]["CertificateVerify correct"] == "passed"
+
+
+@pytest.mark.parametrize("name_shown", ["192.0.2.7", "*.wild.test"])
+def test_a_client_that_names_nobody_leaves_the_name_open(name_shown: str) -> None:
+    recorder = Recorder()
+    leaf = authority().issue(name_shown, common_name="")
+    server = server_config(credentials=(Credential.from_pem(leaf.chain_pem, leaf.key_pem),))
+    client = client_config(verifier=dangerous_accept_any())
+    settle(Pair.of(client, server, name="192.0.2.7", server_trace=recorder))
+    found = document(View(recorder=recorder))["verifications"]
+    assert isinstance(found, dict)
+    groups = found["report"]["groups"]
+    assert groups.pop("name matches") == "not checked"
+    assert set(groups.values()) == {"passed"}
+    assert found["server_name"] is None
+    assert "so what it asked for is not seen" in page(View(recorder=recorder))
+    assert "not seen" in text(View(recorder=recorder))
+
+
+def test_a_raw_public_key_is_told_of() -> None:
+    recorder = Recorder()
+    key = credential().as_raw_public_key()
+    types = (CertificateType.RAW_PUBLIC_KEY,)
+    client = client_config(verifier=RawPublicKeyVerifier([key.chain[0]]), server_certificate_types=types)
+    server = server_config(credentials=(key,))
+    settle(Pair.of(client, server, server_trace=recorder))
+    assert "The server showed a raw public key" in page(View(recorder=recorder))
+    assert "The server showed a raw public key" in text(View(recorder=recorder))
 
 
 def test_resumed_session_has_no_verifications_but_says_why() -> None:
@@ -385,8 +434,8 @@ def test_nothing_that_a_peer_sends_becomes_an_element() -> None:
 def test_hostile_certificate_name_is_text() -> None:
     recorder = Recorder()
     leaf = authority().issue("pair.test", common_name="<script>alert(3)</script>")
-    credential = Credential.from_pem(leaf.chain_pem, leaf.key_pem)
-    Pair.of(client_config(), server_config(credentials=(credential,)), server_trace=recorder).connect()
+    evil = Credential.from_pem(leaf.chain_pem, leaf.key_pem)
+    Pair.of(client_config(), server_config(credentials=(evil,)), server_trace=recorder).connect()
     html = page(View(recorder=recorder))
     assert "&lt;script&gt;alert(3)" in html
     assert len(Document(html).named("script")) == 1
@@ -458,3 +507,16 @@ def test_a_full_recorder_makes_no_endless_page(kind: str) -> None:
     assert len(text(shown)) < 250_000
     assert len(json.dumps(document(shown))) < 2_500_000
     assert time.process_time() - before < 20
+
+
+@pytest.mark.parametrize("shown", ["full", "resumed", "retried", "authenticated"])
+def test_a_connection_that_breaks_off_anywhere_is_drawn(shown: str) -> None:
+    events = recording(shown).events
+    for stop in range(1, len(events), 7):
+        recorder = Recorder()
+        for event in events[:stop]:
+            recorder(event)
+        broken = View(recorder=recorder, reveal=True)
+        Document(page(broken))
+        assert text(broken)
+        assert json.loads(json.dumps(document(broken)))["schema"] == 1

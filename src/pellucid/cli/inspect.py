@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import sys
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final
@@ -33,7 +32,7 @@ _VERDICTS: Final = [verdict.value for verdict in Verdict if verdict is not Verdi
 
 
 @click.command(short_help="Examine servers: what they accept, how they behave, what that is worth.")
-@click.argument("hosts", metavar="HOST[:PORT]...", nargs=-1, required=True)
+@click.argument("hosts", metavar="HOST[:PORT]|@FILE...", nargs=-1, required=True)
 @click.option("--starttls", type=click.Choice(sorted(PROTOCOLS)), help="Begin in the open, in this protocol.")
 @click.option("--json", "as_json", is_flag=True, help="Print everything as JSON.")
 @click.option("--full/--brief", "full", default=None,
@@ -70,24 +69,27 @@ def inspect(hosts: tuple[str, ...], **options: Any) -> int:  # Any: click's opti
 
     What it accepts and in whose order, its certificates and every check of them, how it asks again, resumes, staples
     and changes keys, how long all that takes; and a verdict: good, fair, poor or broken, with the reasons.
+    @FILE has a host on each line, @- is standard input.
     Exit code 0 if every verdict is at least fair, else 1.
     """
     output = Output()
-    targets = [_target(host, options) for host in hosts]
+    targets = [_target(host, options) for word in hosts for host in _hosts(word)]
+    if not targets:
+        raise CommandFailed("there is no host in what was given", code=2)
     full = options["full"] if options["full"] is not None else len(targets) == 1
     done: list[Examination] = []
-    with pcapng_writer(options["pcapng"]) as pcapng, _progress(len(targets), output) as (asked, finished):
-        settings = _settings(options, output, asked, pcapng)
+    with pcapng_writer(options["pcapng"]) as pcapng, _Progress(len(targets), output) as progress:
+        settings = _settings(options, output, progress.asked, pcapng)
         # One ladder at a time: two would be drawn through each other.
         at_once = 1 if options["verbose"] else options["hosts_at_once"]
         with contextlib.closing(examine_all(targets, settings, at_once=at_once)) as examinations:
             for examination in examinations:
                 done.append(examination)
-                finished(examination)
-                if not options["as_json"]:
-                    output.facts((full_lines if full else brief_lines)(examination, output.width))
-                    if full and len(targets) > len(done):
-                        output.fact("")
+                with progress.one_done():
+                    if not options["as_json"]:
+                        output.facts((full_lines if full else brief_lines)(examination, output.width))
+                        if full and len(targets) > len(done):
+                            output.fact("")
     if options["as_json"]:
         output.json(document(done))
     worst = max(examination.judgement.verdict.rank for examination in done)
@@ -95,6 +97,20 @@ def inspect(hosts: tuple[str, ...], **options: Any) -> int:  # Any: click's opti
 
 
 command = inspect
+
+
+def _hosts(word: str) -> list[str]:
+    """Return the hosts that a word stands for: itself, or the lines of @FILE without comments."""
+    if not word.startswith("@"):
+        return [word]
+    try:
+        with click.open_file(word[1:], encoding="utf-8") as file:
+            lines = [text.partition("#")[0].strip() for text in file]
+    except OSError as error:
+        raise CommandFailed(f"cannot read {word[1:]}: {error.strerror or error}", code=26) from error
+    except UnicodeDecodeError as error:
+        raise CommandFailed(f"{word[1:]} is no text", code=26) from error
+    return [text for text in lines if text]
 
 
 def _target(text: str, options: Mapping[str, Any]) -> Target:
@@ -160,17 +176,41 @@ def _credentials(options: Mapping[str, Any]) -> tuple[Credential, ...]:
     return (load_credential(Path(options["cert"]), key, options["password"]),)
 
 
-@contextlib.contextmanager
-def _progress(total: int, output: Output) -> Iterator[tuple[Callable[[str], None], Callable[[Examination], None]]]:
-    """Give what is told of each question and of each host that is done: a bar on a terminal's standard error."""
-    if not output.stderr.isatty():
-        yield lambda _: None, lambda _: None
-        return
-    from rich.console import Console  # noqa: PLC0415  # drawn seldom, and slow to load
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn  # noqa: PLC0415
+class _Progress:
+    """A bar on a terminal's standard error, which is taken away while results are printed; elsewhere nothing."""
 
-    columns = (BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TextColumn("{task.description}"))
-    # Where the results go to the same terminal, rich puts them above the bar.
-    with Progress(*columns, console=Console(stderr=True), transient=True, redirect_stdout=sys.stdout.isatty()) as bar:
-        task = bar.add_task("", total=total)
-        yield lambda question: bar.update(task, description=question), lambda _: bar.advance(task)
+    def __init__(self, total: int, output: Output) -> None:
+        self._bar: Any = None  # Any: rich's, which need not be loaded
+        self._task: Any = None
+        if not output.stderr.isatty():
+            return
+        from rich.console import Console  # noqa: PLC0415  # drawn seldom, and slow to load
+        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn  # noqa: PLC0415
+
+        columns = (BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TextColumn("{task.description}"))
+        self._bar = Progress(*columns, console=Console(file=output.stderr), transient=True, redirect_stdout=False)
+        self._task = self._bar.add_task("", total=total)
+
+    def __enter__(self) -> _Progress:
+        if self._bar is not None:
+            self._bar.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._bar is not None:
+            self._bar.stop()
+
+    def asked(self, question: str) -> None:
+        if self._bar is not None:
+            self._bar.update(self._task, description=question)
+
+    @contextlib.contextmanager
+    def one_done(self) -> Iterator[None]:
+        """Make room for the results of a host that is done."""
+        if self._bar is None:
+            yield
+            return
+        self._bar.advance(self._task)
+        self._bar.stop()
+        yield
+        self._bar.start()

@@ -105,7 +105,7 @@ def _rows(facts: Facts) -> Iterator[Row]:
     if (agreed := facts.negotiated) is not None:
         words = (agreed.cipher_suite, agreed.group, agreed.signature_scheme, agreed.alpn)
         yield "agreed", [_beside(", ".join(escaped(word) for word in words if word))]
-    for problem in (facts.failed, facts.refused):
+    for problem in (facts.failed, facts.refused, facts.afterwards):
         if problem is not None:
             yield from _diagnosed(problem)
     if facts.timing is not None:

@@ -19,6 +19,9 @@ if TYPE_CHECKING:
     from pellucid.explain.ladder import LadderPrinter as LadderPrinter
     from pellucid.explain.pcapng import PcapngWriter as PcapngWriter
     from pellucid.explain.pcapng import write_pcapng as write_pcapng
+    from pellucid.explain.playback import Replay as Replay
+    from pellucid.explain.playback import recording as recording
+    from pellucid.explain.playback import replay as replay
     from pellucid.explain.recorder import Recorded as Recorded
     from pellucid.explain.recorder import Recorder as Recorder
     from pellucid.explain.recorder import tee as tee
@@ -36,12 +39,15 @@ __all__ = [
     "PcapngWriter",
     "Recorded",
     "Recorder",
+    "Replay",
     "describe",
     "diagnose",
     "events_to_json",
     "message_spans",
     "read_jsonl",
     "record_spans",
+    "recording",
+    "replay",
     "tee",
     "write_jsonl",
     "write_pcapng",
@@ -56,12 +62,15 @@ _HOMES = {
     "PcapngWriter": "pcapng",
     "Recorded": "recorder",
     "Recorder": "recorder",
+    "Replay": "playback",
     "describe": "sentences",
     "events_to_json": "jsonl",
     "diagnose": "diagnosis.diagnose",
     "message_spans": "spans",
     "read_jsonl": "jsonl",
     "record_spans": "spans",
+    "recording": "playback",
+    "replay": "playback",
     "tee": "recorder",
     "write_jsonl": "jsonl",
     "write_pcapng": "pcapng",

@@ -212,7 +212,7 @@ class LadderPrinter:
     def _fields(self, event: MessageTraced | CertificateDecompressed) -> None:
         for field in message_fields(event, limit=_LIST_LIMIT if self._detail < NOTES else None):
             content = line(field.value)
-            first = line("  ", Span(f"{field.name:<{_NAME_WIDTH}}", "name"))
+            first = line("  ", Span(f"{field.name:<{_NAME_WIDTH - 1}} ", "name"))
             for one in wrap(content, self._width - 8, first=first):
                 self._inside(one)
 

@@ -13,6 +13,7 @@ from pellucid.explain.text import escaped
 from pellucid.messages import extensions as x
 from pellucid.registry import (
     CertificateStatusType,
+    NamedGroup,
     PskKeyExchangeMode,
     certificate_type_name,
     compression_name,
@@ -23,7 +24,7 @@ from pellucid.registry import (
     version_name,
 )
 
-__all__ = ["ABOUT", "EXTENSIONS", "GREASE", "LENGTH", "ROOTS", "UNKNOWN", "About"]
+__all__ = ["ABOUT", "EXTENSIONS", "GREASE", "HYBRIDS", "LENGTH", "ROOTS", "UNKNOWN", "About"]
 
 
 class About(NamedTuple):
@@ -298,3 +299,10 @@ ROOTS: Final[dict[x.Body[Any], str]] = {
     x.SERVER_CERTIFICATE_TYPE: "server_certificate_type",
 }
 """A body that is one vector or one value → what the RFC calls that; a structure's fields have their own names."""
+
+HYBRIDS: Final = {
+    NamedGroup.X25519MLKEM768: (("ML-KEM-768", 1184, 1088), ("x25519", 32, 32)),
+    NamedGroup.SECP256R1MLKEM768: (("secp256r1", 65, 65), ("ML-KEM-768", 1184, 1088)),
+    NamedGroup.SECP384R1MLKEM1024: (("secp384r1", 97, 97), ("ML-KEM-1024", 1568, 1568)),
+}
+"""group → its two halves in the order of the wire: name, bytes from the client, bytes from the server"""

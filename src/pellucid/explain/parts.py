@@ -8,13 +8,13 @@ from typing import Final
 from pellucid.errors import UsageError
 from pellucid.explain.fields import certificate_name, message_fields
 from pellucid.explain.ladder import FIELDS, LadderPrinter, arrow, between, heads
+from pellucid.explain.meanings import HYBRIDS
 from pellucid.explain.recorder import Recorder
 from pellucid.explain.sentences import MESSAGES, describe, moment, protection, seconds
 from pellucid.explain.story import Part, Scene, one, rows, sentence
 from pellucid.explain.text import Line, Span, escaped, line, shortened, wrap
 from pellucid.explain.tree import key_schedule, tree_lines
 from pellucid.messages.handshake import CertificateVerify
-from pellucid.registry import NamedGroup as G
 from pellucid.registry import exchange_name, group_name, handshake_type_name, scheme_name, suite_name
 from pellucid.trace import (
     Direction,
@@ -301,13 +301,6 @@ def _chain(path: list[str], width: int) -> list[Line]:
 
 # ---- 4: the shared secret ------------------------------------------------------------------------------------------
 
-_HYBRIDS: Final = {
-    G.X25519MLKEM768: (("ML-KEM-768", 1184, 1088), ("x25519", 32, 32)),
-    G.SECP256R1MLKEM768: (("secp256r1", 65, 65), ("ML-KEM-768", 1184, 1088)),
-    G.SECP384R1MLKEM1024: (("secp384r1", 97, 97), ("ML-KEM-1024", 1568, 1568)),
-}
-"""group → its two halves in the order of the wire: name, bytes from the client, bytes from the server"""
-
 
 def key_exchange(scene: Scene) -> Part:
     """The shared secret: A and B, which everybody may see, and what only the two ends can make of them."""
@@ -315,7 +308,7 @@ def key_exchange(scene: Scene) -> Part:
     server = one(scene.server, SharedSecretComputed)
     name = group_name(client.group)
     equal = hmac.compare_digest(client.secret.reveal(), server.secret.reveal())
-    halves = _HYBRIDS.get(client.group, ((name, len(client.local_public), len(client.peer_public)),))
+    halves = HYBRIDS.get(client.group, ((name, len(client.local_public), len(client.peer_public)),))
     show = scene.shown
 
     def draw(width: int) -> list[Line]:
@@ -368,7 +361,7 @@ def _how(group: int) -> str:
         "Each end has a secret number (a, b) and sends that multiple of a point G that all know (A = a·G, B = b·G). "
         "Then a·B = b·A: the same point, which cannot be found from A and B alone."
     )
-    if group not in _HYBRIDS:
+    if group not in HYBRIDS:
         return curve
     return (
         f"{curve} ML-KEM is a lock: A holds an open one, the server puts a random secret into it, snaps it shut and "

@@ -52,20 +52,20 @@ class Recorder:
         self._clock = clock
         self._started = clock()
         self._recorded: list[Recorded] = []
-        self._left = {RecordTraced: record_bytes, MessageTraced: message_bytes}
+        self._left: dict[type[TraceEvent], int] = {RecordTraced: record_bytes, MessageTraced: message_bytes}
 
     def __call__(self, event: TraceEvent) -> None:
-        if len(self._recorded) >= self.limit or (
-            isinstance(event, RecordTraced | MessageTraced) and not self._fits(event)
-        ):
+        recorded = self._recorded
+        if len(recorded) >= self.limit or (type(event) in self._left and not self._fits(event)):
             self.dropped += 1
         else:
-            self._recorded.append(Recorded(self._clock() - self._started, event))
+            recorded.append(Recorded(self._clock() - self._started, event))
 
-    def _fits(self, event: RecordTraced | MessageTraced) -> bool:
+    def _fits(self, event: TraceEvent) -> bool:
         kind = type(event)
         left = self._left[kind]
-        self._left[kind] = left = left - len(event.raw) if left >= 0 else left
+        if left >= 0 and isinstance(event, (RecordTraced, MessageTraced)):
+            self._left[kind] = left = left - len(event.raw)
         return left >= 0
 
     def precede(self, events: Iterable[TraceEvent]) -> None:

@@ -31,6 +31,7 @@ from pellucid.trace import (
     HandshakeCompleted,
     KeysInstalled,
     MessageTraced,
+    OutsideDrawn,
     RecordTraced,
     SecretDerived,
     SharedSecretComputed,
@@ -154,6 +155,8 @@ def _tcp_connected(event: TcpConnected) -> str:
 def _record(event: RecordTraced) -> str:
     if not event.opened:
         return f"A record of {event.size} bytes {event.direction.value} that does not open: nobody here can read it."
+    if event.content_type == ContentType.CHANGE_CIPHER_SPEC:
+        return f"A dummy change_cipher_spec is {event.direction.value}: it means nothing, and soothes old middleboxes."
     padding = f" and {event.padding_size} of padding" if event.padding_size else ""
     number = "" if event.sequence is None else f", number {event.sequence} under its key"
     early = event.epoch is Epoch.EARLY and event.content_type == ContentType.APPLICATION_DATA
@@ -219,6 +222,23 @@ def _keys(event: KeysInstalled) -> str:
         f"{whose} from here on is protected by {suite_name(event.cipher_suite)} under the "
         f"{_PROTECTION[event.epoch]}{again} ({event.secret_name})."
     )
+
+
+_DRAWN: Final = {
+    "random": "random bytes",
+    "now": "the time",
+    "public": "a fresh key share",
+    "shared_secret": "the result of a key exchange",
+    "signature": "a signature by our key",
+    "session": "what is kept of an earlier connection",
+    "ticket": "a fresh ticket",
+    "first use": "whether this early data is seen for the first time",
+}
+
+
+def _drawn(event: OutsideDrawn) -> str:
+    what = _DRAWN.get(event.what, event.what)
+    return f"Takes {what} from outside ({len(event.value)} bytes), and notes it for a replay."
 
 
 def _verification(event: VerificationTraced) -> str:
@@ -297,6 +317,7 @@ DESCRIBERS: Final[dict[type[TraceEvent], Callable[[Any], str]]] = {  # Any: each
     SharedSecretComputed: _shared_secret,
     SecretDerived: _secret,
     KeysInstalled: _keys,
+    OutsideDrawn: _drawn,
     VerificationTraced: _verification,
     SignatureTraced: _signature,
     HandshakeCompleted: _completed,

@@ -14,7 +14,7 @@ from typing import Any, Final
 from pellucid.errors import PeerError
 from pellucid.explain.der import DerPart, certificate_part
 from pellucid.explain.fields import certificate_name
-from pellucid.explain.meanings import ABOUT, EXTENSIONS, GREASE, LENGTH, ROOTS, UNKNOWN, About, text
+from pellucid.explain.meanings import ABOUT, EXTENSIONS, GREASE, HYBRIDS, LENGTH, ROOTS, UNKNOWN, About, text
 from pellucid.limits import RECORD_HEADER
 from pellucid.messages import extensions as x
 from pellucid.messages.handshake import BODIES, HEADER_LENGTH, CertificateEntry, Extension
@@ -267,8 +267,23 @@ class _Reader:
         data = self._raw[start:end]
         if path.endswith(".cert_data") and (der := certificate_part(data)) is not None:
             return [_of_der(der, path, start)]
+        if path.endswith(".key_exchange") and (halves := self._halves(path, start, end, about)):
+            return halves
         show = about.show or _count
         return [_Part(f"{path}.content", start, end, show(data), UNKNOWN if extension is not None else about)]
+
+    def _halves(self, path: str, start: int, end: int, about: About) -> list[_Part]:
+        """Return the two shares of a hybrid group; nothing of another. The group stands before the length."""
+        halves = HYBRIDS.get(int.from_bytes(self._raw[start - 4 : start - 2], "big"), ())
+        sizes = [client if self._carrier is x.M.CH else server for _, client, server in halves]
+        if start + sum(sizes) != end:
+            return []
+        parts = []
+        for (name, _, _), size in zip(halves, sizes, strict=True):
+            meaning = about._replace(meaning=f"The half for {name}; the result takes both.")
+            parts.append(_Part(f"{path}.{name}", start, start + size, _bytes(size), meaning))
+            start += size
+        return parts
 
     def _extension_body(self, path: str, start: int, end: int, extension: int) -> list[_Part] | None:
         body = None if self._carrier is None else x.TABLE[self._carrier].get(extension)

@@ -6,7 +6,7 @@ import hashlib
 import time
 from typing import Final
 
-from pellucid.errors import TLSError
+from pellucid.errors import AlertReceived, TruncatedStream
 from pellucid.inspection.facts import KeyUpdateFacts, NameFacts, RawPublicKeyFacts
 from pellucid.inspection.probing import Answer, Prober, refusal
 from pellucid.inspection.reading import client_certificate_of
@@ -29,19 +29,15 @@ _MAX_READ: Final = 2**18
 # ---- KeyUpdate -------------------------------------------------------------------------------------------------------
 
 
-def key_update(prober: Prober, first: Answer) -> KeyUpdateFacts:
-    """Return what the server does when it is asked for a KeyUpdate.
+def key_update(prober: Prober, first: Answer) -> tuple[KeyUpdateFacts, Answer | None]:
+    """Return what the server does when it is asked for a KeyUpdate, and the connection it was asked on.
 
-    It owes one before its next data only, so that it is asked something harmless, if that may be and it was verified.
+    It owes one before its next data only, so that it is asked something harmless, if that may be and it was verified;
+    what it answers is read to its end.
     """
     if client_certificate_of(first).requested and wants_certificate(first):
-        return KeyUpdateFacts(outcome=None, detail="the server wants a certificate first")
-    nudge = b""
-    if prober.settings.requests and first.witness.verified:
-        if prober.target.protocol is not None:
-            nudge = prober.target.protocol.nudge
-        elif prober.target.is_http:
-            nudge = head_request(prober)
+        return KeyUpdateFacts(outcome=None, detail="the server wants a certificate first"), None
+    nudge = _nudge(prober, first)
     said: list[bool] = []
 
     def talk(stream: Stream, answer: Answer) -> None:
@@ -51,8 +47,9 @@ def key_update(prober: Prober, first: Answer) -> KeyUpdateFacts:
             stream.sendall(nudge)
         end = time.monotonic() + prober.patience(_UPDATE_SECONDS if nudge else _SILENT_SECONDS)
         read = 0
-        while not _updated(answer) and (left := end - time.monotonic()) > 0 and read < _MAX_READ:
-            stream.settimeout(left)
+        while (left := end - time.monotonic()) > 0 and read < _MAX_READ:
+            # Once it has answered, there is only its end to wait for.
+            stream.settimeout(min(left, prober.patience(_SILENT_SECONDS)) if _updated(answer) else left)
             try:
                 data = stream.recv()
             except DeadlineExceeded:
@@ -68,14 +65,27 @@ def key_update(prober: Prober, first: Answer) -> KeyUpdateFacts:
     answer = prober.retried("does it answer a KeyUpdate?", watched=True, talk=talk, **changes)
     asked = "after a request" if nudge else "nothing was asked of it"
     if answer.negotiated is None:
-        return KeyUpdateFacts(outcome=None, detail=str(answer.error))
+        return KeyUpdateFacts(outcome=None, detail=str(answer.error)), None
     if _updated(answer):
-        return KeyUpdateFacts(outcome="answered", detail=asked)
-    if isinstance(answer.error, TLSError) and (how := refusal(answer.error)) is not None:
-        return KeyUpdateFacts(outcome="refused", detail=how)
-    if said and nudge:
-        return KeyUpdateFacts(outcome="ignored", detail=asked)
-    return KeyUpdateFacts(outcome="accepted", detail=asked)
+        outcome = "answered"
+    elif said and nudge:
+        outcome = "ignored"
+    elif isinstance(answer.error, (AlertReceived, TruncatedStream)):
+        return KeyUpdateFacts(outcome="refused", detail=refusal(answer.error) or ""), answer
+    elif answer.error is not None:
+        return KeyUpdateFacts(outcome=None, detail=str(answer.error)), answer
+    else:
+        outcome = "accepted"
+    return KeyUpdateFacts(outcome=outcome, detail=asked), answer
+
+
+def _nudge(prober: Prober, first: Answer) -> bytes:
+    """Return what may be said to the server so that it says something; b"" for nothing."""
+    if not prober.settings.requests or not first.witness.verified:
+        return b""
+    if prober.target.protocol is not None:
+        return prober.target.protocol.nudge
+    return head_request(prober) if prober.target.is_http else b""
 
 
 def _updated(answer: Answer) -> bool:

@@ -13,7 +13,7 @@ from pellucid.explain import diagnose
 from pellucid.explain.recorder import Recorder
 from pellucid.inspection import behaving, offers, resuming
 from pellucid.inspection.facts import Facts, Failed, Timing
-from pellucid.inspection.probing import Answer, Prober
+from pellucid.inspection.probing import Answer, Prober, refusal
 from pellucid.inspection.reading import (
     chain_of,
     client_certificate_of,
@@ -25,7 +25,6 @@ from pellucid.inspection.target import Settings, Target
 from pellucid.inspection.verdict import Judgement, judge
 from pellucid.integrations.certificate_compression import installed
 from pellucid.limits import MAX_INNER_PLAINTEXT
-from pellucid.trace import TcpConnected
 from pellucid.verify.report import CertificateRejected
 
 __all__ = ["FIRST", "Examination", "examine", "examine_all", "inspect"]
@@ -106,7 +105,11 @@ def _facts(prober: Prober, executor: ThreadPoolExecutor) -> Facts:
     first = _first(prober, kept)
     facts = _of_first(prober, first)
     if first.negotiated is None:
-        return facts
+        if refusal(first.error) in (None, "closed"):
+            return facts
+        # It may have no certificate to show, and still speak TLS 1.3 with those who know its key.
+        raw = behaving.raw_public_key(prober)
+        return replace(facts, raw_public_key=raw) if raw.supported else facts
     lines: dict[str, Callable[[], object]] = {
         "groups": lambda: _groups(prober, first, executor),
         "suites": lambda: {"suites": offers.suites(prober)},
@@ -115,7 +118,7 @@ def _facts(prober: Prober, executor: ThreadPoolExecutor) -> Facts:
         "early_data": lambda: {"early_data": resuming.early_data(prober, first)},
         "alpn": lambda: {"alpn": offers.alpn(prober, first)},
         "compression": lambda: {"compression": offers.compression(prober, first)},
-        "key_update": lambda: {"key_update": behaving.key_update(prober, first)},
+        "key_update": lambda: _key_update(prober, first),
         "names": lambda: {"names": behaving.names(prober, first)},
         "raw_public_key": lambda: {"raw_public_key": behaving.raw_public_key(prober)},
     }
@@ -151,9 +154,7 @@ def _first(prober: Prober, kept: resuming.Kept) -> Answer:
 def _of_first(prober: Prober, first: Answer) -> Facts:
     """Return what the first connection tells, and take the round trip's time from it."""
     recorder = first.recorder
-    connected = None if recorder is None else recorder.first(TcpConnected)
-    if connected is not None and connected.info is not None:
-        prober.round_trip = connected.info.rtt_seconds
+    prober.round_trip = first.times.get("round_trip", 0.0)
     timing = timing_of(first)
     if timing is not None:
         # Behind a proxy the kernel measures the way to the proxy: the handshake knows better, at its least.
@@ -202,6 +203,17 @@ def failed(error: BaseException | None, recorder: Recorder | None = None) -> Fai
         cause=found.cause,
         remedy=found.remedy,
     )
+
+
+def _key_update(prober: Prober, first: Answer) -> dict[str, object]:
+    found, conversation = behaving.key_update(prober, first)
+    for answer in (conversation, first):
+        if answer is None or answer.error is None or isinstance(answer.error, TimeoutError):
+            continue
+        if answer is first and resuming.wants_certificate(first) and client_certificate_of(first).requested:
+            continue  # that is told elsewhere
+        return {"key_update": found, "afterwards": failed(answer.error, answer.recorder)}
+    return {"key_update": found}
 
 
 def _groups(prober: Prober, first: Answer, executor: ThreadPoolExecutor) -> dict[str, object]:

@@ -287,6 +287,8 @@ class Facts:
     timing: Timing | None = None
     refused: Failed | None = None
     """the diagnosis of certificates that were refused"""
+    afterwards: Failed | None = None
+    """how a connection broke after its handshake, for no reason that the other facts tell"""
     negotiated: NegotiatedFacts | None = None
     chain: ChainFacts | None = None
     staple: StapleFacts | None = None

@@ -20,12 +20,14 @@ from pellucid.handshake.actions import Negotiated
 from pellucid.inspection.starttls import Preamble, StartTLSFailed
 from pellucid.inspection.target import Settings, Target
 from pellucid.inspection.witness import DangerousWitness
+from pellucid.net.kernel import tcp_info
 from pellucid.net.load import system_trust
 from pellucid.net.operations import RECEIVE_SIZE, DeadlineExceeded
 from pellucid.net.setup import new_connection
 from pellucid.net.sync import Stream, shaken
 from pellucid.net.tcp import connect_tcp
 from pellucid.registry import alert_name
+from pellucid.trace import TcpInfo
 
 __all__ = ["Answer", "OutOfTime", "Prober", "Talk", "refusal"]
 
@@ -137,7 +139,7 @@ class Prober:
     ) -> Answer:
         """Ask one question; whatever the server does is in the answer.
 
-        watched: record the connection.   packets: have the TCP handshake in the record too.
+        watched: record the connection.   packets: let the settings' observer see the TCP handshake too.
         """
         witness = DangerousWitness(self.trust, keeps_sessions=keeps_sessions)
         answer = Answer(question=question, witness=witness, recorder=Recorder() if watched else None)
@@ -177,17 +179,22 @@ class Prober:
     ) -> Stream:
         """Return the stream past its handshake; note in the answer how far it came."""
         target, settings = self.target, self.settings
-        observer = tee(answer.recorder, settings.observer(answer.question) if settings.observer else None)
+        watcher = settings.observer(answer.question) if settings.observer else None
+        observer = tee(answer.recorder, watcher)
         started = time.monotonic()
         sock = connect_tcp(
             target.connect_host,
             target.connect_port,
             timeout=self.left(settings.connect_timeout),
             resolve=self._resolve,
-            trace=observer if packets or settings.trace_records else None,
+            # Packets are waited for where the kernel lets them be seen: nobody should who has only asked for times.
+            trace=watcher if packets or settings.trace_records else None,
         )
         answer.connected = True
         answer.times["connect"] = time.monotonic() - started
+        info = tcp_info(sock)
+        if isinstance(info, TcpInfo):
+            answer.times["round_trip"] = info.rtt_seconds
         with contextlib.suppress(OSError):
             answer.peer_address = sock.getpeername()[:2]
         if self._resolve is None:  # a name may have many addresses, and what is there may differ

@@ -40,7 +40,14 @@ from pellucid.registry import (
     scheme_name,
     suite_name,
 )
-from pellucid.trace import CertificateDecompressed, Direction, MessageTraced, RecordTraced, TcpConnected, TraceEvent
+from pellucid.trace import (
+    CertificateDecompressed,
+    Direction,
+    HandshakeCompleted,
+    MessageTraced,
+    RecordTraced,
+    TraceEvent,
+)
 from pellucid.verify.report import CheckGroup, Outcome
 
 __all__ = [
@@ -81,13 +88,11 @@ def timing_of(answer: Answer) -> Timing | None:
     )
     if hello is None or finished is None:
         return None
-    connected = recorder.first(TcpConnected)
-    measured = None if connected is None or connected.info is None else connected.info.rtt_seconds
     return Timing(
         connect=answer.times.get("connect", 0.0),
         preamble=answer.times.get("preamble"),
         handshake=finished - hello,
-        round_trip=measured,
+        round_trip=answer.times.get("round_trip"),
         flights=tuple(flights),
     )
 
@@ -101,14 +106,14 @@ def _flights(recorder: Recorder) -> list[Flight]:
     begun = next((seconds for seconds, event in recorder.recorded if _is(event, HandshakeType.CLIENT_HELLO)), 0.0)
     flights: list[Flight] = []
     names: list[str] = []
-    sender, size, last, done = "client", 0, 0.0, False
+    sender, size, last = "client", 0, 0.0
     for seconds, event in recorder.recorded:
+        if isinstance(event, HandshakeCompleted):
+            break
         if not isinstance(event, (MessageTraced, RecordTraced)):
             continue
         side = "client" if event.direction is Direction.SENT else "server"
         if side != sender:
-            if done and sender == "client":
-                break  # our Finished is out: what the server says from here on is no handshake
             if names or size:
                 flights.append(Flight(sender=sender, messages=tuple(names), size=size, seconds=last))
             sender, names, size = side, [], 0
@@ -116,7 +121,6 @@ def _flights(recorder: Recorder) -> list[Flight]:
             size += event.size
         else:
             names.append(handshake_type_name(event.message_type))
-            done = done or (side == "client" and event.message_type == HandshakeType.FINISHED)
         last = seconds - begun
     if sender == "client" and names:
         flights.append(Flight(sender=sender, messages=tuple(names), size=size, seconds=last))

@@ -74,6 +74,8 @@ def judge(facts: Facts) -> Judgement:
 def _handshake(facts: Facts) -> Iterator[Reason]:
     if facts.failed is not None:
         yield Reason(Verdict.BROKEN, "no-handshake", f"{facts.failed.message} ({facts.failed.code})")
+        if facts.raw_public_key is not None and facts.raw_public_key.supported:
+            yield Reason(Verdict.GOOD, "raw-key-only", "it shows a raw public key, and no certificate", "7250")
 
 
 def _certificate(facts: Facts) -> Iterator[Reason]:
@@ -130,7 +132,7 @@ def _resumption(facts: Facts) -> Iterator[Reason]:
     if found is None:
         return
     if found.tickets and found.resumed is False:
-        yield Reason(Verdict.POOR, "tickets-not-taken", "it gives tickets, and does not take them back", "9846 §4.7.1")
+        yield Reason(Verdict.FAIR, "tickets-not-taken", "it gives tickets, and does not take them back", "9846 §4.7.1")
     if not found.tickets:
         yield Reason(Verdict.GOOD, "no-tickets", "it gives no tickets: nothing is resumed")
     if any(ticket.lifetime > _MAX_TICKET_LIFETIME for ticket in found.tickets):
@@ -165,9 +167,25 @@ def _behaviour(facts: Facts) -> Iterator[Reason]:
         yield Reason(Verdict.GOOD, "wants-certificate", "it wants a certificate of its clients: --cert FILE shows one")
 
 
+def _afterwards(facts: Facts) -> Iterator[Reason]:
+    broke = facts.afterwards
+    if broke is None or (facts.key_update is not None and facts.key_update.outcome == "refused"):
+        return
+    if broke.code == "PEER-TRUNCATED":
+        text = "it ends connections without close_notify: what is cut off cannot be told from what is whole"
+        yield Reason(Verdict.FAIR, "no-close-notify", text, "9846 §6.1")
+    elif broke.code == "TCP-RESET":
+        yield Reason(Verdict.FAIR, "reset", "it resets the connection instead of closing it", "9846 §6.1")
+    else:
+        yield Reason(Verdict.POOR, "breaks-afterwards", f"after the handshake: {broke.message} ({broke.code})")
+
+
 def _gaps(facts: Facts) -> Iterator[Reason]:
     for question, why in facts.unknown:
         yield Reason(Verdict.GOOD, "not-found-out", f"{question}: {why}")
+    for name, offered in (("groups", facts.groups), ("suites", facts.suites), ("signature schemes", facts.schemes)):
+        if offered is not None and offered.unknown:
+            yield Reason(Verdict.GOOD, "not-found-out", f"{name}: {', '.join(offered.unknown)} could not be tried")
 
 
 _RULES: Final[tuple[Callable[[Facts], Iterator[Reason]], ...]] = (
@@ -177,5 +195,6 @@ _RULES: Final[tuple[Callable[[Facts], Iterator[Reason]], ...]] = (
     _retry,
     _resumption,
     _behaviour,
+    _afterwards,
     _gaps,
 )

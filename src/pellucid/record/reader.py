@@ -153,8 +153,8 @@ class RecordReader:
             return None
         header = bytes(data[offset : offset + RECORD_HEADER])
         body = bytes(data[offset + RECORD_HEADER : stop])
-        self._begun = True
         if not protected:
+            self._begun = True
             if self._trace is not None:
                 self._tell(outer, header + body, length, 0, None)
             return Record(outer, body, False), stop
@@ -360,7 +360,8 @@ def bad_record_mac(sequence: int) -> BadRecordMac:
 
 def _not_tls(byte: int) -> str:
     if 0x20 <= byte < 0x7F:
-        name = stranger(bytes([byte])).name
+        who = stranger(bytes([byte]))
+        name = "plain HTTP" if who.code == "PEER-PLAIN-HTTP" else who.name
         guess = f" ({name}?)" if name else ""
         return f"the first byte of a record is {chr(byte)!r}: the peer does not speak TLS{guess}"
     return _no_type(byte)

@@ -132,16 +132,20 @@ def asset(name: str, if_none_match: str | None) -> Answer | None:
     return Answer(content_type=_ASSETS[name], body=body, headers=headers)
 
 
-def notice(kind: str, status: int, title: str, *paragraphs: Child, **headers: str) -> Answer:
-    """Return a short page that says why there is no other. kind: HTML, or anything else for text."""
+def notice(kind: str, status: int, title: str, *paragraphs: Child, alone: bool = False, **headers: str) -> Answer:
+    """Return a short page that says why there is no other. kind: HTML, or anything else for text.
+
+    alone: it asks for no style sheet, for the connection ends with it.
+    """
     if kind != HTML:
         return Answer.of("\n\n".join((title, *map(str, paragraphs))) + "\n", TEXT, status, **headers)
     head = h(
         "head",
         h("meta", {"charset": "utf-8"}),
         h("meta", {"name": "viewport", "content": "width=device-width, initial-scale=1"}),
+        h("meta", {"name": "color-scheme", "content": "light dark"}),
         h("title", title),
-        h("link", {"rel": "stylesheet", "href": "/static/page.css"}),
+        None if alone else h("link", {"rel": "stylesheet", "href": "/static/page.css"}),
     )
     body = h("body", h("main", {"class": "notice"}, h("h1", title), [h("p", one) for one in paragraphs]))
     return Answer.of(f"<!doctype html>\n{joined(h('html', {'lang': 'en'}, head, body))}", HTML, status, **headers)

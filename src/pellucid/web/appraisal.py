@@ -10,7 +10,13 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import Final
 
-from pellucid.crypto.certificates import EndEntity, RawPublicKey, X509Certificate, parse_raw_public_key
+from pellucid.crypto.certificates import (
+    PARSE_ERRORS,
+    EndEntity,
+    RawPublicKey,
+    X509Certificate,
+    parse_raw_public_key,
+)
 from pellucid.crypto.provider import Suite, Verifier
 from pellucid.crypto.pyca import PYCA
 from pellucid.errors import PeerError, TLSError
@@ -44,6 +50,7 @@ from pellucid.verify.webpki import WebPKIVerifier
 
 __all__ = ["Appraisal", "appraise"]
 
+_SUBJECT_ALT_NAME: Final = "2.5.29.17"
 _NOBODY: Final = "unnamed.invalid"
 _END: Final = "the end of the chain that was sent"
 
@@ -189,8 +196,15 @@ def _judged(
         report = WebPKIVerifier(trust).verify(request)
     except TLSError:
         return None
-    checks = tuple(replace(check, evidence=_without_a_root(check.evidence)) for check in report.checks)
+    checks = tuple(_told(check, named) for check in report.checks)
     return replace(report, explanation=LazyChecks(lambda: checks))
+
+
+def _told(check: Check, named: str | None) -> Check:
+    if check.group is CheckGroup.NAME and named is None:
+        unknown = "the client named no server: what it asked for is not seen"
+        return replace(check, outcome=Outcome.NOT_CHECKED, evidence=unknown, failure=None)
+    return replace(check, evidence=_without_a_root(check.evidence))
 
 
 def _without_a_root(evidence: str) -> str:
@@ -199,10 +213,14 @@ def _without_a_root(evidence: str) -> str:
 
 
 def _own_name(leaf: X509Certificate) -> str:
-    """Return a name of the leaf's own, for a client that sent none: what it asked for is not seen."""
-    for name in leaf.x509.subject:
-        if name.rfc4514_attribute_name == "CN" and str(name.value).isascii() and "*" not in str(name.value):
-            return str(name.value)
+    """Return a name of the leaf's own, for a client that sent none: the other checks can be made with it."""
+    try:
+        for extension in leaf.x509.extensions:
+            if extension.oid.dotted_string == _SUBJECT_ALT_NAME:
+                names = [str(getattr(name, "value", "")) for name in extension.value]
+                return next(name.replace("*", "any") for name in names if name)
+    except (*PARSE_ERRORS, StopIteration):
+        return _NOBODY
     return _NOBODY
 
 

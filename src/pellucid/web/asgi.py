@@ -11,6 +11,7 @@ import json
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from http import HTTPStatus
 from typing import Any, Final
 from urllib.parse import parse_qs
 
@@ -21,6 +22,7 @@ from pellucid.trace import TcpConnected
 from pellucid.web import downloads
 from pellucid.web.answers import HTML, JSON, TEXT, Answer, asset, headers_of, is_own, notice, preferred, send_answer
 from pellucid.web.document import document
+from pellucid.web.html import h
 from pellucid.web.page import page
 from pellucid.web.stream import stream
 from pellucid.web.text import text
@@ -32,6 +34,7 @@ _HIDDEN_HEADERS: Final = frozenset({"authorization", "cookie", "proxy-authorizat
 _MAX_HEADERS: Final = 64
 _MAX_VALUE: Final = 512
 _HOST_NAME: Final = re.compile(r"(?!-)[a-z0-9_-]{1,63}(\.[a-z0-9_-]{1,63})*\.?", re.ASCII | re.IGNORECASE)
+_BY_HAND: Final = h("a", {"href": "/"}, "To the page, if it does not appear by itself")
 _DOWNLOAD: Final = re.compile(r"/connection\.([a-z]+)")
 
 
@@ -147,6 +150,9 @@ class Application:
 
     async def _resume(self, request: _Request) -> Answer:
         answer = _done(request)
+        if request.wants == HTML:
+            # Browsers follow a redirect before they have read all of the answer, and so before the goodbye.
+            answer = notice(HTML, 200, "Connecting again", _BY_HAND, alone=True, refresh="0; url=/")
         await request.own.retire()
         if request.scope["http_version"].startswith("1"):
             answer = replace(answer, headers=(*answer.headers, (b"connection", b"close")))
@@ -252,15 +258,16 @@ def _exchange(request: _Request, answer: Answer) -> Exchange:
     """Return the exchange as the page tells it: without what proves to a server who the visitor is."""
     version = request.scope["http_version"]
     protocol = "HTTP/2" if version == "2" else f"HTTP/{version}"
+    old = version.startswith("1")  # HTTP/2 has no such lines, but the same in header fields
     headers = [(name, _shown(name, value)) for name, value in list(request.headers.items())[:_MAX_HEADERS]]
     target = request.path + ("?…" if request.scope.get("query_string") else "")
     # How long the body is depends on what it tells: it is left out.
     told = [(name.decode(), value.decode("latin-1")) for name, value in answer.all_headers()]
     return Exchange(
         protocol=protocol,
-        request=f"{request.method} {target}",
+        request=f"{request.method} {target} {protocol}" if old else f"{request.method} {target}",
         request_headers=tuple(headers),
-        response=f"{protocol} {answer.status}",
+        response=f"{protocol} {answer.status} {HTTPStatus(answer.status).phrase}" if old else str(answer.status),
         response_headers=tuple((name, value) for name, value in told if name != "content-length"),
     )
 

@@ -12,9 +12,9 @@ from typing import Final, NamedTuple
 from pellucid.explain.fields import message_fields
 from pellucid.explain.recorder import Recorded
 from pellucid.explain.sentences import ALERTS, MESSAGES, describe, protection, seconds
-from pellucid.explain.spans import message_spans
+from pellucid.explain.spans import message_spans, record_spans
 from pellucid.explain.text import escaped
-from pellucid.registry import alert_name, handshake_type_name
+from pellucid.registry import ContentType, alert_name, handshake_type_name
 from pellucid.trace import (
     AlertTraced,
     CertificateDecompressed,
@@ -26,6 +26,7 @@ from pellucid.trace import (
     HandshakeCompleted,
     KeysInstalled,
     MessageTraced,
+    RecordTraced,
     Role,
     SecretDerived,
     SharedSecretComputed,
@@ -42,7 +43,7 @@ from pellucid.web.html import Child, Markup, h
 from pellucid.web.octets import Budget, octets
 from pellucid.web.view import Exchange
 
-__all__ = ["MAX_ROWS", "Numbered", "exchange_rows", "recorder_role", "rows"]
+__all__ = ["MAX_ROWS", "Numbered", "Seen", "exchange_rows", "record_row", "recorder_role", "rows", "unseen_packets"]
 
 MAX_ROWS: Final = 250
 """So many rows stand in one list: a peer decides how many messages it sends."""
@@ -57,6 +58,10 @@ class Numbered(NamedTuple):
     event: TraceEvent
 
 
+Seen = set[tuple[Epoch, Direction | None]]
+"""Changes of keys that were told of; None: of both directions at once."""
+
+
 def recorder_role(recorded: Iterable[Recorded]) -> Role:
     """Return whose trace it is; the server's if it does not say."""
     for _seconds, event in recorded:
@@ -69,10 +74,10 @@ def recorder_role(recorded: Iterable[Recorded]) -> Role:
     return Role.SERVER
 
 
-def rows(events: Sequence[Numbered], role: Role, budget: Budget, seen: set[Epoch]) -> list[Markup]:
+def rows(events: Sequence[Numbered], role: Role, budget: Budget, seen: Seen) -> list[Markup]:
     """Return the rows of *events*, MAX_ROWS at most.
 
-    role: whose trace it is.   seen: the epochs whose keys were told of; those told of here are added.
+    role: whose trace it is.   seen: the changes of keys that were told of; those told of here are added.
     """
     drawn: list[Markup] = []
     left_out = 0
@@ -110,10 +115,10 @@ _THEMES: Final[dict[type[TraceEvent], str]] = {
 """What a row looks like. Records and changes of state have no row: they are drawn elsewhere."""
 
 
-def _row(theme: str, some: list[Numbered], role: Role, budget: Budget, seen: set[Epoch]) -> Markup | None:
+def _row(theme: str, some: list[Numbered], role: Role, budget: Budget, seen: Seen) -> Markup | None:
     _number, at, event = some[0]
     if isinstance(event, KeysInstalled):
-        return _keys(event, seen)
+        return _keys(event, role, seen)
     if isinstance(event, MessageTraced):
         return _message(some[0], event, role, budget)
     if isinstance(event, TcpPacket):
@@ -160,10 +165,10 @@ def _arrow(
     facts: list[Child] = []
     if size is not None:
         facts.append(h("span", {"class": "size"}, f"{size:,} byte{'' if size == 1 else 's'}"))
-    facts.append(h("span", {"class": "chip"}, protection(epoch) if kind != "tcp" else "TCP"))
+    facts.append(h("span", {"class": "chip"}, "TCP" if kind.startswith("tcp") else protection(epoch)))
     if at is not None:
         facts.append(h("span", {"class": "time"}, f"+{seconds(at)}"))
-    colour = f"ep-{epoch.name.lower()}" if kind != "tcp" else "ep-tcp"
+    colour = "ep-tcp" if kind.startswith("tcp") else f"ep-{epoch.name.lower()}"
     return h(
         "li",
         {"class": f"msg to-{sender.peer.value} {colour} {kind}".strip(), "id": anchor},
@@ -235,6 +240,30 @@ def _packet(event: TcpPacket, role: Role) -> Markup:
     )
 
 
+def unseen_packets(events: Iterable[TraceEvent], role: Role) -> list[Markup]:
+    """Return the packets of a TCP handshake that must have followed the one that was kept: all were not captured."""
+    events = tuple(events)
+    kept = [event.flags for event in events if isinstance(event, TcpPacket)]
+    if not kept or not any(isinstance(event, TcpConnected) for event in events):
+        return []
+    from_server = Direction.SENT if role is Role.SERVER else Direction.RECEIVED
+    from_client = Direction.RECEIVED if role is Role.SERVER else Direction.SENT
+    directions = {("SYN",): from_client, ("SYN", "ACK"): from_server, ("ACK",): from_client}
+    return [
+        _arrow(
+            "-".join(flags),
+            directions[flags],
+            Epoch.INITIAL,
+            role,
+            None,
+            story=f"{story} (it went by unseen: without it there would be no connection)",
+            kind="tcp unseen",
+        )
+        for flags, story in _PACKETS.items()
+        if flags not in kept
+    ]
+
+
 def _facts(facts: Iterable[tuple[str, str]], kind: str = "") -> Markup:
     return h(
         "dl", {"class": f"facts {kind}".strip()}, [h("div", h("dt", name), h("dd", value)) for name, value in facts]
@@ -261,22 +290,37 @@ def _work(title: str, role: Role, notes: Sequence[str], *, kind: str = "") -> Ma
     )
 
 
-def _keys(event: KeysInstalled, seen: set[Epoch]) -> Markup | None:
-    """Say once for each epoch that the keys change, and each time that they are renewed."""
+def _keys(event: KeysInstalled, role: Role, seen: Seen) -> Markup | None:
+    """Say that an end changes its keys; of the handshake's once, for both ends take them together."""
+    sender = role if event.direction is Direction.SENT else role.peer
+    change = (event.epoch, event.direction if event.epoch is Epoch.APPLICATION else None)
     if event.generation:
-        whose = "sent" if event.direction is Direction.SENT else "received"
-        text = f"What is {whose} is under fresh keys: generation {event.generation}"
-    elif event.epoch in seen:
+        text = f"The {sender.value} goes on with fresh keys: generation {event.generation}"
+    elif change in seen:
         return None
+    elif event.epoch is Epoch.APPLICATION:
+        text = f"From here on the {sender.value} sends under {protection(event.epoch)}"
     elif event.epoch is Epoch.EARLY:
         text = f"Early data is under keys of its own: {protection(event.epoch)}"
     else:
         text = f"From here on: {protection(event.epoch)}"
-    seen.add(event.epoch)
+    seen.add(change)
     return h("li", {"class": f"change ep-{event.epoch.name.lower()}"}, h("p", h("strong", text)))
 
 
-_WHATS: Final = {"ocsp_response": "an OCSP response", "scts": "SCTs", "psk": "a pre-shared key", "alpn": "a protocol"}
+_WHATS: Final = {
+    "alpn": "which protocol to speak",
+    "certificate_compression": "whether to compress its certificate",
+    "credential": "which certificate to show",
+    "early_data": "whether to take early data",
+    "ocsp_response": "whether to staple an OCSP response",
+    "post_handshake_auth": "whether to ask for a certificate later",
+    "psk": "whether to resume",
+    "retry": "to ask for another key share",
+    "scts": "whether to add SCTs",
+    "signature_scheme": "how to sign",
+    "tickets": "how many tickets to give out",
+}
 
 
 def _choices(some: list[Numbered], role: Role) -> str:
@@ -286,8 +330,8 @@ def _choices(some: list[Numbered], role: Role) -> str:
     who = f"The {role.value}"
     if "cipher_suite" in made or len(named) > 1:
         return f"{who} picks one of everything that is offered: {', '.join(named)}."
-    whats = ", ".join(_WHATS.get(what) or what.replace("_", " ") for what in list(made)[:4])
-    return f"{who} decides on {whats}."
+    whats = ", ".join(_WHATS.get(what) or f"on its {what.replace('_', ' ')}" for what in list(made)[:4])
+    return f"{who} decides {whats}."
 
 
 def _secrets(some: list[Numbered], role: Role) -> str:
@@ -301,6 +345,29 @@ def _secrets(some: list[Numbered], role: Role) -> str:
         )
     what = names[0] if count == 1 else f"{count} more secrets"
     return f"The {role.value} derives {what}."
+
+
+def record_row(role: Role, records: Sequence[RecordTraced], budget: Budget) -> Markup | None:
+    """Return how many records of application data there were, with the first of each end as it travelled."""
+    told: list[str] = []
+    opened: list[Markup] = []
+    for direction in (Direction.RECEIVED, Direction.SENT) if role is Role.SERVER else Direction:
+        some = [r for r in records if r.direction is direction and r.content_type == ContentType.APPLICATION_DATA]
+        if not some:
+            continue
+        sender = (role if direction is Direction.SENT else role.peer).value
+        many = f"{len(some)} record{'' if len(some) == 1 else 's'}"
+        told.append(f"{many} of {sum(record.size for record in some):,} bytes from the {sender}")
+        first = some[0]
+        if first.raw and budget.messages > 0:
+            name = f"the {sender}'s first record"
+            drawn = octets(first.raw, record_spans(first), name, budget)
+            title = f"Open {name} as it travelled: {len(first.raw):,} bytes"
+            opened.append(h("details", {"class": "bytes"}, h("summary", title), drawn))
+    if not told:
+        return None
+    text = f"So far it took {' and '.join(told)}. Each is sealed by itself, and tells a listener no more than its size."
+    return h("li", {"class": "work"}, h("p", {"class": "story"}, h("strong", text)), opened)
 
 
 # ---- the HTTP exchange ---------------------------------------------------------------------------------------------

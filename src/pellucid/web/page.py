@@ -14,8 +14,6 @@ from pellucid.explain.tree import key_schedule
 from pellucid.registry import HandshakeType as H
 from pellucid.registry import exchange_name, suite_name
 from pellucid.trace import (
-    Direction,
-    Epoch,
     HandshakeCompleted,
     KeysInstalled,
     MessageTraced,
@@ -30,11 +28,11 @@ from pellucid.web.appraisal import appraise
 from pellucid.web.checks import checks
 from pellucid.web.html import Child, Markup, h, joined, raw
 from pellucid.web.keys import graph, key_list
-from pellucid.web.lanes import Numbered, exchange_rows, recorder_role, rows
+from pellucid.web.lanes import Numbered, Seen, exchange_rows, record_row, recorder_role, rows, unseen_packets
 from pellucid.web.machine import Hop, machine, taken
 from pellucid.web.octets import Budget
 from pellucid.web.offer import choices, offer_of, offered
-from pellucid.web.view import STATIC, View
+from pellucid.web.view import STATIC, Action, View
 
 __all__ = ["Fragment", "fragment", "page"]
 
@@ -93,8 +91,9 @@ def fragment(view: View, since: int) -> Fragment:
     recorded = view.recorder.recorded
     since = max(0, since)
     numbered = [Numbered(number, at, event) for number, (at, event) in enumerate(recorded)]
-    seen = {event.epoch for _seconds, event in recorded[:since] if isinstance(event, KeysInstalled)}
-    return Fragment(joined(rows(numbered[since:], recorder_role(recorded), Budget(), seen)), len(recorded))
+    role, seen = recorder_role(recorded), Seen()
+    rows([one for one in numbered[:since] if isinstance(one.event, KeysInstalled)], role, Budget(), seen)
+    return Fragment(joined(rows(numbered[since:], role, Budget(), seen)), len(recorded))
 
 
 def _head(view: View, *, standalone: bool) -> Markup:
@@ -209,18 +208,7 @@ def _tls_facts(scene: _Scene) -> list[tuple[str, Child]]:
 def _actions(view: View) -> Markup | None:
     if not view.actions and not view.links:
         return None
-    forms = [
-        h(
-            "li",
-            h(
-                "form",
-                {"action": one.url, "method": one.method.lower(), "data-action": one.name},
-                h("button", {"type": "submit"}, one.label),
-            ),
-            h("p", {"class": "quiet"}, one.note) if one.note else None,
-        )
-        for one in view.actions
-    ]
+    forms = [h("li", _action(one), h("p", {"class": "quiet"}, one.note) if one.note else None) for one in view.actions]
     links = [
         h("li", h("a", {"href": link.url}, link.label), h("p", {"class": "quiet"}, link.note) if link.note else None)
         for link in view.links
@@ -230,6 +218,16 @@ def _actions(view: View) -> Markup | None:
         {"class": "doings"},
         h("div", h("h2", "Try it"), h("ul", {"class": "actions"}, forms)) if forms else None,
         h("div", h("h2", "Take it with you"), h("ul", {"class": "links"}, links)) if links else None,
+    )
+
+
+def _action(action: Action) -> Markup:
+    if action.method == "GET":  # it may lead to another port, where the page's policy lets no form go
+        return h("a", {"class": "button", "href": action.url}, action.label)
+    return h(
+        "form",
+        {"action": action.url, "method": "post", "data-action": action.name},
+        h("button", {"type": "submit"}, action.label),
     )
 
 
@@ -256,17 +254,24 @@ def _steps(scene: _Scene) -> list[Markup]:
     below = [one for one in numbered if isinstance(one.event, _TCP)]
     others = [one for one in numbered if not isinstance(one.event, _TCP)]
     end = next((i for i, one in enumerate(others, 1) if one.event is scene.completed), len(others))
-    seen: set[Epoch] = set()
+    seen = Seen()
     role, budget = scene.role, scene.budget
     parts = []
     if below:
         lead = "Two machines agree to talk: three packets, one round trip. Nothing is secret yet."
-        parts.append(_layer("tcp", "TCP", lead, rows(below, role, budget, seen)))
+        packets = [one for one in below if isinstance(one.event, TcpPacket)]
+        rest = [one for one in below if not isinstance(one.event, TcpPacket)]
+        unseen = unseen_packets((one.event for one in below), role)
+        seen_rows = rows(packets, role, budget, seen)
+        parts.append(_layer("tcp", "TCP", lead, [*seen_rows, *unseen, *rows(rest, role, budget, seen)]))
     parts.append(_layer("tls", "TLS 1.3", _tls_lead(scene), rows(others[:end], role, budget, seen)))
     if scene.view.exchange is not None:
         lead = "What it was all for: a question and its answer, which only the two ends can read."
-        inside = exchange_rows(scene.view.exchange, role)
-        parts.append(_layer("http", scene.view.exchange.protocol, lead, [*inside, *_records(scene)]))
+        inside = [*exchange_rows(scene.view.exchange, role)]
+        records = record_row(role, scene.view.recorder.of(RecordTraced), budget)
+        parts.append(
+            _layer("http", scene.view.exchange.protocol, lead, inside if records is None else [*inside, records])
+        )
     later = rows(others[end:], role, budget, seen)
     if later or scene.view.live is not None:
         parts.append(_since(scene, later))
@@ -285,7 +290,7 @@ def _tls_lead(scene: _Scene) -> str:
     return "In one round trip the two ends agree on everything; only the hellos can be read by others."
 
 
-def _layer(name: str, title: str, lead: str, inside: list[Markup]) -> Markup:
+def _layer(name: str, title: str, lead: str, inside: Child) -> Markup:
     return h(
         "section",
         {"class": f"layer layer-{name}", "aria-labelledby": f"layer-{name}"},
@@ -317,25 +322,6 @@ def _since(scene: _Scene, later: list[Markup]) -> Markup:
 
 def _heads() -> Markup:
     return h("p", {"class": "heads", "aria-hidden": "true"}, h("span", "client"), h("span", "server"))
-
-
-def _records(scene: _Scene) -> list[Markup]:
-    """Tell how many records of application data there were: each is sealed by itself."""
-    told = []
-    for direction in (Direction.RECEIVED, Direction.SENT) if scene.role is Role.SERVER else Direction:
-        sizes = [
-            event.size
-            for _seconds, event in scene.recorded
-            if isinstance(event, RecordTraced) and event.direction is direction and event.content_type == 23
-        ]
-        if sizes:
-            sender = scene.role if direction is Direction.SENT else scene.role.peer
-            many = f"{len(sizes)} record{'' if len(sizes) == 1 else 's'}"
-            told.append(f"{many} of {sum(sizes):,} bytes from the {sender.value}")
-    if not told:
-        return []
-    text = f"It travelled as {', '.join(told)}, each sealed by itself."
-    return [h("li", {"class": "work"}, h("p", {"class": "story"}, h("strong", text)))]
 
 
 # ---- the other parts -----------------------------------------------------------------------------------------------

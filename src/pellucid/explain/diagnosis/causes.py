@@ -17,10 +17,14 @@ __all__ = ["Cause", "cause_of"]
 
 
 class Cause(NamedTuple):
-    """text: the likely cause.   remedy: what fits this very case, before what the code's table has."""
+    """text: the likely cause.   remedy: what fits this very case, before what the code's table has.
+
+    instead: how the entry of that table begins that the first of *remedy* says better; "" for none.
+    """
 
     text: str
     remedy: tuple[str, ...] = ()
+    instead: str = ""
 
 
 def cause_of(found: Situation, title: str) -> Cause:
@@ -70,7 +74,7 @@ def _stalled(found: Situation) -> Cause:
     known = found.known
     if not known.role:
         return Cause("The connection stood, and the peer said nothing more.")
-    waited = "" if known.seconds is None else f" for {known.seconds:g} s"
+    waited = "" if known.seconds is None else f" for {known.seconds:.3g} s"
     if known.complete:
         return Cause(f"The handshake is complete, and no data came{waited}: the {found.peer} is busy, or waits itself.")
     text = f"The {found.peer} was silent{waited} while {awaited(known)} was waited for, in state {known.state}."
@@ -187,7 +191,8 @@ def _missing_intermediate(found: Situation) -> Cause | None:
     text = f"{issuer} was not sent by the {found.peer}, and no root that is trusted has issued the certificate itself."
     if not urls:
         return Cause(text)
-    return Cause(f"{text} It can be had from {urls[0]}.", (f"append {urls[0]} to the {found.peer}'s certificate file",))
+    fetch = f"fetch {urls[0]}, and append it to the {found.peer}'s certificate file"
+    return Cause(f"{text} It can be had from {urls[0]}.", (fetch,), "fetch the intermediate")
 
 
 def _unknown_ca(found: Situation) -> Cause | None:

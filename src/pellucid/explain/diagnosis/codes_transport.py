@@ -171,6 +171,21 @@ TRANSPORT: Final[tuple[Code, ...]] = (
         ),
     ),
     code(
+        "TIMEOUT",
+        "it took too long, and nobody says what",
+        """A library gave up because its time was over, and cancelled what it was waiting for: whether that was the
+        connection, the handshake or data is not in its error. asyncio's timeouts are of this kind.
+
+        The connection's record says it: give the configuration a trace, ClientConfig(trace=…), and hand its recorder to
+        explain.diagnose(error, recorder=recorder).""",
+        example="aiohttp.ConnectionTimeoutError: Connection timeout to host https://example.org/",
+        remedy=(
+            "ask again with a record: explain.diagnose(error, recorder=recorder)",
+            "fetch the same URL with pellucid get, which says where it waits",
+            "allow more time, if the server is only slow",
+        ),
+    ),
+    code(
         "PEER-STARTTLS",
         "the server does not go over to TLS",
         """The connection begins in the open, in a protocol such as SMTP or IMAP, and goes over to TLS when the client

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from pellucid.errors import AlertReceived, Circumstances, Explained, PeerError, TLSError
 from pellucid.explain.diagnosis.causes import cause_of
 from pellucid.explain.diagnosis.codes import CODES
@@ -34,6 +36,8 @@ def diagnose(failure: BaseException | Recorder, *, recorder: Recorder | None = N
     if known is None:
         known = Circumstances() if recorder is None else circumstances_in(recorder)
     found = situation_of(error, known, recorder)
+    if found.code == "TIMEOUT" and recorder is not None and not recorder.events:
+        found = replace(found, code="TCP-TIMEOUT")  # TLS was never begun
     code, phase = CODES[found.code if found.code in CODES else "UNKNOWN"], phase_of(found.code, known)
     cause = cause_of(found, code.title)
     return Diagnosis(
@@ -45,7 +49,7 @@ def diagnose(failure: BaseException | Recorder, *, recorder: Recorder | None = N
         alert=_alert(found),
         checks=steps_of(found, phase),
         cause=cause.text,
-        remedy=tuple(dict.fromkeys((*cause.remedy, *code.remedy))),
+        remedy=(*cause.remedy, *(one for one in code.remedy if not cause.instead or not one.startswith(cause.instead))),
         evidence=_evidence(found, phase),
         verification=found.verification,
     )
@@ -80,14 +84,15 @@ def _evidence(found: Situation, phase: str) -> tuple[str, ...]:
     if known.first_bytes:
         seen.append(f"the first bytes: {known.first_bytes[:48]!r}")
     if known.role and phase not in {"dns", "tcp", "call"}:
-        waiting = f", waiting for {awaited(known)}" if awaited(known) else ""
+        waits = found.code.startswith(("PEER-", "TCP-")) and awaited(known)
+        waiting = f", waiting for {awaited(known)}" if waits else ""
         seen.append(f"the {known.role} was in state {known.state}{waiting}")
     if known.state and not known.complete and found.code.startswith(("PEER-", "TCP-")):
         seen.append(f"{known.received} bytes had come from the {found.peer}")
     if known.partial and found.code == "PEER-TRUNCATED":
         seen.append(f"{known.partial} bytes were of a record or message that was not all there")
     if known.seconds is not None and found.code in {"PEER-STALLED", "TCP-TIMEOUT", "DNS-TIMEOUT"}:
-        seen.append(f"waited for {known.seconds:g} s")
+        seen.append(f"waited for {known.seconds:.3g} s")
     if isinstance(found.error, PeerError) and found.error.rfc:
         seen.append(f"the rule is RFC {found.error.rfc}")
     if found.refusal is not None:

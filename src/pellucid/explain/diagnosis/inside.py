@@ -30,6 +30,7 @@ def decisive(failure: BaseException) -> BaseException:
         return found
     known = [error for error in _all(failure) if isinstance(error, _KNOWN) and not _is_wrapper(error)]
     plain = [error for error in _all(failure) if type(error) is OSError and error.errno is not None]
+    known.sort(key=lambda error: not error.args)  # what says something, before what was cancelled because of it
     return next(iter((*known, *plain)), failure)
 
 

@@ -70,6 +70,8 @@ def _ended_by(recorder: Recorder) -> BaseException:
             if event.how in _TRANSPORT:
                 code, text = _TRANSPORT[event.how]
                 return _lost(code, text)
+    if (gone := _left(recorder)) is not None:
+        return gone
     failed = recorder.of(TcpConnectFailed)
     if failed and recorder.first(TcpConnected) is None:
         return _unconnected(failed)
@@ -78,6 +80,17 @@ def _ended_by(recorder: Recorder) -> BaseException:
     if begun and not closed and recorder.first(HandshakeCompleted) is None:
         return _lost("PEER-STALLED", "the record ends in the middle of the handshake")
     return NothingWrong()
+
+
+def _left(recorder: Recorder) -> AlertReceived | None:
+    """Return the error of a peer that said that it goes, in the middle of the handshake."""
+    said: list[int] = []
+    for event in recorder.events:
+        if isinstance(event, HandshakeCompleted):
+            return None
+        if isinstance(event, AlertTraced) and event.direction is Direction.RECEIVED:
+            said.append(event.description)
+    return AlertReceived(said[0]) if AlertDescription.CLOSE_NOTIFY in said else None
 
 
 def _is_no_transport_s(event: TraceEvent) -> bool:

@@ -133,11 +133,21 @@ def _plain_code(error: BaseException, known: Circumstances) -> str:
         return "TCP-REFUSED"
     if isinstance(error, ConnectionAbortedError) and "handshake is taking longer" in str(error):
         return "PEER-STALLED"  # asyncio's own words
+    if isinstance(error, ConnectionResetError) and not error.args and not known.complete:
+        return "PEER-CLOSED-EARLY"  # asyncio's way to say that the stream ended during the handshake
     if isinstance(error, ConnectionError):
         return "TCP-RESET"
     if isinstance(error, TimeoutError):
-        return "PEER-STALLED" if known.role else "TCP-TIMEOUT"
+        return _timeout_code(error, known)
     return "TCP-UNREACHABLE" if isinstance(error, OSError) and error.errno in _UNREACHABLE else "UNKNOWN"
+
+
+def _timeout_code(error: TimeoutError, known: Circumstances) -> str:
+    if known.role:
+        return "PEER-STALLED"
+    # A socket says "timed out": of ours it would have been an error of ours, so it was still connecting. Who cancels
+    # what takes too long, as asyncio does, does not know what it was.
+    return "TCP-TIMEOUT" if type(error) is TimeoutError and error.args else "TIMEOUT"
 
 
 # ---- phases --------------------------------------------------------------------------------------------------------
@@ -166,6 +176,7 @@ _BY_CODE: Final = {
     "TCP-REFUSED": "tcp",
     "TCP-TIMEOUT": "tcp",
     "TCP-UNREACHABLE": "tcp",
+    "TIMEOUT": "call",
     "PEER-STARTTLS": "starttls",
     "USAGE": "call",
     "UNKNOWN": "call",

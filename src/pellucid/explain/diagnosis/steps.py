@@ -16,6 +16,7 @@ from pellucid.verify.report import Outcome
 __all__ = ["steps_of"]
 
 _CLIENT: Final = (
+    ("client hello", "ClientHello", {"START"}),
     ("server hello", "ServerHello", {"WAIT_SH"}),
     ("encrypted extensions", "EncryptedExtensions", {"WAIT_EE"}),
     ("certificate", "Certificate", {"WAIT_CERT_CR", "WAIT_CERT"}),
@@ -53,10 +54,14 @@ def steps_of(found: Situation, phase: str) -> tuple[Finding, ...]:
             steps.append(Finding(name, Outcome.FAILED if found.code != "OK" else Outcome.PASSED, str(found.error)))
             break
         if name in seen or name in _ALWAYS:
-            steps.append(Finding(name, Outcome.PASSED, seen.get(name, f"{message} came, and was right")))
+            steps.append(Finding(name, Outcome.PASSED, seen.get(name) or _taken(found, message)))
     if found.verification is not None:
         steps.insert(-1, Finding("certificate", Outcome.PASSED, found.verification.summary))
     return tuple(steps)
+
+
+def _taken(found: Situation, message: str) -> str:
+    return f"{message} was sent" if found.client and message == "ClientHello" else f"{message} came, and was right"
 
 
 def _where(found: Situation) -> str:

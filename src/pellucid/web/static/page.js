@@ -107,6 +107,9 @@ function listen(lanes) {
   const url = new URL(lanes.dataset.live, location.href);
   url.searchParams.set("since", lanes.dataset.position);
   const source = new EventSource(url);
+  const waiting = document.getElementById("waiting");
+  const say = (text) => { if (waiting) waiting.textContent = text; };
+  source.addEventListener("open", () => say("What happens from now on appears here."));
   source.addEventListener("rows", (event) => {
     const template = document.createElement("template");
     template.innerHTML = event.data;
@@ -121,11 +124,23 @@ function listen(lanes) {
   for (const last of ["another", "end"]) {
     source.addEventListener(last, (event) => {
       source.close();
-      const waiting = document.getElementById("waiting");
-      if (waiting) waiting.textContent = event.data;
+      say(event.data);
     });
   }
   addEventListener("pagehide", () => source.close());
+}
+
+// The page tells of the new keys by itself: nothing has to be loaded anew. Other buttons end this connection.
+function stay(form) {
+  form.addEventListener("submit", async (event) => {
+    event.preventDefault();
+    try {
+      const answer = await fetch(form.action, { method: "POST", headers: { accept: "application/json" } });
+      if (!answer.ok) location.reload();
+    } catch {
+      location.reload();
+    }
+  });
 }
 
 function enhance(root) {
@@ -143,4 +158,7 @@ for (const drawing of document.querySelectorAll(".keys")) {
 openTarget();
 addEventListener("hashchange", openTarget);
 const lanes = document.getElementById("lanes");
-if (lanes && lanes.dataset.live) listen(lanes);
+if (lanes && lanes.dataset.live) {
+  listen(lanes);
+  document.querySelectorAll("form[data-action='key-update']").forEach(stay);
+}

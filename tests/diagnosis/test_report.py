@@ -1,0 +1,308 @@
+"""What a diagnosis looks like, when it is made, what it never does."""
+
+from __future__ import annotations
+
+import asyncio
+import datetime
+import json
+import pickle
+import socket
+import ssl
+import subprocess
+import sys
+import threading
+import traceback
+
+import pytest
+
+import pellucid
+from pellucid import errors, explain
+from pellucid.errors import Explained
+from pellucid.explain.diagnosis.certificates import BUILT
+from pellucid.explain.diagnosis.products import interceptor
+from pellucid.explain.text import cells, plain
+from pellucid.integrations.ssl_errors import ssl_error
+from pellucid.testing.ca import CA
+from pellucid.trace import Role
+from tests.support.pair import NAME, Pair, client_config, events_of, issued, server_config
+
+
+def refused(**names: object) -> pellucid.CertificateRejected:
+    """A client's error about a server with another name."""
+    leaf = issued("p256", "other.test")
+    server = server_config(credentials=(pellucid.Credential.from_pem(leaf.chain_pem, leaf.key_pem),))
+    pair = Pair.of(None, server)
+    pair.pump()
+    error = events_of(pair.client)[1]
+    assert isinstance(error, pellucid.CertificateRejected)
+    return error
+
+
+def report_of(error: Explained) -> explain.Diagnosis:
+    report = error.report
+    assert isinstance(report, explain.Diagnosis)
+    return report
+
+
+def test_report_reads_like_a_compiler_says_it() -> None:
+    report = report_of(refused())
+    lines = report.text().splitlines()
+    assert lines[0] == "error[X509-WRONG-NAME]: the certificate is for another name"
+    assert lines[1] == f"  --> {NAME} · certificate"
+    assert any(line.startswith(" | ✘ name matches · subject alternative name: ") for line in lines)
+    assert any(line.startswith(" | ✔ signed by a trusted CA · trusted root: ") for line in lines)
+    assert " = alert: the client sent bad_certificate" in lines
+    assert f" = cause: {NAME} was asked for, and the certificate is for other.test." in lines
+    assert " = help: if it is the server you meant, use a name that it is for: other.test" in lines
+    assert lines[-1] == " = note: `pellucid explain X509-WRONG-NAME` tells more"
+
+
+@pytest.mark.parametrize("width", [40, 64, 80, 120])
+def test_report_keeps_to_its_width(width: int) -> None:
+    for one in report_of(refused()).lines(width):
+        text = plain(one)
+        assert cells(text) <= width or " " not in text.strip().split(" ", 3)[-1]
+
+
+def test_report_is_in_the_notes_and_the_traceback_and_the_error_stays_one_line() -> None:
+    error = refused()
+    assert "\n" not in str(error)
+    error.add_note("a note of mine")
+    assert error.__notes__ == [report_of(error).text(), "a note of mine"]
+    assert "error[X509-WRONG-NAME]" in "".join(traceback.format_exception(error))
+    error.add_note("another")
+    assert error.__notes__[1:] == ["a note of mine", "another"]
+    with pytest.raises(TypeError):
+        error.add_note(1)  # type: ignore[arg-type]
+
+
+def test_report_is_made_when_asked_for_and_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    made: list[BaseException] = []
+    real = errors._explainer
+    assert real is not None
+
+    def count(error: BaseException) -> errors.Explanation:
+        made.append(error)
+        return real(error)
+
+    monkeypatch.setattr(errors, "_explainer", count)
+    error = refused()
+    assert not made
+    assert error.report is error.report
+    assert error.__notes__ and made == [error]
+
+
+def test_importing_pellucid_loads_nothing_that_explains() -> None:
+    code = "import sys, pellucid; sys.exit(any(name.startswith('pellucid.explain') for name in sys.modules))"
+    assert subprocess.run([sys.executable, "-c", code], timeout=60, check=False).returncode == 0
+
+
+def test_report_that_cannot_be_made_is_said_and_hides_no_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(error: BaseException) -> errors.Explanation:
+        raise RuntimeError("out of words")
+
+    monkeypatch.setattr(errors, "_explainer", broken)
+    assert refused().__notes__ == ["(no diagnosis: RuntimeError('out of words'))"]
+
+
+def test_report_as_json_has_a_schema_and_all_of_it() -> None:
+    facts = report_of(refused()).to_dict()
+    assert json.loads(json.dumps(facts)) == facts
+    assert facts["schema"] == 1
+    assert set(facts) == {
+        *("schema", "code", "title", "message", "phase", "where", "alert", "checks", "cause", "remedy", "evidence"),
+        "verification",
+    }
+    assert facts["alert"] == {"sent_by": "client", "name": "bad_certificate"}
+
+
+def test_verification_stays_beside_the_report() -> None:
+    error = refused()
+    assert error.verification.failure is not None
+    assert report_of(error).verification is error.verification
+
+
+def test_error_for_ssl_has_the_same_report() -> None:
+    error = refused()
+    twin = ssl_error(error)
+    assert isinstance(twin, ssl.SSLCertVerificationError)
+    assert report_of(twin).code == report_of(error).code == "X509-WRONG-NAME"
+    assert report_of(twin).where == report_of(error).where
+
+
+def test_error_can_be_pickled() -> None:
+    error = pickle.loads(pickle.dumps(pellucid.UsageError("x")))
+    assert error.report.code == "USAGE"
+
+
+def test_what_a_peer_says_cannot_move_the_cursor() -> None:
+    leaf = CA("evil\x1b[2J\nCA").issue(NAME)
+    server = server_config(credentials=(pellucid.Credential.from_pem(leaf.chain_pem, leaf.key_pem),))
+    pair = Pair.of(None, server)
+    pair.pump()
+    error = events_of(pair.client)[1]
+    assert error is not None
+    text = error.report.text()
+    assert "evil" in text and all(line.isprintable() for line in text.splitlines())
+
+
+def test_secrets_are_not_in_it() -> None:
+    recorder = explain.Recorder()
+    pair = Pair.of(client_trace=recorder).connect()
+    pair.client.receive_data(b"")
+    error = events_of(pair.client)[1]
+    assert error is not None
+    said = explain.diagnose(error, recorder=recorder).text() + json.dumps(explain.diagnose(error).to_dict())
+    for secret in recorder.secrets.values():
+        assert secret.reveal().hex() not in said and repr(secret.reveal()) not in said
+
+
+def test_record_enriches_and_does_not_change_the_code() -> None:
+    recorder = explain.Recorder()
+    pair = Pair.of(client_trace=recorder).connect()
+    pair.client.receive_data(b"")
+    error = events_of(pair.client)[1]
+    assert error is not None
+    alone, recorded = explain.diagnose(error), explain.diagnose(error, recorder=recorder)
+    assert alone.code == recorded.code == explain.diagnose(recorder).code == "PEER-TRUNCATED"
+    found = {check.name: check.evidence for check in recorded.checks}
+    assert "TLS_AES_" in found["server hello"] and " ms" in found["finished"]
+    assert alone.phase == recorded.phase == "application data"
+
+
+# ---- inside other errors ---------------------------------------------------------------------------------------------
+
+
+class Wrapped(Exception):
+    """A library's."""
+
+
+def causes() -> list[BaseException]:
+    def by_cause() -> BaseException:
+        try:
+            try:
+                raise refused()
+            except OSError as error:
+                raise Wrapped("it failed") from error
+        except Wrapped as error:
+            return error
+
+    def by_context() -> BaseException:
+        try:
+            try:
+                raise refused()
+            except OSError:
+                raise Wrapped("it failed") from None
+        except Wrapped as error:
+            return error
+
+    by_attribute = Wrapped("it failed")
+    by_attribute.reason = refused()  # type: ignore[attr-defined]
+    return [
+        by_cause(),
+        by_context(),
+        by_attribute,
+        Wrapped(Wrapped("x", refused())),
+        Wrapped(("x", refused())),
+        ExceptionGroup("several", [ValueError("x"), ExceptionGroup("more", [refused()])]),
+    ]
+
+
+@pytest.mark.parametrize("number", range(6))
+def test_our_error_is_found_inside(number: int) -> None:
+    assert explain.diagnose(causes()[number]).code == "X509-WRONG-NAME"
+
+
+def test_errors_that_go_in_circles_end() -> None:
+    first, second = Wrapped("first"), Wrapped("second")
+    first.__cause__, second.__cause__ = second, first
+    first.args = (first, second)
+    assert explain.diagnose(first).code == "UNKNOWN"
+
+
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [
+        (ConnectionRefusedError(111, "Connection refused"), "TCP-REFUSED"),
+        (socket.gaierror(-2, "Name or service not known"), "DNS-NOT-FOUND"),
+        (ConnectionResetError(104, "Connection reset by peer"), "TCP-RESET"),
+        (BrokenPipeError(32, "Broken pipe"), "TCP-RESET"),
+        (OSError(113, "No route to host"), "TCP-UNREACHABLE"),
+        (TimeoutError("timed out"), "TCP-TIMEOUT"),
+        (TimeoutError(), "TIMEOUT"),
+        (ConnectionAbortedError("SSL handshake is taking longer than 60.0 seconds: aborting"), "PEER-STALLED"),
+        (FileNotFoundError(2, "No such file"), "UNKNOWN"),
+        (ValueError("x"), "UNKNOWN"),
+    ],
+)
+def test_errors_of_the_standard_library_have_codes(error: BaseException, code: str) -> None:
+    assert explain.diagnose(error).code == code
+    assert explain.diagnose(Wrapped(error)).code == code
+
+
+def test_reset_and_silence_have_reports_of_their_own() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        with pytest.raises(TimeoutError) as caught:
+            pellucid.connect("127.0.0.1", silent.getsockname()[1], client_config(), handshake_timeout=0.1)
+        report = report_of(caught.value)  # type: ignore[arg-type]
+    assert report.code == "PEER-STALLED"
+    assert "silent for 0.1 s while ServerHello was waited for, in state WAIT_SH" in report.cause
+    assert report.where.startswith("127.0.0.1 port ")
+
+
+def test_async_reset_leads_to_the_report() -> None:
+    async def meet(port: int) -> BaseException:
+        with pytest.raises(Exception) as caught:  # anyio's or ours
+            await pellucid.aio.connect("127.0.0.1", port, client_config())
+        return caught.value
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+
+        def reset() -> None:
+            sock, _ = listener.accept()
+            sock.recv(1)
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
+            sock.close()
+
+        thread = threading.Thread(target=reset)
+        thread.start()
+        error = asyncio.run(meet(listener.getsockname()[1]))
+        thread.join(5)
+    report = explain.diagnose(error)
+    assert (report.code, report.phase) == ("TCP-RESET", "server hello")
+
+
+# ---- the judgements --------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("issuer", "product"),
+    [
+        ("CN=Zscaler Intermediate Root CA (zscaler.net),O=Zscaler Inc.", "Zscaler"),
+        ("CN=mitmproxy,O=mitmproxy", "mitmproxy"),
+        ("CN=FortiGate CA,O=Fortinet", "Fortinet FortiGate"),
+        ("CN=avast! Web/Mail Shield Root", "Avast"),
+        ("CN=PortSwigger CA", "Burp Suite"),
+        ("CN=Let's Encrypt R3", None),
+        ("CN=Squidward Tentacles Home CA", None),
+        ("CN=Example iBossanova Root", None),
+    ],
+)
+def test_interceptors_are_known_by_whole_words(issuer: str, product: str | None) -> None:
+    assert interceptor(issuer) == product
+
+
+def test_build_date_is_past() -> None:
+    assert datetime.datetime(2026, 1, 1, tzinfo=datetime.UTC) < BUILT < datetime.datetime.now(datetime.UTC)
+
+
+def test_server_and_client_are_told_apart() -> None:
+    pair = Pair.of(client_config(groups=(0x001E,), key_shares=(0x001E,)), server_config(groups=(0x001D,)))
+    pair.pump()
+    server, client = events_of(pair.server)[1], events_of(pair.client)[1]
+    assert server is not None and client is not None
+    for error, sender, role in ((server, "server", Role.SERVER), (client, "server", Role.CLIENT)):
+        report = report_of(error)
+        assert report.code == "TLS-NO-COMMON-GROUP"
+        assert report.alert == (sender, "handshake_failure")
+        assert error.circumstances is not None and error.circumstances.role == role.value
