@@ -182,9 +182,8 @@ class FaultyServer:
                 welcome = len(self._links) < self._limit and not self._stopping.is_set()
                 if welcome:
                     self._links[thread] = link
-            if welcome:
-                thread.start()
-            else:
+                    thread.start()  # under the lock: `close` joins what it finds here
+            if not welcome:
                 link.close()
 
     def _talk(self, link: Link) -> None:
