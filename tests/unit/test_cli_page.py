@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import os
 import re
 import signal
@@ -53,8 +54,11 @@ def test_page_is_served_with_a_port_for_retries_and_ends_when_told(tmp_path: Pat
         assert "client_handshake_traffic_secret" in page.text
         (other,) = set(re.findall(r"https://localhost:\d+/", page.text)) - {url}
         assert client.get(other).text.count("ClientHello") >= 2
-        process.send_signal(signal.SIGTERM)
-        assert process.wait(10) == 0
+        live = html.unescape(page.text.partition('data-live="')[2].partition('"')[0])
+        with client.stream("GET", url.rstrip("/") + live) as stream:  # nobody waits for it to end
+            assert next(stream.iter_lines()).startswith(":")
+            process.send_signal(signal.SIGTERM)
+            assert process.wait(10) == 0
     said = (tmp_path / "said").read_text()
     assert "Each visitor sees the secrets of its own connection." in said
     assert "Chromium" in said or "curl" in said

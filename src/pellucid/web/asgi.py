@@ -22,7 +22,6 @@ from pellucid.trace import TcpConnected
 from pellucid.web import downloads
 from pellucid.web.answers import HTML, JSON, TEXT, Answer, asset, headers_of, is_own, notice, preferred, send_answer
 from pellucid.web.document import document
-from pellucid.web.html import h
 from pellucid.web.page import page
 from pellucid.web.stream import stream
 from pellucid.web.text import text
@@ -34,7 +33,6 @@ _HIDDEN_HEADERS: Final = frozenset({"authorization", "cookie", "proxy-authorizat
 _MAX_HEADERS: Final = 64
 _MAX_VALUE: Final = 512
 _HOST_NAME: Final = re.compile(r"(?!-)[a-z0-9_-]{1,63}(\.[a-z0-9_-]{1,63})*\.?", re.ASCII | re.IGNORECASE)
-_BY_HAND: Final = h("a", {"href": "/"}, "To the page, if it does not appear by itself")
 _DOWNLOAD: Final = re.compile(r"/connection\.([a-z]+)")
 
 
@@ -102,7 +100,7 @@ class Application:
         if path == "/favicon.ico":
             return Answer(status=204)
         if route is None:
-            return notice(wants, 404, "There is nothing here", "The page of your connection is at /")
+            return notice(wants, 404, "There is nothing here")
         if method not in route.methods:
             allowed = ", ".join(route.methods)
             return notice(wants, 405, f"Only {allowed} can be asked for here", allow=allowed)
@@ -152,7 +150,7 @@ class Application:
         answer = _done(request)
         if request.wants == HTML:
             # Browsers follow a redirect before they have read all of the answer, and so before the goodbye.
-            answer = notice(HTML, 200, "Connecting again", _BY_HAND, alone=True, refresh="0; url=/")
+            answer = notice(HTML, 200, "Connecting again", alone=True, refresh="0; url=/")
         await request.own.retire()
         if request.scope["http_version"].startswith("1"):
             answer = replace(answer, headers=(*answer.headers, (b"connection", b"close")))
@@ -250,7 +248,7 @@ def _strange(wants: str, *, ours: bool) -> Answer:
 
 
 def _elsewhere(wants: str) -> Answer:
-    why = "This request came over another connection than the page it belongs to. Load the page anew: it is at /"
+    why = "This request came over another connection than the page it belongs to. Load it anew."
     return notice(wants, 409, "Another connection", why)
 
 
