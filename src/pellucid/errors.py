@@ -131,6 +131,12 @@ class Explained(Exception):
     @__notes__.setter
     def __notes__(self, notes: list[str]) -> None:
         self._notes = notes
+        self._told = True  # whoever sets the notes says what they are: those of another error have its diagnosis
+
+    @__notes__.deleter
+    def __notes__(self) -> None:
+        self._notes = None
+        self._told = True
 
     def add_note(self, note: str, /) -> None:
         """Add *note* behind the diagnosis, which need not be made yet."""
@@ -149,6 +155,8 @@ class TLSError(Explained, OSError):
 
     `str()` is one line; `report` and `__notes__` have the long explanation.
     """
+
+    reason: str = ""
 
     def __init__(self, reason: str, *, code: str = "") -> None:
         super().__init__(reason)
@@ -170,14 +178,16 @@ class PeerError(TLSError):
     """
 
     alert: ClassVar[int] = AlertDescription.INTERNAL_ERROR
+    # Of the class, so that those of an application that has its own way to make them can be explained too.
+    rfc: str = ""
+    first_bytes: bytes = b""
+    """at most 64 bytes of what the peer sent, if that is no TLS"""
+    verification: object | None = None
+    """the VerificationReport, where the peer's certificates had been examined"""
 
     def __init__(self, reason: str, *, rfc: str = "", code: str = "") -> None:
         super().__init__(reason, code=code)
         self.rfc = rfc
-        self.first_bytes = b""
-        """at most 64 bytes of what the peer sent, if that is no TLS"""
-        self.verification: object | None = None
-        """the VerificationReport, where the peer's certificates had been examined"""
 
     def __str__(self) -> str:
         section = f" (RFC {self.rfc})" if self.rfc else ""

@@ -131,6 +131,35 @@ def test_error_for_ssl_has_the_same_report() -> None:
     assert report_of(twin).where == report_of(error).where
 
 
+def test_error_for_ssl_tells_its_diagnosis_once_beside_the_notes_that_were_there() -> None:
+    error = refused()
+    error.add_note("a note of mine")
+    twin = ssl_error(error)
+    for one in (error, twin):
+        assert one.__notes__ == [report_of(error).text(), "a note of mine"]
+
+
+def test_notes_can_be_set_and_deleted_as_those_of_any_exception() -> None:
+    error, copy = refused(), refused()
+    copy.__notes__ = list(error.__notes__)
+    assert copy.__notes__ == error.__notes__
+    del copy.__notes__
+    assert copy.__notes__ == []
+    copy.add_note("a note of mine")
+    assert copy.__notes__ == ["a note of mine"]
+
+
+def test_errors_of_an_application_s_own_kind_are_explained() -> None:
+    class Policy(pellucid.PeerError):
+        code = "X509-REFUSED"
+
+        def __init__(self) -> None:
+            """Call nobody, as exceptions may."""
+
+    assert report_of(Policy()).code == "X509-REFUSED"
+    assert "error[X509-REFUSED]" in Policy().__notes__[0]
+
+
 def test_error_can_be_pickled() -> None:
     error = pickle.loads(pickle.dumps(pellucid.UsageError("x")))
     assert error.report.code == "USAGE"
