@@ -269,6 +269,15 @@ def test_errors_that_are_broken_themselves_are_told_of() -> None:
     assert explain.diagnose(inside).code == "X509-WRONG-NAME"
 
 
+def test_property_that_raises_is_not_taken_for_what_happened() -> None:
+    class Lazy(Exception):
+        @property
+        def reason(self) -> object:
+            raise ConnectionRefusedError(111, "Connection refused")
+
+    assert explain.diagnose(Lazy("x")).code == "UNKNOWN"
+
+
 @pytest.mark.parametrize(
     ("error", "code"),
     [
