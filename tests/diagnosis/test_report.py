@@ -12,6 +12,7 @@ import ssl
 import subprocess
 import sys
 import threading
+import time
 import traceback
 
 import pytest
@@ -23,8 +24,10 @@ from pellucid.explain.diagnosis.certificates import BUILT
 from pellucid.explain.diagnosis.products import interceptor
 from pellucid.explain.text import cells, plain
 from pellucid.integrations.ssl_errors import ssl_error
+from pellucid.net.trouble import explained
+from pellucid.registry import AlertDescription
 from pellucid.testing.ca import CA
-from pellucid.trace import Role
+from pellucid.trace import AlertTraced, ClosedTraced, Direction, Epoch, HandshakeCompleted, Role, TraceEvent
 from tests.support.pair import NAME, Pair, client_config, events_of, issued, server_config
 
 
@@ -306,6 +309,66 @@ def test_reset_and_silence_have_reports_of_their_own() -> None:
     assert report.code == "PEER-STALLED"
     assert "silent for 0.1 s while ServerHello was waited for, in state WAIT_SH" in report.cause
     assert report.where.startswith("127.0.0.1 port ")
+
+
+@pytest.mark.parametrize("broken", ["observer", "clock"])
+def test_reset_stays_a_reset_where_an_observer_or_the_clock_is_broken(broken: str) -> None:
+    class Clock:
+        works = True
+
+        def now(self) -> float:
+            if not self.works:
+                raise LookupError("no clock")
+            return time.time()
+
+    def observe(event: TraceEvent) -> None:
+        if broken == "observer" and isinstance(event, ClosedTraced):
+            raise LookupError("no room")
+
+    clock = Clock()
+    here, there = socket.socketpair()
+    with here, there:
+        provider = dataclasses.replace(client_config().provider, now=clock.now)
+        connection = pellucid.Connection.client(client_config(provider=provider), NAME, trace=observe)
+        clock.works = broken != "clock"
+        told = explained(ConnectionResetError(104, "Connection reset by peer"), connection)
+    assert isinstance(told, ConnectionResetError)
+    assert explain.diagnose(told).code == "TCP-RESET"
+    assert any("LookupError" in note for note in told.__notes__)
+
+
+def _alert(direction: Direction) -> AlertTraced:
+    return AlertTraced(direction=direction, epoch=Epoch.HANDSHAKE, description=AlertDescription.UNKNOWN_CA, code="X")
+
+
+def _lost(how: str) -> ClosedTraced:
+    return ClosedTraced(direction=Direction.RECEIVED, how=how)
+
+
+_COMPLETE = HandshakeCompleted(
+    role=Role.CLIENT, cipher_suite=0x1301, group=29, alpn=None, server_name=NAME, client_random=bytes(32)
+)
+
+
+@pytest.mark.parametrize(
+    ("events", "code"),
+    [
+        ((_lost("silence"),), "PEER-STALLED"),
+        ((_lost("silence"), _COMPLETE), "OK"),
+        ((_lost("truncated"), _lost("reset")), "TCP-RESET"),
+        ((_lost("reset"), _lost("truncated")), "TCP-RESET"),
+        ((_alert(Direction.RECEIVED), _lost("reset")), "TLS-ALERT-UNKNOWN-CA"),
+        ((_alert(Direction.SENT), _lost("reset")), "UNKNOWN"),
+        ((_COMPLETE, _lost("truncated")), "PEER-TRUNCATED"),
+    ],
+)
+def test_record_tells_what_ended_the_connection_not_what_followed_from_it(
+    events: tuple[TraceEvent, ...], code: str
+) -> None:
+    recorder = explain.Recorder()
+    for event in events:
+        recorder(event)
+    assert explain.diagnose(recorder).code == code
 
 
 def test_async_reset_leads_to_the_report() -> None:

@@ -61,10 +61,13 @@ def _note(error: Explained, connection: Connection, peer: tuple[str, int], secon
         late = isinstance(error, DeadlineExceeded)
         if late and seconds is None and isinstance(error, DeadlineExceeded) and error.until is not None:
             seconds = error.until.seconds
-        error.circumstances = connection.circumstances(seconds=seconds)
-        if not late:
-            connection.transport_lost("reset")
-        elif not connection.handshake_complete:
-            connection.transport_lost("silence")
+        try:
+            error.circumstances = connection.circumstances(seconds=seconds)
+            if not late:
+                connection.transport_lost("reset")
+            elif not connection.handshake_complete:
+                connection.transport_lost("silence")
+        except Exception as failure:  # noqa: BLE001  # a broken clock or observer: what the transport did stands
+            error.add_note(f"then, while it was noted how things stood: {failure!r}")
     if error.circumstances is not None and not error.circumstances.address and peer[0]:
         error.circumstances = replace(error.circumstances, address=peer[0], port=peer[1])
