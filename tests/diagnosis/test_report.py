@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import datetime
+import errno
 import json
 import pickle
 import socket
@@ -309,6 +310,14 @@ def test_reset_and_silence_have_reports_of_their_own() -> None:
     assert report.code == "PEER-STALLED"
     assert "silent for 0.1 s while ServerHello was waited for, in state WAIT_SH" in report.cause
     assert report.where.startswith("127.0.0.1 port ")
+
+
+def test_way_that_is_lost_in_the_middle_has_a_report() -> None:
+    connection = pellucid.Connection.client(client_config(), NAME)
+    told = explained(OSError(errno.EHOSTUNREACH, "No route to host"), connection, peer=("192.0.2.1", 443))
+    assert isinstance(told, Explained) and isinstance(told, OSError) and told.errno == errno.EHOSTUNREACH
+    report = report_of(told)
+    assert (report.code, report.where) == ("TCP-UNREACHABLE", f"{NAME} port 443")
 
 
 @pytest.mark.parametrize("broken", ["observer", "clock"])
