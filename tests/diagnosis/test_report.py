@@ -110,6 +110,19 @@ def test_report_that_cannot_be_made_is_said_and_hides_no_error(monkeypatch: pyte
     assert refused().__notes__ == ["(no diagnosis: RuntimeError('out of words'))"]
 
 
+def test_report_that_cannot_be_made_yet_has_the_code_and_is_made_later(monkeypatch: pytest.MonkeyPatch) -> None:
+    def out_of_files(error: BaseException) -> errors.Explanation:
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    error = pellucid.UsageError("x")
+    with monkeypatch.context() as exhausted:
+        exhausted.setattr(errors, "_explainer", out_of_files)
+        assert error.report.code == "USAGE"
+        assert "Too many open files" in error.report.text() and "Too many open files" in str(error.report)
+        assert json.dumps(error.report.to_dict())  # type: ignore[attr-defined]
+    assert report_of(error).cause
+
+
 def test_report_as_json_has_a_schema_and_all_of_it() -> None:
     facts = report_of(refused()).to_dict()
     assert json.loads(json.dumps(facts)) == facts
