@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: setup demo pictures test soak coverage lint bench interop inspection conformance diagnosis ledger clean
+.PHONY: setup demo pictures screenshots test soak coverage lint bench interop inspection conformance ledger diagnosis clean
 
 setup: $(STAMP)
 
@@ -58,6 +58,10 @@ ledger: $(STAMP)
 # BOGO_RUNNER: the binary of BoringSSL's TLS test runner; it is not part of this repository.
 conformance: $(STAMP)
 	$(BIN)/python -m tests.conformance.run --runner "$(BOGO_RUNNER)" $(ARGS)
+
+# The live page in Chromium: desktop, phone, dark.
+screenshots: $(STAMP)
+	$(BIN)/python -m tests.web.screenshots $(or $(FOLDER),screenshots)
 
 clean:
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage

@@ -56,7 +56,7 @@ def test_exit_code_is_curls(error: BaseException, code: int) -> None:
 def test_hints_can_be_acted_on() -> None:
     assert "--cacert" in hints_for(rejected(Failure.UNKNOWN_CA))[0]
     assert hints_for(CommandFailed("x", hints=("do this",))) == ("do this",)
-    assert "plain HTTP" in hints_for(UnexpectedMessage("the peer does not speak TLS (plain HTTP?)"))[0]
+    assert "plain HTTP" in hints_for(UnexpectedMessage("the peer does not speak TLS", code="PEER-PLAIN-HTTP"))[0]
     assert hints_for(BadRecordMac("x")) == ()
 
 

@@ -163,8 +163,10 @@ def hints_for(error: BaseException) -> tuple[str, ...]:
             return ("the server wants another client certificate: --cert FILE",)
     if isinstance(error, ConnectionRefusedError):
         return ("nothing listens there: check host and port",)
-    if isinstance(error, PeerError) and "does not speak TLS" in error.reason:
+    if isinstance(error, PeerError) and error.code == "PEER-PLAIN-HTTP":
         return ("the port may be for plain HTTP: try another",)
+    if isinstance(error, PeerError) and error.code == "PEER-NOT-TLS":
+        return ("another protocol answers there: check the port",)
     return ()
 
 

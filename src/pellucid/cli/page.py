@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import functools
+import contextlib
 import ipaddress
 from dataclasses import replace
 from typing import Any, Final
 
 import click
 
-from pellucid.cli.common import CommandFailed, keylog_option, keylog_path
+from pellucid.cli.common import CommandFailed, keylog_option, keylog_path, pcapng_option, pcapng_writer
 from pellucid.cli.listening import ConnectionWatches, announce, listen, quiet_logger, run_server, url_of
 from pellucid.cli.output import Output
 from pellucid.cli.server_credentials import server_credentials
-from pellucid.config import ServerConfig
+from pellucid.config import Credential, ServerConfig
 from pellucid.explain.text import Span, line
 from pellucid.integrations.asgi import LiveRecorder
 from pellucid.integrations.certificate_compression import installed
@@ -47,6 +47,7 @@ _RETRY_GROUPS: Final = (NamedGroup.SECP384R1, NamedGroup.SECP521R1)
               help="How long requests may still run when the server is stopped.")  # fmt: skip
 @click.option("-v", "--verbose", count=True, help="Draw each connection's handshake; -vv and -vvv in more detail.")
 @keylog_option
+@pcapng_option
 def page(**options: Any) -> int:  # Any: click's options, each of its own type
     """Serve a page on which each visitor sees its own TLS 1.3 connection, message by message.
 
@@ -54,54 +55,57 @@ def page(**options: Any) -> int:  # Any: click's options, each of its own type
     Without --cert a development certificate is made, as `pellucid serve` does. The URL is printed on standard output
     once the server listens.
     """
-    output = Output()
-    credentials, authority = server_credentials({**options, "raw_public_key": False, "ocsp": None})
-    watches = ConnectionWatches(output, options["verbose"], keylog_path(options["keylog"]))
-    config = ServerConfig(
-        credentials=credentials,
-        alpn=_ALPN,
-        certificate_compression=installed(),
-        trace=watches.observer,
-        trace_records=True,
-    )
-    secrets = _is_loopback(options["host"]) if options["public"] is None else not options["public"]
     if options["no_hrr"] and options["hrr_port"] is not None:
         raise CommandFailed("--hrr-port and --no-hrr exclude each other", code=2)
-    sockets = [listen(options["host"], options["port"], keep_syn=True)]
-    try:
-        configs = [config]
-        if not options["no_hrr"]:
-            sockets.append(listen(options["host"], options["hrr_port"] or 0, keep_syn=True))
-            configs.append(replace(config, groups=_RETRY_GROUPS))
+    output = Output()
+    credentials, authority = server_credentials({**options, "raw_public_key": False, "ocsp": None})
+    secrets = _is_loopback(options["host"]) if options["public"] is None else not options["public"]
+    with pcapng_writer(options["pcapng"]) as pcapng, contextlib.ExitStack() as opened:
+        watches = ConnectionWatches(output, options["verbose"], keylog_path(options["keylog"]), pcapng)
+        config = _server_config(credentials, watches)
+        configs = [config] if options["no_hrr"] else [config, replace(config, groups=_RETRY_GROUPS)]
+        asked = (options["port"], options["hrr_port"] or 0)
+        sockets = [
+            opened.enter_context(listen(options["host"], port, keep_syn=True))
+            for port, _ in zip(asked, configs, strict=False)
+        ]
         port, *others = (sock.getsockname()[1] for sock in sockets)
-        ready = functools.partial(_ready, output, secrets, url_of(options["host"], port), authority, credentials)
-        run_server(
-            Server(
-                application(secrets=secrets, port=port, retry_port=others[0] if others else None),
-                [
-                    Listening(sock=sock, config=one, recorder=LiveRecorder)
-                    for sock, one in zip(sockets, configs, strict=True)
-                ],
-                grace=options["grace"],
-                ready=ready,
-                keep_alive=_KEEP_ALIVE_SECONDS,
-                logger=quiet_logger(),
-            )
+        retry = url_of(options["host"], others[0]) if others else None
+        server = Server(
+            application(secrets=secrets, port=port, retry_port=others[0] if others else None),
+            [
+                Listening(sock=sock, config=one, recorder=LiveRecorder)
+                for sock, one in zip(sockets, configs, strict=True)
+            ],
+            grace=options["grace"],
+            ready=lambda: _ready(output, secrets, retry, url_of(options["host"], port), authority, credentials),
+            keep_alive=_KEEP_ALIVE_SECONDS,
+            logger=quiet_logger(),
         )
-    finally:
-        for sock in sockets:
-            sock.close()
+        run_server(server)
     return 0
 
 
 command = page
 
 
-def _ready(output: Output, secrets: bool, *announcement: Any) -> None:  # Any: what `announce` takes
+def _server_config(credentials: tuple[Credential, ...], watches: ConnectionWatches) -> ServerConfig:
+    return ServerConfig(
+        credentials=credentials,
+        alpn=_ALPN,
+        certificate_compression=installed(),
+        trace=watches.observer,
+        trace_records=True,
+    )
+
+
+def _ready(output: Output, secrets: bool, retry: str | None, *announcement: Any) -> None:  # Any: what `announce` takes
     if secrets:
         output.talk(line("Each visitor sees the ", Span("secrets", "secret"), " of its own connection."))
     else:
         output.talk("Secrets are not shown.")
+    if retry is not None:
+        output.talk(line("With a HelloRetryRequest: ", Span(retry, "name")))
     announce(output, *announcement)
 
 

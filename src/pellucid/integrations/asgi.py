@@ -93,8 +93,8 @@ class OwnConnection:
     async def retire(self) -> None:
         """Have the client take another connection for its next request; this one closes once its requests are answered.
 
-        HTTP/2 is told by GOAWAY (RFC 9113 §6.8), before the answer; in HTTP/1.1 the answer has to say so: give it the
-        header `connection: close`.
+        HTTP/2 is told by GOAWAY (RFC 9113 §6.8), right after the answer. In HTTP/1.1 the answer has to say so: give it
+        the header `connection: close`.
         """
         if not self.retired:
             self.retired = True

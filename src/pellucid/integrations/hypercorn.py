@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import secrets
+import threading
 from collections.abc import Iterator
 from contextvars import ContextVar
 from typing import Any, Final
@@ -20,7 +21,7 @@ from h2.exceptions import ProtocolError
 from hypercorn.asyncio.tcp_server import TCPServer
 from hypercorn.events import Event, RawData, Updated
 from hypercorn.protocol.h2 import H2Protocol
-from hyperframe.frame import GoAwayFrame
+from hyperframe.frame import DataFrame, GoAwayFrame, HeadersFrame
 
 from pellucid.config import ServerConfig
 from pellucid.explain.recorder import precede
@@ -31,6 +32,7 @@ from pellucid.trace import TraceEvent
 
 __all__ = ["connections"]
 
+_END_STREAM: Final = 0x1
 _GOODBYE_SECONDS: Final = 0.25  # between the last answer of a retired connection and its end: clients go first
 _RETIRED_SECONDS: Final = 5.0  # for the requests that a retired connection still answers
 
@@ -42,12 +44,21 @@ def connections() -> Iterator[None]:
     """Have hypercorn tell each application of its own connection while the block runs, where TLS is Pellucid's."""
     # hypercorn has no parameter for the class of its connections.
     module: Any = hypercorn.asyncio.run
-    before = module.TCPServer
-    module.TCPServer = _Server
+    with _lock:
+        _blocks.append(module)
+        module.TCPServer = _Server
     try:
         yield
     finally:
-        module.TCPServer = before
+        with _lock:
+            _blocks.pop()
+            if not _blocks:
+                module.TCPServer = TCPServer
+
+
+_lock: Final = threading.Lock()
+_blocks: Final[list[object]] = []
+"""one for each block of `connections` that runs, in whatever thread"""
 
 
 class _Server(TCPServer):
@@ -57,6 +68,7 @@ class _Server(TCPServer):
         super().__init__(*arguments)
         self._ending: asyncio.TimerHandle | None = None
         self._own: OwnConnection | None = None
+        self._goodbye = b""
         tls: Any = self.writer.get_extra_info("ssl_object")
         if not isinstance(tls, Facts):
             return
@@ -72,17 +84,21 @@ class _Server(TCPServer):
             self.reader = reader
 
     async def protocol_send(self, event: Event) -> None:
+        if isinstance(event, RawData) and self._goodbye and _ends_a_stream(event.data):
+            event, self._goodbye = RawData(data=event.data + self._goodbye), b""
         await super().protocol_send(event)
         if isinstance(event, Updated) and event.idle and self._own is not None and self._own.retired:
             self._end_after(_GOODBYE_SECONDS)
 
     async def _retire(self) -> None:
-        """Say that the next request is for another connection. h2 is not told: it would not finish the answers."""
+        """Have GOAWAY go out with the end of the answer, in one piece: no request comes in between.
+
+        Not before it, for h2 as a client takes no answer after it; and ours is not told, for it would give none.
+        """
         protocol = self.protocol.protocol
         if isinstance(protocol, H2Protocol):
-            goodbye = GoAwayFrame(0, last_stream_id=protocol.connection.highest_inbound_stream_id)
-            await super().protocol_send(RawData(data=goodbye.serialize()))
-            self._end_after(_RETIRED_SECONDS)
+            self._goodbye = GoAwayFrame(0, last_stream_id=protocol.connection.highest_inbound_stream_id).serialize()
+        self._end_after(_RETIRED_SECONDS)
 
     async def _flush(self) -> None:
         """Have what is to be sent go out with data, and the client answer: in HTTP/2 by PING (RFC 9113 §6.7)."""
@@ -101,14 +117,25 @@ class _Server(TCPServer):
 class _Introduced:
     """hypercorn's wrapper of the application, for one connection: its requests' scopes say which it is."""
 
-    def __init__(self, application: Any, own: OwnConnection) -> None:  # Any: hypercorn's wrapper, ASGI's dictionaries
+    def __init__(self, application: Any, own: OwnConnection) -> None:  # Any: hypercorn's wrapper
         self._application = application
         self._own = own
 
-    async def __call__(self, scope: Any, *arguments: Any) -> None:
+    async def __call__(self, scope: Any, *arguments: Any) -> None:  # Any: ASGI's dictionaries and callables
         told = {"early_data": _came_early.get(), "connection": self._own}
         extensions = {**(scope.get("extensions") or {}), EXTENSION: told}
         await self._application({**scope, "extensions": extensions}, *arguments)
+
+
+def _ends_a_stream(frames: bytes) -> bool:
+    """Whether one of *frames*, which are whole, is the last of an answer (RFC 9113 §4.1)."""
+    at = 0
+    while at + 9 <= len(frames):
+        kind, flags = frames[at + 3], frames[at + 4]
+        if kind in {DataFrame.type, HeadersFrame.type} and flags & _END_STREAM:
+            return True
+        at += 9 + int.from_bytes(frames[at : at + 3], "big")
+    return False
 
 
 def _tcp_opening(sock: Any) -> list[TraceEvent]:  # Any: asyncio's shield around the socket

@@ -59,6 +59,7 @@ class RecordReader:
         "_skip",
         "_tag_error",
         "_trace",
+        "handshake_bytes",
         "opened_any",
     )
 
@@ -72,6 +73,9 @@ class RecordReader:
         self._limit = self._most = MAX_INNER_PLAINTEXT  # negotiated; of TLSInnerPlaintext under the present keys
         self._short = 0  # the longest record that the short ways look at
         self._largest = 0
+        self.handshake_bytes = 0
+        """of the peer's, counted by the connection until the handshake is complete. It has no room for it: with more
+        attributes than a class's instances can share the keys of, each access to any of them takes longer."""
         self.opened_any = False
         """whether a protected record was ever opened: from then on nothing comes in plaintext"""
 
@@ -153,8 +157,8 @@ class RecordReader:
             return None
         header = bytes(data[offset : offset + RECORD_HEADER])
         body = bytes(data[offset + RECORD_HEADER : stop])
-        self._begun = True
         if not protected:
+            self._begun = True
             if self._trace is not None:
                 self._tell(outer, header + body, length, 0, None)
             return Record(outer, body, False), stop
@@ -360,7 +364,8 @@ def bad_record_mac(sequence: int) -> BadRecordMac:
 
 def _not_tls(byte: int) -> str:
     if 0x20 <= byte < 0x7F:
-        name = stranger(bytes([byte])).name
+        who = stranger(bytes([byte]))
+        name = "plain HTTP" if who.code == "PEER-PLAIN-HTTP" else who.name
         guess = f" ({name}?)" if name else ""
         return f"the first byte of a record is {chr(byte)!r}: the peer does not speak TLS{guess}"
     return _no_type(byte)

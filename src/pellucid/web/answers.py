@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 from urllib.parse import urlsplit
 
-from pellucid.web.html import Child, h, joined
+from pellucid.web.html import h, joined
 from pellucid.web.view import STATIC
 
 __all__ = ["HTML", "JSON", "TEXT", "Answer", "asset", "headers_of", "is_own", "notice", "preferred", "send_answer"]
@@ -132,16 +132,23 @@ def asset(name: str, if_none_match: str | None) -> Answer | None:
     return Answer(content_type=_ASSETS[name], body=body, headers=headers)
 
 
-def notice(kind: str, status: int, title: str, *paragraphs: Child, **headers: str) -> Answer:
-    """Return a short page that says why there is no other. kind: HTML, or anything else for text."""
+def notice(kind: str, status: int, title: str, *paragraphs: str, alone: bool = False, **headers: str) -> Answer:
+    """Return a short page that says why there is no other. kind: HTML, or anything else for text.
+
+    alone: it asks for no style sheet, for the connection ends with it.
+    """
     if kind != HTML:
-        return Answer.of("\n\n".join((title, *map(str, paragraphs))) + "\n", TEXT, status, **headers)
+        return Answer.of("\n\n".join((title, *paragraphs)) + "\n", TEXT, status, **headers)
     head = h(
         "head",
         h("meta", {"charset": "utf-8"}),
         h("meta", {"name": "viewport", "content": "width=device-width, initial-scale=1"}),
+        h("meta", {"name": "color-scheme", "content": "light dark"}),
         h("title", title),
-        h("link", {"rel": "stylesheet", "href": "/static/page.css"}),
+        None if alone else h("link", {"rel": "stylesheet", "href": "/static/page.css"}),
     )
-    body = h("body", h("main", {"class": "notice"}, h("h1", title), [h("p", one) for one in paragraphs]))
+    told = [h("p", one) for one in paragraphs]
+    if status != 501:
+        told.append(h("p", h("a", {"href": "/"}, "To the page of your connection")))
+    body = h("body", h("main", {"class": "notice"}, h("p", {"class": "brand"}, "Pellucid"), h("h1", title), told))
     return Answer.of(f"<!doctype html>\n{joined(h('html', {'lang': 'en'}, head, body))}", HTML, status, **headers)

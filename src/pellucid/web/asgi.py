@@ -11,6 +11,7 @@ import json
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from http import HTTPStatus
 from typing import Any, Final
 from urllib.parse import parse_qs
 
@@ -99,7 +100,7 @@ class Application:
         if path == "/favicon.ico":
             return Answer(status=204)
         if route is None:
-            return notice(wants, 404, "There is nothing here", "The page of your connection is at /")
+            return notice(wants, 404, "There is nothing here")
         if method not in route.methods:
             allowed = ", ".join(route.methods)
             return notice(wants, 405, f"Only {allowed} can be asked for here", allow=allowed)
@@ -147,6 +148,9 @@ class Application:
 
     async def _resume(self, request: _Request) -> Answer:
         answer = _done(request)
+        if request.wants == HTML:
+            # Browsers follow a redirect before they have read all of the answer, and so before the goodbye.
+            answer = notice(HTML, 200, "Connecting again", alone=True, refresh="0; url=/")
         await request.own.retire()
         if request.scope["http_version"].startswith("1"):
             answer = replace(answer, headers=(*answer.headers, (b"connection", b"close")))
@@ -244,7 +248,7 @@ def _strange(wants: str, *, ours: bool) -> Answer:
 
 
 def _elsewhere(wants: str) -> Answer:
-    why = "This request came over another connection than the page it belongs to. Load the page anew: it is at /"
+    why = "This request came over another connection than the page it belongs to. Load it anew."
     return notice(wants, 409, "Another connection", why)
 
 
@@ -252,15 +256,16 @@ def _exchange(request: _Request, answer: Answer) -> Exchange:
     """Return the exchange as the page tells it: without what proves to a server who the visitor is."""
     version = request.scope["http_version"]
     protocol = "HTTP/2" if version == "2" else f"HTTP/{version}"
+    old = version.startswith("1")  # HTTP/2 has no such lines, but the same in header fields
     headers = [(name, _shown(name, value)) for name, value in list(request.headers.items())[:_MAX_HEADERS]]
     target = request.path + ("?…" if request.scope.get("query_string") else "")
     # How long the body is depends on what it tells: it is left out.
     told = [(name.decode(), value.decode("latin-1")) for name, value in answer.all_headers()]
     return Exchange(
         protocol=protocol,
-        request=f"{request.method} {target}",
+        request=f"{request.method} {target} {protocol}" if old else f"{request.method} {target}",
         request_headers=tuple(headers),
-        response=f"{protocol} {answer.status}",
+        response=f"{protocol} {answer.status} {HTTPStatus(answer.status).phrase}" if old else str(answer.status),
         response_headers=tuple((name, value) for name, value in told if name != "content-length"),
     )
 

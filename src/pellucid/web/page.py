@@ -32,7 +32,7 @@ from pellucid.web.lanes import Numbered, Seen, exchange_rows, record_row, record
 from pellucid.web.machine import Hop, machine, taken
 from pellucid.web.octets import Budget
 from pellucid.web.offer import choices, offer_of, offered
-from pellucid.web.view import STATIC, View
+from pellucid.web.view import STATIC, Action, View
 
 __all__ = ["Fragment", "fragment", "page"]
 
@@ -208,18 +208,7 @@ def _tls_facts(scene: _Scene) -> list[tuple[str, Child]]:
 def _actions(view: View) -> Markup | None:
     if not view.actions and not view.links:
         return None
-    forms = [
-        h(
-            "li",
-            h(
-                "form",
-                {"action": one.url, "method": one.method.lower(), "data-action": one.name},
-                h("button", {"type": "submit"}, one.label),
-            ),
-            h("p", {"class": "quiet"}, one.note) if one.note else None,
-        )
-        for one in view.actions
-    ]
+    forms = [h("li", _action(one), h("p", {"class": "quiet"}, one.note) if one.note else None) for one in view.actions]
     links = [
         h("li", h("a", {"href": link.url}, link.label), h("p", {"class": "quiet"}, link.note) if link.note else None)
         for link in view.links
@@ -229,6 +218,16 @@ def _actions(view: View) -> Markup | None:
         {"class": "doings"},
         h("div", h("h2", "Try it"), h("ul", {"class": "actions"}, forms)) if forms else None,
         h("div", h("h2", "Take it with you"), h("ul", {"class": "links"}, links)) if links else None,
+    )
+
+
+def _action(action: Action) -> Markup:
+    if action.method == "GET":  # it may lead to another port, where the page's policy lets no form go
+        return h("a", {"class": "button", "href": action.url}, action.label)
+    return h(
+        "form",
+        {"action": action.url, "method": "post", "data-action": action.name},
+        h("button", {"type": "submit"}, action.label),
     )
 
 

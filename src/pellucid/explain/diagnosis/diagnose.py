@@ -7,7 +7,7 @@ from dataclasses import replace
 from pellucid.errors import AlertReceived, Circumstances, Explained, PeerError, TLSError
 from pellucid.explain.diagnosis.causes import cause_of
 from pellucid.explain.diagnosis.codes import CODES
-from pellucid.explain.diagnosis.inside import decisive
+from pellucid.explain.diagnosis.inside import decisive, said
 from pellucid.explain.diagnosis.record import NothingWrong, circumstances_in, failure_in
 from pellucid.explain.diagnosis.report import AlertFound, Diagnosis
 from pellucid.explain.diagnosis.situation import Situation, awaited, phase_of, situation_of
@@ -43,13 +43,13 @@ def diagnose(failure: BaseException | Recorder, *, recorder: Recorder | None = N
     return Diagnosis(
         code=code.code,
         title=code.title,
-        message=str(error) or code.title,
+        message=said(error) or code.title,
         phase=phase,
         where=_where(found),
         alert=_alert(found),
         checks=steps_of(found, phase),
         cause=cause.text,
-        remedy=tuple(dict.fromkeys((*cause.remedy, *code.remedy))),
+        remedy=(*cause.remedy, *(one for one in code.remedy if not cause.instead or not one.startswith(cause.instead))),
         evidence=_evidence(found, phase),
         verification=found.verification,
     )
@@ -84,14 +84,15 @@ def _evidence(found: Situation, phase: str) -> tuple[str, ...]:
     if known.first_bytes:
         seen.append(f"the first bytes: {known.first_bytes[:48]!r}")
     if known.role and phase not in {"dns", "tcp", "call"}:
-        waiting = f", waiting for {awaited(known)}" if awaited(known) else ""
+        waits = found.code.startswith(("PEER-", "TCP-")) and awaited(known)
+        waiting = f", waiting for {awaited(known)}" if waits else ""
         seen.append(f"the {known.role} was in state {known.state}{waiting}")
     if known.state and not known.complete and found.code.startswith(("PEER-", "TCP-")):
         seen.append(f"{known.received} bytes had come from the {found.peer}")
     if known.partial and found.code == "PEER-TRUNCATED":
         seen.append(f"{known.partial} bytes were of a record or message that was not all there")
     if known.seconds is not None and found.code in {"PEER-STALLED", "TCP-TIMEOUT", "DNS-TIMEOUT"}:
-        seen.append(f"waited for {known.seconds:g} s")
+        seen.append(f"waited for {known.seconds:.3g} s")
     if isinstance(found.error, PeerError) and found.error.rfc:
         seen.append(f"the rule is RFC {found.error.rfc}")
     if found.refusal is not None:

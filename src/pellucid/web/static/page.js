@@ -130,6 +130,19 @@ function listen(lanes) {
   addEventListener("pagehide", () => source.close());
 }
 
+// The page tells of the new keys by itself: nothing has to be loaded anew. Other buttons end this connection.
+function stay(form) {
+  form.addEventListener("submit", async (event) => {
+    event.preventDefault();
+    try {
+      const answer = await fetch(form.action, { method: "POST", headers: { accept: "application/json" } });
+      if (!answer.ok) location.reload();
+    } catch {
+      location.reload();
+    }
+  });
+}
+
 function enhance(root) {
   root.querySelectorAll(".octets").forEach(prepare);
   root.querySelectorAll("pre.code").forEach(addCopy);
@@ -145,4 +158,7 @@ for (const drawing of document.querySelectorAll(".keys")) {
 openTarget();
 addEventListener("hashchange", openTarget);
 const lanes = document.getElementById("lanes");
-if (lanes && lanes.dataset.live) listen(lanes);
+if (lanes && lanes.dataset.live) {
+  listen(lanes);
+  document.querySelectorAll("form[data-action='key-update']").forEach(stay);
+}
