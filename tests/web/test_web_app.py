@@ -18,7 +18,7 @@ from hyperframe.frame import DataFrame, Frame, GoAwayFrame
 
 from pellucid.config import ClientConfig
 from pellucid.explain.recorder import Recorder
-from pellucid.integrations.asgi import EXTENSION, LiveRecorder, OwnConnection, Recorders, own_connection
+from pellucid.integrations.asgi import EXTENSION, LiveRecorder, OwnConnection, Recorders, Turns, own_connection
 from pellucid.integrations.ssl_context import SSLContext
 from pellucid.net.sync import connect
 from pellucid.registry import HandshakeType
@@ -461,6 +461,53 @@ def test_lifespan_and_websockets_are_answered() -> None:
     assert [one["type"] for one in sent] == ["lifespan.startup.complete", "lifespan.shutdown.complete"]
     asyncio.run(application()({"type": "websocket"}, receive, send))
     assert sent[-1]["type"] == "websocket.close"
+
+
+# ---- whose turn it is ------------------------------------------------------------------------------------------------
+
+
+async def asked_at_once(owns: list[OwnConnection]) -> list[int]:
+    """Ask for the page on each of *owns* at the same time; return the statuses in that order."""
+    statuses = dict.fromkeys(range(len(owns)), 0)
+
+    async def one(number: int, own: OwnConnection) -> None:
+        async def send(message: Any) -> None:
+            if message["type"] == "http.response.start":
+                statuses[number] = message["status"]
+
+        scope = {
+            "type": "http", "http_version": "2", "method": "GET", "path": "/connection.json", "query_string": b"",
+            "headers": [], "extensions": {EXTENSION: {"early_data": False, "connection": own}},
+        }  # fmt: skip
+        await app(scope, None, send)
+
+    await asyncio.gather(*(one(number, own) for number, own in enumerate(owns)))
+    return list(statuses.values())
+
+
+def test_who_asks_a_hundred_times_at_once_waits_and_others_do_not() -> None:
+    own, other = own_of(LiveRecorder()), own_of(LiveRecorder())
+    statuses = asyncio.run(asked_at_once([own] * 100 + [other]))
+    assert statuses[-1] == 200
+    assert statuses.count(200) == 17
+    assert statuses.count(429) == 84
+    assert asyncio.run(asked_at_once([own])) == [200]
+
+
+def test_after_each_turn_comes_a_pause_as_long() -> None:
+    async def run() -> tuple[list[bool], float]:
+        turns = Turns()
+        got = []
+        began = time.monotonic()
+        for _ in range(2):
+            async with turns.turn() as granted:
+                got.append(granted)
+                time.sleep(0.05)
+        return got, time.monotonic() - began
+
+    got, took = asyncio.run(run())
+    assert got == [True, True]
+    assert took >= 0.15
 
 
 # ---- the recorder ----------------------------------------------------------------------------------------------------

@@ -40,6 +40,7 @@ from pellucid.trace import (
 from pellucid.verify import RawPublicKeyVerifier, dangerous_accept_any
 from pellucid.verify.report import CheckGroup
 from pellucid.web.document import document
+from pellucid.web.downloads import KINDS, download
 from pellucid.web.page import fragment, page
 from pellucid.web.text import WIDTH, text
 from pellucid.web.view import STATIC, Action, Exchange, Link, View
@@ -353,6 +354,8 @@ def renderings(shown: View) -> Iterator[str]:
     yield text(shown)
     yield json.dumps(document(shown))
     yield fragment(shown, 0).html
+    for kind in KINDS:
+        yield download(kind, shown).body.decode("latin-1")
 
 
 def test_hidden_secrets_stand_nowhere(name: str) -> None:
@@ -507,6 +510,36 @@ def test_a_full_recorder_makes_no_endless_page(kind: str) -> None:
     assert len(text(shown)) < 250_000
     assert len(json.dumps(document(shown))) < 2_500_000
     assert time.process_time() - before < 20
+
+
+def dense_hello(size: int) -> Recorder:
+    """A ClientHello made of as many fields as *size* bytes hold, as anybody may send it."""
+    names = b"\1x" * (size // 2)
+    hello = ClientHello(
+        legacy_version=0x0303,
+        random=bytes(32),
+        legacy_session_id=b"",
+        cipher_suites=(0x1301,),
+        legacy_compression_methods=b"\0",
+        extensions=(Extension(16, len(names).to_bytes(2, "big") + names),),
+    )
+    raw = handshake_message(hello)
+    recorder = Recorder()
+    recorder(
+        MessageTraced(
+            direction=Direction.RECEIVED, epoch=Epoch.INITIAL, message_type=H.CLIENT_HELLO, raw=raw, body=hello
+        )
+    )
+    return recorder
+
+
+def test_a_long_message_to_a_server_is_drawn_without_its_fields() -> None:
+    html = page(View(recorder=dense_hello(50_000)))
+    assert "So long a message is not explained field by field." in html
+    assert html.count('class="fields"') == 0
+    short = page(View(recorder=dense_hello(1000)))
+    assert "So long a message" not in short
+    assert short.count('class="fields"') == 1
 
 
 @pytest.mark.parametrize("shown", ["full", "resumed", "retried", "authenticated"])

@@ -6,9 +6,12 @@ the scope of a request on it and in no other way: there is no list of connection
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import secrets
+import time
 import weakref
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from typing import Any, Final
 
 from pellucid.explain.recorder import Recorder, precede
@@ -21,6 +24,7 @@ __all__ = [
     "LiveRecorder",
     "OwnConnection",
     "Recorders",
+    "Turns",
     "own_connection",
     "recorder_of",
     "wants_recorder",
@@ -34,6 +38,7 @@ _MESSAGE_BYTES: Final = 2**20
 _MANY: Final = 256
 _LEAST_EVENTS: Final = 256  # enough for any handshake
 _LEAST_MESSAGE_BYTES: Final = 2**17
+_MANY_TURNS: Final = 16
 
 
 class LiveRecorder(Recorder):
@@ -80,6 +85,38 @@ class Recorders:
         return recorder
 
 
+class Turns:
+    """What an application does at length for one connection: one thing at a time, and after each a pause as long.
+
+    So who asks for much at once waits for itself, and nobody else for it. many: so many wait, and no more.
+    """
+
+    def __init__(self, many: int = _MANY_TURNS) -> None:
+        self._many = many
+        self._waiting = 0
+        self._lock = asyncio.Lock()
+        self._next = 0.0
+
+    @contextlib.asynccontextmanager
+    async def turn(self) -> AsyncIterator[bool]:
+        """Wait for a turn, for what is done at once, without waiting; give False, and no turn, where too many wait."""
+        if self._waiting >= self._many:
+            yield False
+            return
+        self._waiting += 1
+        try:
+            async with self._lock:
+                await asyncio.sleep(max(0.0, self._next - time.monotonic()))
+                began = time.monotonic()
+                try:
+                    yield True
+                finally:
+                    ended = time.monotonic()
+                    self._next = ended + (ended - began)
+        finally:
+            self._waiting -= 1
+
+
 class OwnConnection:
     """The connection of a request, for the application that answers it.
 
@@ -101,6 +138,8 @@ class OwnConnection:
         self.retired = False
         self.streams = 0
         """for the application: how many answers without an end it gives on this connection just now"""
+        self.turns = Turns()
+        """for the application: what it does at length is not done for this connection alone"""
         self._tls = tls
         self._retire = retire
         self._flush = flush

@@ -119,8 +119,15 @@ class Application:
             return _elsewhere(wants)
         if method == "POST" and not is_own(headers):
             return notice(wants, 403, "Another site's page asked for this", "Only the page itself can: open it first.")
-        answer: Answer = await route.handler(self, request)
-        return answer
+        if method == "POST":
+            answer: Answer = await route.handler(self, request)
+            return answer
+        async with own.turns.turn() as granted:  # to draw takes long, and one connection can ask a hundred times at once
+            if not granted:
+                why = "So much was asked for on this connection that it has to wait. Ask again in a moment."
+                return notice(wants, 429, "Too much at once", why, retry_after="1")
+            drawn: Answer = await route.handler(self, request)
+            return drawn
 
     # ---- what can be asked for ---------------------------------------------------------------------------------------
 

@@ -40,7 +40,7 @@ from pellucid.trace import (
 )
 from pellucid.verify.report import VerificationReport
 from pellucid.web.html import Child, Markup, h
-from pellucid.web.octets import Budget, octets
+from pellucid.web.octets import MAX_BYTES, Budget, octets
 from pellucid.web.view import Exchange
 
 __all__ = ["MAX_ROWS", "Numbered", "Seen", "exchange_rows", "record_row", "recorder_role", "rows", "unseen_packets"]
@@ -194,12 +194,15 @@ def _message(one: Numbered, event: MessageTraced, role: Role, budget: Budget) ->
         inside.append(_facts((field.name, field.value) for field in fields))
     if budget.messages > 0:
         size = len(event.raw)
-        spans = message_spans(event.raw, event.message_type)
+        # Anybody may send a server as much as fits into a message; a client has chosen whom it listens to.
+        asked_for = role is Role.CLIENT or event.direction is Direction.SENT or size <= MAX_BYTES
+        spans = message_spans(event.raw, event.message_type) if asked_for else ()
         inside.append(
             h(
                 "details",
                 {"class": "bytes"},
-                h("summary", f"Open {name}: {size:,} bytes, field by field"),
+                h("summary", f"Open {name}: {size:,} bytes" + (", field by field" if spans else "")),
+                None if spans else h("p", {"class": "quiet"}, "So long a message is not explained field by field."),
                 octets(event.raw, spans, name, budget),
             )
         )
