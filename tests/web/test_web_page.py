@@ -8,6 +8,7 @@ import json
 import re
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from html.parser import HTMLParser
 
 import pytest
@@ -510,6 +511,18 @@ def test_a_full_recorder_makes_no_endless_page(kind: str) -> None:
     assert len(text(shown)) < 250_000
     assert len(json.dumps(document(shown))) < 2_500_000
     assert time.process_time() - before < 20
+
+
+def test_a_full_recorder_says_so() -> None:
+    recorder = Recorder(limit=len(recording("full")) - 1)
+    for event in recording("full").events:
+        recorder(event)
+    shown = replace(view("full"), recorder=recorder)
+    told = "The record of this connection is full. Not told of: 1 event."
+    assert told in page(shown)
+    assert "So far it took at least" in page(shown)
+    assert told in text(shown)
+    assert "is full" not in page(view("full")) + text(view("full"))
 
 
 def dense_hello(size: int) -> Recorder:

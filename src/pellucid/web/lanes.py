@@ -43,7 +43,17 @@ from pellucid.web.html import Child, Markup, h
 from pellucid.web.octets import MAX_BYTES, Budget, octets
 from pellucid.web.view import Exchange
 
-__all__ = ["MAX_ROWS", "Numbered", "Seen", "exchange_rows", "record_row", "recorder_role", "rows", "unseen_packets"]
+__all__ = [
+    "MAX_ROWS",
+    "Numbered",
+    "Seen",
+    "exchange_rows",
+    "not_kept",
+    "record_row",
+    "recorder_role",
+    "rows",
+    "unseen_packets",
+]
 
 MAX_ROWS: Final = 250
 """So many rows stand in one list: a peer decides how many messages it sends."""
@@ -350,8 +360,11 @@ def _secrets(some: list[Numbered], role: Role) -> str:
     return f"The {role.value} derives {what}."
 
 
-def record_row(role: Role, records: Sequence[RecordTraced], budget: Budget) -> Markup | None:
-    """Return how many records of application data there were, with the first of each end as it travelled."""
+def record_row(role: Role, records: Sequence[RecordTraced], budget: Budget, *, dropped: int = 0) -> Markup | None:
+    """Return how many records of application data there were, with the first of each end as it travelled.
+
+    dropped: how many events were not kept: then there may have been more.
+    """
     told: list[str] = []
     opened: list[Markup] = []
     for direction in (Direction.RECEIVED, Direction.SENT) if role is Role.SERVER else Direction:
@@ -369,8 +382,15 @@ def record_row(role: Role, records: Sequence[RecordTraced], budget: Budget) -> M
             opened.append(h("details", {"class": "bytes"}, h("summary", title), drawn))
     if not told:
         return None
-    text = f"So far it took {' and '.join(told)}. Each is sealed by itself, and tells a listener no more than its size."
+    so_far = "So far it took at least" if dropped else "So far it took"
+    text = f"{so_far} {' and '.join(told)}. Each is sealed by itself, and tells a listener no more than its size."
     return h("li", {"class": "work"}, h("p", {"class": "story"}, h("strong", text)), opened)
+
+
+def not_kept(dropped: int) -> str:
+    """Return what to say of *dropped* events: a record has its bounds, and a connection has not."""
+    many = "1 event" if dropped == 1 else f"{dropped:,} events, most of them records of data"
+    return f"The record of this connection is full. Not told of: {many}."
 
 
 # ---- the HTTP exchange ---------------------------------------------------------------------------------------------
