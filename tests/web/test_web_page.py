@@ -9,6 +9,7 @@ import re
 import time
 from collections.abc import Iterator
 from dataclasses import replace
+from html import unescape
 from html.parser import HTMLParser
 
 import pytest
@@ -226,6 +227,12 @@ def test_a_step_has_one_bold_sentence_and_its_time() -> None:
     assert html.index("From here on the server sends under application keys") < html.index(
         "From here on the client sends under application keys"
     )
+
+
+def test_a_server_that_signs_is_not_said_to_have_checked_itself() -> None:
+    for told in (unescape(drawn("full")), " ".join(text(view("full")).replace("│", " ").split())):
+        assert "The server signs the conversation with its certificate's private key (ecdsa_secp256r1_sha256)" in told
+        assert "The server's CertificateVerify (ecdsa_secp256r1_sha256) is right" not in told
 
 
 def test_what_was_offered_and_chosen_is_told_with_its_reasons() -> None:

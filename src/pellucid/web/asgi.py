@@ -122,7 +122,8 @@ class Application:
         if method == "POST":
             answer: Answer = await route.handler(self, request)
             return answer
-        async with own.turns.turn() as granted:  # to draw takes long, and one connection can ask a hundred times at once
+        # To draw takes long, and one connection can ask for it a hundred times at once.
+        async with own.turns.turn() as granted:
             if not granted:
                 why = "So much was asked for on this connection that it has to wait. Ask again in a moment."
                 return notice(wants, 429, "Too much at once", why, retry_after="1")

@@ -11,7 +11,7 @@ from typing import Final, NamedTuple
 
 from pellucid.explain.fields import message_fields
 from pellucid.explain.recorder import Recorded
-from pellucid.explain.sentences import ALERTS, MESSAGES, describe, protection, seconds
+from pellucid.explain.sentences import ALERTS, MESSAGES, describe, protection, seconds, signing
 from pellucid.explain.spans import message_spans, record_spans
 from pellucid.explain.text import escaped
 from pellucid.registry import ContentType, alert_name, handshake_type_name
@@ -146,7 +146,8 @@ def _row(theme: str, some: list[Numbered], role: Role, budget: Budget, seen: See
         return _work(title, role, [describe(one.event) for one in some])
     bad = theme == "bad" or (theme == "verdict" and not _good(event))
     kind = "bad" if bad else {"verdict": "good", "milestone": "good milestone"}.get(theme, "")
-    return _work(describe(event), role, (), kind=kind)
+    title = signing(event, role) if isinstance(event, SignatureTraced) else describe(event)
+    return _work(title, role, (), kind=kind)
 
 
 def _good(event: TraceEvent) -> bool:
