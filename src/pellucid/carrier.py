@@ -73,8 +73,6 @@ class Carrier:
         self._peer_ended = False
         """the peer's stream has ended; during a pause what came before that waits to be read"""
         self._patience = Patience()
-        self._handshake_bytes = 0
-        """of the peer's, until the handshake is complete"""
 
     # ---- what it knows ---------------------------------------------------------------------------------------------
 
@@ -115,7 +113,7 @@ class Carrier:
             complete=negotiated is not None,
             server_name=key.host if key is not None else (negotiated and negotiated.server_name) or "",
             port=key.port if key is not None else 0,
-            received=self._handshake_bytes,
+            received=self._patience.handshake_bytes,
             records=0 if present is None else present[1],
             partial=len(self._incoming) + len(self._message),
             epoch=self._reader.epoch,
