@@ -113,7 +113,7 @@ class Carrier:
             complete=negotiated is not None,
             server_name=key.host if key is not None else (negotiated and negotiated.server_name) or "",
             port=key.port if key is not None else 0,
-            received=self._patience.handshake_bytes,
+            received=self._reader.handshake_bytes,
             records=0 if present is None else present[1],
             partial=len(self._incoming) + len(self._message),
             epoch=self._reader.epoch,

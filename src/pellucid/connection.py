@@ -129,7 +129,7 @@ class Connection(Detachable):
             self._end_of_stream()
             return
         if self.negotiated is None:
-            self._patience.handshake_bytes += len(data)
+            self._reader.handshake_bytes += len(data)
         incoming = self._incoming
         source: bytes | bytearray = incoming
         if incoming:

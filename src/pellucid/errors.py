@@ -122,7 +122,8 @@ class Explained(Exception):
         if not self._told:
             self._told = True
             try:
-                notes.insert(0, self.report.text())
+                if self.report.code != "UNKNOWN":  # that more bytes are wanted is no failure
+                    notes.insert(0, self.report.text())
             except Exception as error:  # noqa: BLE001  # whoever prints a traceback gets this one, not another
                 notes.insert(0, f"(no diagnosis: {error!r})")
         return notes

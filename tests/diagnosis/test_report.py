@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import datetime
 import json
 import pickle
@@ -220,6 +221,25 @@ def test_errors_that_go_in_circles_end() -> None:
     assert explain.diagnose(first).code == "UNKNOWN"
 
 
+class Broken(Exception):
+    """Whatever is asked of it raises."""
+
+    def __str__(self) -> str:
+        raise RuntimeError("no words")
+
+    @property
+    def reason(self) -> object:
+        raise RuntimeError("no reason")
+
+
+def test_errors_that_are_broken_themselves_are_told_of() -> None:
+    report = explain.diagnose(Broken())
+    assert report.code == "UNKNOWN" and "cannot be told" in report.text()
+    inside = Broken()
+    inside.__cause__ = refused()
+    assert explain.diagnose(inside).code == "X509-WRONG-NAME"
+
+
 @pytest.mark.parametrize(
     ("error", "code"),
     [
@@ -306,3 +326,37 @@ def test_server_and_client_are_told_apart() -> None:
         assert report.code == "TLS-NO-COMMON-GROUP"
         assert report.alert == (sender, "handshake_failure")
         assert error.circumstances is not None and error.circumstances.role == role.value
+
+
+DAY = datetime.timedelta(days=1)
+
+
+def judged_at(offset: datetime.timedelta, *, root_days: int, leaf_days: int) -> str:
+    """The code of a client whose clock is off by *offset*, of a CA and a leaf that live for so many days from now."""
+    now = datetime.datetime.now(datetime.UTC)
+    ca = CA("clock", not_after=now + root_days * DAY)
+    leaf = ca.issue(NAME, not_after=now + leaf_days * DAY)
+    later = now + offset
+    provider = dataclasses.replace(pellucid.PYCA, now=later.timestamp)
+    server = server_config(credentials=(pellucid.Credential.from_pem(leaf.chain_pem, leaf.key_pem),))
+    pair = Pair.of(client_config(trust=ca.trust, provider=provider), server)
+    pair.pump()
+    error = events_of(pair.client)[1]
+    assert error is not None
+    return error.report.code
+
+
+@pytest.mark.parametrize(
+    ("offset", "root_days", "leaf_days", "code"),
+    [
+        (-10 * DAY, 3650, 90, "X509-CLOCK"),  # nothing is valid yet, the root of ten years neither
+        (-20 * 365 * DAY, 3650, 90, "X509-CLOCK"),  # before this was built
+        (100 * DAY, 3650, 90, "X509-EXPIRED"),  # a renewal was forgotten
+        (400 * DAY, 365, 365, "X509-EXPIRED"),  # a private CA and its leaf, made on one day
+        (20 * 365 * DAY, 3650, 90, "X509-CLOCK"),  # all has ended, long ago
+    ],
+)
+def test_clock_is_blamed_where_it_explains_more_than_the_certificates(
+    offset: datetime.timedelta, root_days: int, leaf_days: int, code: str
+) -> None:
+    assert judged_at(offset, root_days=root_days, leaf_days=leaf_days) == code

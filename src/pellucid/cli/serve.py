@@ -16,7 +16,6 @@ from pellucid.cli.files import StaticFiles
 from pellucid.cli.listening import ConnectionWatches, announce, listen, quiet_logger, run_server, url_of
 from pellucid.cli.output import Output
 from pellucid.cli.raw_keys import verifier_of
-from pellucid.cli.serve_fault import serve_fault
 from pellucid.cli.server_credentials import server_credentials
 from pellucid.cli.tls_options import server_changes, server_tls_options
 from pellucid.config import ClientAuthentication, Credential, ServerConfig
@@ -75,7 +74,9 @@ def serve(target: str | None, **options: Any) -> int:  # Any: click's options, e
     """
     if options["fault"]:
         _check_fault_alone(target)
-        return serve_fault(options["fault"], options)
+        # Only now: what cheats is not even loaded by those who serve.
+        code: int = importlib.import_module("pellucid.cli.serve_fault").serve_fault(options["fault"], options)
+        return code
     if target is None:
         raise click.MissingParameter(param_hint="DIR|MODULE:APP", param_type="argument")
     application = _application(target, listing=not options["no_listing"])

@@ -21,7 +21,6 @@ class Patience:
         "_key_updates",
         "_tickets",
         "_user_canceled",
-        "handshake_bytes",
         "tried",
     )
 
@@ -31,8 +30,6 @@ class Patience:
         self._key_updates = 0
         self._tickets = 0
         self._certificate_requests = 0
-        self.handshake_bytes = 0
-        """that came of the peer until the handshake was complete"""
         self.tried = False
         """whether there is anything for `progress` to forget"""
 

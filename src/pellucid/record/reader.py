@@ -59,6 +59,7 @@ class RecordReader:
         "_skip",
         "_tag_error",
         "_trace",
+        "handshake_bytes",
         "opened_any",
     )
 
@@ -72,6 +73,9 @@ class RecordReader:
         self._limit = self._most = MAX_INNER_PLAINTEXT  # negotiated; of TLSInnerPlaintext under the present keys
         self._short = 0  # the longest record that the short ways look at
         self._largest = 0
+        self.handshake_bytes = 0
+        """of the peer's, counted by the connection until the handshake is complete. It has no room for it: with more
+        attributes than a class's instances can share the keys of, each access to any of them takes longer."""
         self.opened_any = False
         """whether a protected record was ever opened: from then on nothing comes in plaintext"""
 

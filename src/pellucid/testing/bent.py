@@ -146,6 +146,16 @@ class BentConnection(Connection):
         keys.sequence += 1
         self.wire(header + keys.aead.encrypt(nonce, inner, header), sequence=keys.sequence - 1)
 
+    def spoiled(self, content_type: int, content: bytes) -> None:
+        """Send one record that does not open: a bit of its tag is flipped."""
+        self._writer.flush()
+        kept, self._writer._out = self._writer._out, []
+        tracing, self._writer._trace = self._writer._trace, None
+        self._writer._record(content_type, content)
+        record = self._writer.take()
+        self._writer._out, self._writer._trace = kept, tracing
+        self.wire(record[:-1] + bytes((record[-1] ^ 1,)), sequence=self.writing_keys.sequence - 1)
+
     @property
     def writing_keys(self) -> Keys:
         """What it seals with. Raises UsageError before there are keys."""

@@ -61,8 +61,8 @@ async def _stream(
         await _tell(send, _event("another", _ANOTHER), more=False)
         return
     since = _number(headers.get("last-event-id"), query.get("since"), len(view.recorder))
-    await _tell(send, b": the rest of the story\n\n")
     async with _waiting(own, receive) as wait:
+        await _tell(send, b": the rest of the story\n\n")
         while not own.retired:
             told = fragment(view, since)
             since = told.position

@@ -9,6 +9,7 @@ from typing import Final, NamedTuple
 
 from pellucid.errors import AlertReceived, Explained, TLSError
 from pellucid.explain.diagnosis.certificates import BUILT
+from pellucid.explain.diagnosis.inside import said
 from pellucid.explain.diagnosis.situation import Situation, awaited
 from pellucid.record.strangers import stranger
 from pellucid.registry import alert_name
@@ -36,7 +37,7 @@ def cause_of(found: Situation, title: str) -> Cause:
         return Cause(_sentence(found.refusal.decisive.evidence))
     if isinstance(found.error, AlertReceived):
         return Cause(f"The {found.peer} gave up with the alert {alert_name(found.error.description)}: {title}.")
-    reason = found.error.reason if isinstance(found.error, TLSError) else str(found.error)
+    reason = found.error.reason if isinstance(found.error, TLSError) else said(found.error)
     return Cause(_sentence(reason or title))
 
 
@@ -163,9 +164,7 @@ def _clock(found: Situation) -> Cause:
     here = "" if now is None else f"The clock here says {_moment(datetime.datetime.fromtimestamp(now, datetime.UTC))}. "
     if now is not None and now < BUILT.timestamp():
         return Cause(f"{here}This version of Pellucid was made after that, so the clock is behind.")
-    return Cause(
-        f"{here}All certificates, the root of many years too, are out of their time then: likely the clock is."
-    )
+    return Cause(f"{here}All certificates, the trusted root too, are out of their time then: likely the clock is.")
 
 
 def _wrong_name(found: Situation) -> Cause | None:
@@ -238,7 +237,7 @@ def _nothing_common(found: Situation) -> Cause | None:
 def _version(found: Situation) -> Cause:
     if isinstance(found.error, AlertReceived):
         return Cause(f"The {found.peer} refuses TLS 1.3 with the alert protocol_version: it knows older versions only.")
-    reason = found.error.reason if isinstance(found.error, TLSError) else str(found.error)
+    reason = found.error.reason if isinstance(found.error, TLSError) else said(found.error)
     return Cause(_sentence(reason))
 
 
@@ -255,7 +254,7 @@ def _internal(found: Situation) -> Cause | None:
     cause = found.error.__cause__
     if cause is None:
         return None
-    return Cause(f"{_sentence(str(found.error))} What failed there: {type(cause).__name__}: {cause}.")
+    return Cause(f"{_sentence(said(found.error))} What failed there: {type(cause).__name__}: {said(cause)}.")
 
 
 def _ok(found: Situation) -> Cause:
@@ -264,7 +263,7 @@ def _ok(found: Situation) -> Cause:
 
 def _unknown(found: Situation) -> Cause:
     inside = "" if isinstance(found.error, Explained) else f"{type(found.error).__name__}: "
-    return Cause(f"{inside}{found.error} is not about a connection, as far as can be seen.")
+    return Cause(f"{inside}{said(found.error)} is not about a connection, as far as can be seen.")
 
 
 _CAUSES: Final[dict[str, Callable[[Situation], Cause | None]]] = {

@@ -64,7 +64,7 @@ def refusal(report: VerificationReport, host: str, now: float | None) -> Refusal
     code = "X509-REFUSED" if report.failure is None else _CODES[report.failure]
     product = ""
     match report.failure:
-        case Failure.EXPIRED | Failure.NOT_YET_VALID if _is_the_clock(report, now):
+        case Failure.EXPIRED | Failure.NOT_YET_VALID if _is_the_clock(report, chain, now):
             code = "X509-CLOCK"
         case Failure.WRONG_NAME:
             code = _name_code(chain, host, decisive)
@@ -83,17 +83,25 @@ def refusal(report: VerificationReport, host: str, now: float | None) -> Refusal
     return Refusal(code=code, report=report, decisive=decisive, chain=chain, product=product)
 
 
-def _is_the_clock(report: VerificationReport, now: float | None) -> bool:
+_ABANDONED: Final = datetime.timedelta(days=3 * 365)
+"""after its end a certificate is rather met by a clock that is ahead than still in use"""
+
+
+def _is_the_clock(report: VerificationReport, chain: tuple[CertificateFacts, ...], now: float | None) -> bool:
     """Whether a wrong clock explains the dates better than the certificates do.
 
-    Either it shows a time before this was built, or everything on the path, a root of long life too, is not valid now.
+    It shows a time before this was built; or everything on the path, the root too, begins later; or everything has
+    ended, and that long ago: a private CA and its leaf that were made on one day end on one day, too.
     """
     if now is not None and now < BUILT.timestamp():
         return True
     dates = [check for check in report.checks if check.name == "dates"]
     refused = {check.certificate for check in dates if check.outcome is Outcome.FAILED}
-    roots_too = None in refused
-    return roots_too and len(dates) >= 2 and all(check.outcome is Outcome.FAILED for check in dates)
+    all_of_them = None in refused and len(dates) >= 2 and all(check.outcome is Outcome.FAILED for check in dates)
+    if not all_of_them or report.failure is Failure.NOT_YET_VALID:
+        return all_of_them
+    here = None if now is None else datetime.datetime.fromtimestamp(now, datetime.UTC)
+    return here is not None and bool(chain) and here - chain[0].not_after > _ABANDONED
 
 
 def _name_code(chain: tuple[CertificateFacts, ...], host: str, decisive: Check | None) -> str:

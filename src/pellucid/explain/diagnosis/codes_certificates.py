@@ -43,9 +43,9 @@ CERTIFICATES: Final[tuple[Code, ...]] = (
         "X509-CLOCK",
         "this machine's clock is wrong, most likely",
         """Dates are refused in a way that a wrong clock explains better than the certificates do: the time here is
-        before this version of Pellucid was made, or certificates that live for many years, CAs and roots, are not
-        valid at the time here either. One expired certificate is a forgotten renewal; a whole chain that is not
-        valid is a clock.
+        before this version of Pellucid was made; or nothing on the path is valid yet, the trusted root neither; or
+        everything on it ended more than three years ago. One expired certificate is a forgotten renewal, and the code
+        is X509-EXPIRED.
 
         Small devices without a battery begin in 1970 or at the date of their firmware, virtual machines wake up in
         the past, and double boots are off by hours.""",

@@ -7,7 +7,7 @@ from dataclasses import replace
 from pellucid.errors import AlertReceived, Circumstances, Explained, PeerError, TLSError
 from pellucid.explain.diagnosis.causes import cause_of
 from pellucid.explain.diagnosis.codes import CODES
-from pellucid.explain.diagnosis.inside import decisive
+from pellucid.explain.diagnosis.inside import decisive, said
 from pellucid.explain.diagnosis.record import NothingWrong, circumstances_in, failure_in
 from pellucid.explain.diagnosis.report import AlertFound, Diagnosis
 from pellucid.explain.diagnosis.situation import Situation, awaited, phase_of, situation_of
@@ -43,7 +43,7 @@ def diagnose(failure: BaseException | Recorder, *, recorder: Recorder | None = N
     return Diagnosis(
         code=code.code,
         title=code.title,
-        message=str(error) or code.title,
+        message=said(error) or code.title,
         phase=phase,
         where=_where(found),
         alert=_alert(found),

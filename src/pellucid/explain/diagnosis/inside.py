@@ -9,7 +9,7 @@ from typing import Final
 
 from pellucid.errors import AlertReceived, Explained, InternalError, PeerError, TruncatedStream, UsageError
 
-__all__ = ["decisive", "ours"]
+__all__ = ["decisive", "ours", "said"]
 
 _MOST: Final = 200
 _ATTRIBUTES: Final = ("reason", "os_error", "_os_error", "certificate_error", "original_error", "exc", "error")
@@ -76,8 +76,24 @@ def _strong(error: BaseException) -> Iterator[BaseException]:
         yield from error.exceptions
     yield from _exceptions(error.args)
     for name in _ATTRIBUTES:
-        value = error.__dict__.get(name) if isinstance(error, Explained) else getattr(error, name, None)
-        yield from _exceptions((value,))
+        yield from _exceptions((_attribute(error, name),))
+
+
+def _attribute(error: BaseException, name: str) -> object:
+    if isinstance(error, Explained):
+        return error.__dict__.get(name)
+    try:
+        return getattr(error, name, None)
+    except Exception as broken:  # noqa: BLE001  # of somebody else's property
+        return broken
+
+
+def said(error: BaseException) -> str:
+    """Return str() of *error*, which may be somebody else's and broken."""
+    try:
+        return str(error)
+    except Exception as broken:  # noqa: BLE001
+        return f"{type(error).__name__}, which cannot be told: {type(broken).__name__}"
 
 
 def _exceptions(values: Iterable[object]) -> Iterator[BaseException]:

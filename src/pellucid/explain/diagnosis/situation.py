@@ -10,6 +10,7 @@ from typing import Final
 from pellucid.errors import AlertReceived, Circumstances, Explained, InternalError, PeerError, TruncatedStream
 from pellucid.explain.diagnosis.certificates import Refusal, refusal
 from pellucid.explain.diagnosis.codes_alerts import alert_code
+from pellucid.explain.diagnosis.inside import said
 from pellucid.explain.diagnosis.record import NothingWrong
 from pellucid.explain.recorder import Recorder
 from pellucid.handshake.states import CLIENT_ARROWS, SERVER_ARROWS
@@ -131,7 +132,7 @@ def _plain_code(error: BaseException, known: Circumstances) -> str:
         return "DNS-NOT-FOUND"
     if isinstance(error, ConnectionRefusedError):
         return "TCP-REFUSED"
-    if isinstance(error, ConnectionAbortedError) and "handshake is taking longer" in str(error):
+    if isinstance(error, ConnectionAbortedError) and "handshake is taking longer" in said(error):
         return "PEER-STALLED"  # asyncio's own words
     if isinstance(error, ConnectionResetError) and not error.args and not known.complete:
         return "PEER-CLOSED-EARLY"  # asyncio's way to say that the stream ended during the handshake

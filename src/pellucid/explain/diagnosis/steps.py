@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
+from pellucid.explain.diagnosis.inside import said
 from pellucid.explain.diagnosis.report import Finding
 from pellucid.explain.diagnosis.situation import Situation
 from pellucid.explain.recorder import Recorder
@@ -51,7 +52,7 @@ def steps_of(found: Situation, phase: str) -> tuple[Finding, ...]:
     steps = [Finding("tcp", Outcome.PASSED, _where(found))] if found.known.address else []
     for name, message, states in _CLIENT if found.client else _SERVER:
         if found.known.state in states or (name == "certificate" and phase == "certificate" and name not in seen):
-            steps.append(Finding(name, Outcome.FAILED if found.code != "OK" else Outcome.PASSED, str(found.error)))
+            steps.append(Finding(name, Outcome.FAILED if found.code != "OK" else Outcome.PASSED, said(found.error)))
             break
         if name in seen or name in _ALWAYS:
             steps.append(Finding(name, Outcome.PASSED, seen.get(name) or _taken(found, message)))
@@ -74,7 +75,7 @@ def _connecting(found: Situation, phase: str) -> tuple[Finding, ...]:
     attempts = getattr(found.error, "attempts", ())
     name = found.known.server_name or "the name"
     if phase == "dns":
-        return (Finding("dns", Outcome.FAILED, str(found.error)),)
+        return (Finding("dns", Outcome.FAILED, said(found.error)),)
     several = "addresses" if len(attempts) > 1 else "address"
     literal = any(attempt.address.host == name for attempt in attempts)
     steps = [] if literal else [Finding("dns", Outcome.PASSED, f"{name} has {len(attempts)} {several}")]
@@ -82,7 +83,7 @@ def _connecting(found: Situation, phase: str) -> tuple[Finding, ...]:
         Finding("tcp", Outcome.FAILED, f"{attempt.address}: {attempt.reason}, after {attempt.seconds:.3g} s")
         for attempt in attempts
     ]
-    return tuple(steps) if attempts else (Finding("tcp", Outcome.FAILED, str(found.error)),)
+    return tuple(steps) if attempts else (Finding("tcp", Outcome.FAILED, said(found.error)),)
 
 
 _MESSAGES: Final = {

@@ -134,12 +134,6 @@ def _half_a_request(then: Callable[[Link], None]) -> Callable[[Conversation], No
     return connected
 
 
-def _flipped(conversation: Conversation) -> None:
-    conversation.connection.send_data(_REQUEST)
-    data = conversation.connection.data_to_send()
-    conversation.link.send(data[:-1] + bytes((data[-1] ^ 1,)))
-
-
 def _says_no_more(conversation: Conversation) -> None:
     conversation.link.hang()
     conversation.end()
@@ -270,7 +264,8 @@ CLIENTS: Final = (
     _fault("key-change", "the first byte of a message stands behind its Finished", "TLS-KEY-CHANGE", UM, "9846 §5.1",
            edit=lambda _: replacing(H.FINISHED, lambda raw: raw + b"\x18")),
     _fault("flipped-tag", "a bit of its request's record is flipped", "TLS-BAD-RECORD-MAC", A.BAD_RECORD_MAC,
-           "9846 §5.2", connected=_flipped),
+           "9846 §5.2",
+           connected=once_connected(lambda peer: peer.spoiled(ContentType.APPLICATION_DATA, _REQUEST))),
     _fault("oversized-record", f"sends a record of {MAX_CIPHERTEXT + 1} bytes", "TLS-RECORD-OVERFLOW",
            A.RECORD_OVERFLOW, "9846 §5.2", connected=once_connected(oversized)),
     _fault("key-update-flood", f"changes its key {MAX_KEY_UPDATES + 8} times", "TLS-KEY-UPDATE-FLOOD", UM,

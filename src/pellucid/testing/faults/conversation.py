@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import socket
 import struct
+import sys
 import threading
 import time
 from collections.abc import Callable
@@ -25,7 +26,7 @@ _CHUNK: Final = 65_536
 _SEND_SECONDS: Final = 10.0
 _LAST_SECONDS: Final = 5.0  # for the other side's last words
 _MAX_REQUEST: Final = 65_536
-_RESET: Final = struct.pack("ii", 1, 0)
+_RESET: Final = struct.pack("hh" if sys.platform == "win32" else "ii", 1, 0)
 
 
 class Link:

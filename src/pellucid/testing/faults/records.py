@@ -38,12 +38,12 @@ def flipped_tag(number: int) -> Callable[[Conversation], None]:
         connection, reply = conversation.connection, conversation.reply()
         size = -(-len(reply) // max(_RECORDS, number))
         for at in range(max(_RECORDS, number)):
-            conversation.flush()
-            connection.send_data(reply[at * size : (at + 1) * size] or b"\n")
-            data = connection.data_to_send()
+            piece = reply[at * size : (at + 1) * size] or b"\n"
             if at + 1 == number:
-                data = data[:-1] + bytes((data[-1] ^ 1,))
-            conversation.link.send(data)
+                connection.spoiled(ContentType.APPLICATION_DATA, piece)
+            else:
+                connection.record(ContentType.APPLICATION_DATA, piece)
+            conversation.flush()
         connection.close()
 
     return answer

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import collections
 import contextlib
+import os
 import socket
 import threading
 from collections.abc import Callable
@@ -27,6 +28,7 @@ _MAX_CONNECTIONS: Final = 32
 _CONNECTION_SECONDS: Final = 120.0
 _KEPT: Final = 256
 _BACKLOG: Final = 128
+_ACCEPT_SECONDS: Final = 0.25  # until it is looked whether to go on, where nothing wakes `accept`
 _FILLERS: Final = 4
 JOIN_SECONDS: Final = 5.0
 PACE_SECONDS: Final = 1.0
@@ -68,7 +70,8 @@ class FaultyServer:
         self._fillers: list[socket.socket] = []
         self._socket = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
         try:
-            self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            if os.name == "posix":  # elsewhere it lets two programs have one port
+                self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             self._socket.bind((self.address, port))
         except OSError:
             self._socket.close()
@@ -122,6 +125,7 @@ class FaultyServer:
             self._fill()
         elif listening is Listening.YES:
             self._socket.listen(_BACKLOG)
+            self._socket.settimeout(_ACCEPT_SECONDS)
             self._accepting = threading.Thread(target=self._accept, name=f"fault {self.fault.name}", daemon=True)
             self._accepting.start()
         return self
@@ -164,20 +168,22 @@ class FaultyServer:
         while not self._stopping.is_set():
             try:
                 sock, _ = self._socket.accept()
+            except TimeoutError:
+                continue
             except OSError:
                 if self._stopping.wait(0.05):
                     return
                 continue
-            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            with contextlib.suppress(OSError):  # it may have gone already
+                sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             link = Link(sock, self._stopping, seconds=self._seconds, pace=self._pace)
             thread = threading.Thread(target=self._talk, args=(link,), name=f"fault {self.fault.name}", daemon=True)
             with self._lock:
                 welcome = len(self._links) < self._limit and not self._stopping.is_set()
                 if welcome:
                     self._links[thread] = link
-            if welcome:
-                thread.start()
-            else:
+                    thread.start()  # under the lock: `close` joins what it finds here
+            if not welcome:
                 link.close()
 
     def _talk(self, link: Link) -> None:
@@ -204,11 +210,12 @@ class FaultyServer:
         return head.encode() + b"Connection: close\r\n\r\n" + body
 
     def _server_config(self, trace: Callable[[], Observer | None] | None, *, trace_records: bool) -> ServerConfig:
-        # The Certificate travels as it is, to be edited; HTTP/1.1 is what is answered in.
+        # The Certificate travels as it is, to be edited. HTTP/1.1 is what is answered in; clients that do not speak it
+        # are not refused, so that they meet the fault.
         settings: dict[str, Any] = {  # Any: each field's own type
             "credentials": (self._shown.credential,),
             "certificate_compression": (),
-            "alpn": ("http/1.1",),
+            "alpn": ("http/1.1", "http/1.0", "h2"),
             "trace": trace,
             "trace_records": trace_records,
             **self.fault.recipe.config,
