@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import json
 import sys
 import time
+import weakref
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -16,7 +18,7 @@ from hyperframe.frame import DataFrame, Frame, GoAwayFrame
 
 from pellucid.config import ClientConfig
 from pellucid.explain.recorder import Recorder
-from pellucid.integrations.asgi import EXTENSION, LiveRecorder, OwnConnection, own_connection
+from pellucid.integrations.asgi import EXTENSION, LiveRecorder, OwnConnection, Recorders, own_connection
 from pellucid.integrations.ssl_context import SSLContext
 from pellucid.net.sync import connect
 from pellucid.registry import HandshakeType
@@ -495,6 +497,31 @@ def test_recorder_tells_who_waits_and_puts_what_was_before_at_the_head() -> None
     before = AlertTraced(direction=Direction.RECEIVED, epoch=Epoch.INITIAL, description=1)
     recorder.precede([before])
     assert recorder.recorded[0] == (0.0, before)
+
+
+def test_recorders_of_many_connections_keep_less() -> None:
+    make = Recorders(many=4)
+    first, *others = [make() for _ in range(40)]
+    assert (first.limit, others[-1].limit) == (4096, 409)
+    del first, others
+    gc.collect()
+    assert make().limit == 4096
+
+
+@pytest.mark.parametrize("http2", [False, True], ids=["http/1.1", "h2"])
+def test_record_goes_with_its_connection(running: RunningPage, http2: bool) -> None:
+    running.recorders.clear()
+    with client(running, http2=http2) as session:
+        mine = own_id(session.get(running.url, headers=BROWSER).text)
+        session.post(running.url + f"key-update?connection={mine}", headers=PROGRAM)
+        with session.stream("GET", running.url + f"events?connection={mine}") as stream:
+            next(stream.iter_lines())
+        kept = weakref.ref(running.recorders.pop())
+    end = time.monotonic() + 10
+    while kept() is not None:
+        assert time.monotonic() < end
+        time.sleep(0.05)
+        gc.collect()
 
 
 def test_document_is_json_that_ascii_can_carry(running: RunningPage) -> None:

@@ -7,6 +7,7 @@ the scope of a request on it and in no other way: there is no list of connection
 from __future__ import annotations
 
 import secrets
+import weakref
 from collections.abc import Awaitable, Callable, Iterable
 from typing import Any, Final
 
@@ -15,18 +16,33 @@ from pellucid.handshake.actions import Negotiated
 from pellucid.integrations.ssl_engine import Facts
 from pellucid.trace import Observer, TraceEvent
 
-__all__ = ["EXTENSION", "LiveRecorder", "OwnConnection", "own_connection", "recorder_of", "wants_recorder", "watched"]
+__all__ = [
+    "EXTENSION",
+    "LiveRecorder",
+    "OwnConnection",
+    "Recorders",
+    "own_connection",
+    "recorder_of",
+    "wants_recorder",
+    "watched",
+]
 
 EXTENSION: Final = "pellucid"
 _EVENTS: Final = 4096
 _RECORD_BYTES: Final = 2**20
+_MESSAGE_BYTES: Final = 2**20
+_MANY: Final = 256
+_LEAST_EVENTS: Final = 256  # enough for any handshake
+_LEAST_MESSAGE_BYTES: Final = 2**17
 
 
 class LiveRecorder(Recorder):
     """A recorder of one connection that tells who waits of what is new."""
 
-    def __init__(self, limit: int = _EVENTS, *, record_bytes: int = _RECORD_BYTES) -> None:
-        super().__init__(limit, record_bytes=record_bytes)
+    def __init__(
+        self, limit: int = _EVENTS, *, record_bytes: int = _RECORD_BYTES, message_bytes: int = _MESSAGE_BYTES
+    ) -> None:
+        super().__init__(limit, record_bytes=record_bytes, message_bytes=message_bytes)
         self._waiting: set[Callable[[], None]] = set()
 
     def __call__(self, event: TraceEvent) -> None:
@@ -44,6 +60,24 @@ class LiveRecorder(Recorder):
         """Call everybody who waits, without an event."""
         for one in tuple(self._waiting):
             one()
+
+
+class Recorders:
+    """Makes the recorders of a server's connections. Of more than *many* at a time each new one keeps less."""
+
+    def __init__(self, many: int = _MANY) -> None:
+        self._many = many
+        self._alive: weakref.WeakSet[LiveRecorder] = weakref.WeakSet()
+
+    def __call__(self) -> LiveRecorder:
+        share = max(1, (len(self._alive) + 1) // self._many)
+        recorder = LiveRecorder(
+            max(_EVENTS // share, _LEAST_EVENTS),
+            record_bytes=_RECORD_BYTES // share,
+            message_bytes=max(_MESSAGE_BYTES // share, _LEAST_MESSAGE_BYTES),
+        )
+        self._alive.add(recorder)
+        return recorder
 
 
 class OwnConnection:
