@@ -371,6 +371,15 @@ def test_page_behind_another_server_says_so() -> None:
     assert ask("/static/page.css")[0] == 200
 
 
+@pytest.mark.parametrize("header", ["x_forwarded_for", "via", "forwarded", "x_real_ip", "x_forwarded_proto"])
+def test_proxys_connection_is_shown_to_nobody(header: str) -> None:
+    own = own_of(LiveRecorder())
+    for path in ("/", *(f"/connection.{kind}" for kind in KINDS), "/events"):
+        status, _, body = ask(path, own=own, **{header: "192.0.2.1"})
+        assert status == 501
+        assert b"a proxy" in body
+
+
 def test_own_connection_is_found_in_the_scope_alone() -> None:
     own = own_of(Recorder())
     assert own_connection({"extensions": {EXTENSION: {"connection": own}}}) is own

@@ -29,6 +29,11 @@ from pellucid.web.view import Action, Exchange, View
 
 __all__ = ["Application", "app", "application"]
 
+_FORWARDED: Final = frozenset(
+    {"forwarded", "via", "x-forwarded-for", "x-forwarded-host", "x-forwarded-proto", "x-real-ip"}
+)
+"""Who has one of these was passed on. A proxy sends the requests of several visitors over one connection, and the
+record of that is none of theirs."""
 _HIDDEN_HEADERS: Final = frozenset({"authorization", "cookie", "proxy-authorization"})
 _MAX_HEADERS: Final = 64
 _MAX_VALUE: Final = 512
@@ -107,6 +112,8 @@ class Application:
         own = own_connection(scope)
         if own is None or own.recorder is None:
             return _strange(wants, ours=own is not None)
+        if not _FORWARDED.isdisjoint(headers):
+            return _strange(wants, ours=False)
         if scope["extensions"][EXTENSION].get("early_data"):
             # What the page tells of is not over yet. The client asks again once it is (RFC 8470 §5.2).
             return notice(wants, 425, "Too early", "This request came as early data. Ask again after the handshake.")
@@ -250,7 +257,7 @@ def _strange(wants: str, *, ours: bool) -> Answer:
     else:
         why = (
             "This page shows your own TLS connection, and only the server that speaks TLS with you sees it. "
-            "Here that is not Pellucid's: another server, or a proxy before it."
+            "Here that is not this one: another server, or a proxy, stands before it."
         )
     return notice(wants, 501, "Your connection cannot be seen here", why, "To see it, run: pellucid page")
 
