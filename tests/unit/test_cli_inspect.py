@@ -155,6 +155,14 @@ def test_inspect_refused_certificate_is_shown_check_by_check(
     assert "groups" in result.out
 
 
+def test_inspect_certificate_moves_no_cursor(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    leaf = AUTHORITY.issue("localhost", common_name="evil\x1b[2J\r\u202e")
+    with serving(credential=pellucid.Credential.from_pem(leaf.chain_pem, leaf.key_pem)) as port:
+        result = inspect(capsys, "--cacert", root, f"localhost:{port}")
+    assert result.code == 0 and "evil" in result.out
+    assert all(character.isprintable() or character == "\n" for character in result.out)
+
+
 @pytest.mark.parametrize(
     ("words", "code"),
     [

@@ -18,7 +18,7 @@ from pellucid.explain import Recorder, events_to_json, read_jsonl, write_jsonl
 from pellucid.explain.jsonl import _KINDS, SCHEMA
 from pellucid.explain.ladder import ladder
 from pellucid.explain.text import plain
-from pellucid.trace import KeysInstalled, SecretDerived, SharedSecretComputed, VerificationTraced
+from pellucid.trace import ChoiceMade, KeysInstalled, SecretDerived, SharedSecretComputed, VerificationTraced
 from tests.support.meetings import client, meet, server
 from tests.support.pair import Pair, client_config, server_config
 
@@ -52,6 +52,14 @@ def test_secrets_stand_in_it_only_when_they_are_asked_for(recorder: Recorder) ->
     assert not any(secret in hidden for secret in secrets(recorder))
     assert all(secret in shown for secret in secrets(recorder))
     assert json.loads(hidden.splitlines()[0])["revealed"] is False
+
+
+def test_what_a_peer_chose_moves_no_cursor() -> None:
+    evil = Recorder()
+    evil(ChoiceMade(what="alpn", chosen="\x9b31m\u202e\udc80", reason="\x1b[31m"))
+    lines = written(evil)
+    assert all(0x20 <= ord(character) < 0x7F for character in lines.replace("\n", ""))
+    assert read_jsonl(lines.splitlines()).events == evil.events
 
 
 def test_head_and_events_are_a_line_each(recorder: Recorder) -> None:

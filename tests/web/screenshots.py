@@ -9,11 +9,12 @@ import os
 import shutil
 import sys
 from pathlib import Path
-from typing import Any, Final
-
-from playwright.sync_api import Page, sync_playwright
+from typing import TYPE_CHECKING, Any, Final
 
 from tests.web.running import RunningPage
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Page
 
 DESKTOP: Final = {"width": 1280, "height": 900}
 PHONE: Final = {"width": 390, "height": 844}
@@ -42,6 +43,8 @@ def options(spki: str) -> dict[str, Any]:
 
 
 def main(folder: Path) -> None:
+    from playwright.sync_api import sync_playwright
+
     folder.mkdir(parents=True, exist_ok=True)
     with RunningPage() as server, sync_playwright() as playwright:
         browser = playwright.chromium.launch(**options(server.spki))

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import json
 import sys
 import time
+import weakref
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -16,7 +18,7 @@ from hyperframe.frame import DataFrame, Frame, GoAwayFrame
 
 from pellucid.config import ClientConfig
 from pellucid.explain.recorder import Recorder
-from pellucid.integrations.asgi import EXTENSION, LiveRecorder, OwnConnection, own_connection
+from pellucid.integrations.asgi import EXTENSION, LiveRecorder, OwnConnection, Recorders, Turns, own_connection
 from pellucid.integrations.ssl_context import SSLContext
 from pellucid.net.sync import connect
 from pellucid.registry import HandshakeType
@@ -25,9 +27,11 @@ from pellucid.trace import (
     Direction,
     Epoch,
     HandshakeCompleted,
+    KeysInstalled,
     MessageTraced,
     RecordTraced,
     SecretDerived,
+    SharedSecretComputed,
     TcpConnected,
     TcpPacket,
 )
@@ -58,7 +62,10 @@ def own_id(body: str) -> str:
 
 
 def secrets_of(recorder: Recorder) -> set[str]:
-    return {event.secret.reveal().hex() for event in recorder.of(SecretDerived)}
+    """Return all that must be hidden: what was derived, what it came from, and the keys."""
+    found = {event.secret for event in (*recorder.of(SecretDerived), *recorder.of(SharedSecretComputed))}
+    found |= {secret for event in recorder.of(KeysInstalled) for secret in (event.key, event.iv)}
+    return {secret.reveal().hex() for secret in found}
 
 
 # ---- what a visitor gets ---------------------------------------------------------------------------------------------
@@ -135,7 +142,7 @@ def test_secrets_stand_in_the_page_or_do_not(running: RunningPage) -> None:
             secrets = secrets_of(server.recorders[-1])
             assert len(secrets) > 8
             if shown:
-                assert any(secret in "".join(bodies) for secret in secrets)
+                assert all(any(secret in body for secret in secrets) for body in bodies)
             else:
                 assert not any(secret in body for secret in secrets for body in bodies)
 
@@ -369,6 +376,15 @@ def test_page_behind_another_server_says_so() -> None:
     assert ask("/static/page.css")[0] == 200
 
 
+@pytest.mark.parametrize("header", ["x_forwarded_for", "via", "forwarded", "x_real_ip", "x_forwarded_proto"])
+def test_proxys_connection_is_shown_to_nobody(header: str) -> None:
+    own = own_of(LiveRecorder())
+    for path in ("/", *(f"/connection.{kind}" for kind in KINDS), "/events"):
+        status, _, body = ask(path, own=own, **{header: "192.0.2.1"})
+        assert status == 501
+        assert b"a proxy" in body
+
+
 def test_own_connection_is_found_in_the_scope_alone() -> None:
     own = own_of(Recorder())
     assert own_connection({"extensions": {EXTENSION: {"connection": own}}}) is own
@@ -461,6 +477,53 @@ def test_lifespan_and_websockets_are_answered() -> None:
     assert sent[-1]["type"] == "websocket.close"
 
 
+# ---- whose turn it is ------------------------------------------------------------------------------------------------
+
+
+async def asked_at_once(owns: list[OwnConnection]) -> list[int]:
+    """Ask for the page on each of *owns* at the same time; return the statuses in that order."""
+    statuses = dict.fromkeys(range(len(owns)), 0)
+
+    async def one(number: int, own: OwnConnection) -> None:
+        async def send(message: Any) -> None:
+            if message["type"] == "http.response.start":
+                statuses[number] = message["status"]
+
+        scope = {
+            "type": "http", "http_version": "2", "method": "GET", "path": "/connection.json", "query_string": b"",
+            "headers": [], "extensions": {EXTENSION: {"early_data": False, "connection": own}},
+        }  # fmt: skip
+        await app(scope, None, send)
+
+    await asyncio.gather(*(one(number, own) for number, own in enumerate(owns)))
+    return list(statuses.values())
+
+
+def test_who_asks_a_hundred_times_at_once_waits_and_others_do_not() -> None:
+    own, other = own_of(LiveRecorder()), own_of(LiveRecorder())
+    statuses = asyncio.run(asked_at_once([own] * 100 + [other]))
+    assert statuses[-1] == 200
+    assert statuses.count(200) == 17
+    assert statuses.count(429) == 84
+    assert asyncio.run(asked_at_once([own])) == [200]
+
+
+def test_after_each_turn_comes_a_pause_as_long() -> None:
+    async def run() -> tuple[list[bool], float]:
+        turns = Turns()
+        got = []
+        began = time.monotonic()
+        for _ in range(2):
+            async with turns.turn() as granted:
+                got.append(granted)
+                time.sleep(0.05)
+        return got, time.monotonic() - began
+
+    got, took = asyncio.run(run())
+    assert got == [True, True]
+    assert took >= 0.15
+
+
 # ---- the recorder ----------------------------------------------------------------------------------------------------
 
 
@@ -495,6 +558,31 @@ def test_recorder_tells_who_waits_and_puts_what_was_before_at_the_head() -> None
     before = AlertTraced(direction=Direction.RECEIVED, epoch=Epoch.INITIAL, description=1)
     recorder.precede([before])
     assert recorder.recorded[0] == (0.0, before)
+
+
+def test_recorders_of_many_connections_keep_less() -> None:
+    make = Recorders(many=4)
+    first, *others = [make() for _ in range(40)]
+    assert (first.limit, others[-1].limit) == (4096, 409)
+    del first, others
+    gc.collect()
+    assert make().limit == 4096
+
+
+@pytest.mark.parametrize("http2", [False, True], ids=["http/1.1", "h2"])
+def test_record_goes_with_its_connection(running: RunningPage, http2: bool) -> None:
+    running.recorders.clear()
+    with client(running, http2=http2) as session:
+        mine = own_id(session.get(running.url, headers=BROWSER).text)
+        session.post(running.url + f"key-update?connection={mine}", headers=PROGRAM)
+        with session.stream("GET", running.url + f"events?connection={mine}") as stream:
+            next(stream.iter_lines())
+        kept = weakref.ref(running.recorders.pop())
+    end = time.monotonic() + 10
+    while kept() is not None:
+        assert time.monotonic() < end
+        time.sleep(0.05)
+        gc.collect()
 
 
 def test_document_is_json_that_ascii_can_carry(running: RunningPage) -> None:

@@ -8,7 +8,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -18,14 +18,11 @@ from pellucid.trace import HandshakeCompleted, MessageTraced, SecretDerived
 from pellucid.web.downloads import KINDS
 from tests.support.needs import need_module
 from tests.web.running import RecordingProxy, RunningPage
+from tests.web.screenshots import DESKTOP, PHONE, options
 from tests.web.wire_ja4 import client_hello, is_grease, ja4
 
-need_module("playwright")
-need_module("axe_playwright_python")
-from axe_playwright_python.sync_playwright import Axe  # noqa: E402
-from playwright.sync_api import Browser, BrowserContext, Page, expect, sync_playwright  # noqa: E402
-
-from tests.web.screenshots import DESKTOP, PHONE, options  # noqa: E402
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser, BrowserContext, Page
 
 pytestmark = pytest.mark.program("chromium")
 
@@ -40,6 +37,10 @@ def running() -> Iterator[RunningPage]:
 
 @pytest.fixture(scope="module")
 def browser(running: RunningPage) -> Iterator[Browser]:
+    need_module("playwright")
+    need_module("axe_playwright_python")
+    from playwright.sync_api import sync_playwright
+
     with sync_playwright() as playwright:
         found = playwright.chromium.launch(**options(running.spki))
         yield found
@@ -182,6 +183,8 @@ def test_two_browsers_never_see_each_other_s_secrets(running: RunningPage, visit
 
 
 def test_key_update_appears_while_the_page_is_open(running: RunningPage, visit: Any) -> None:
+    from playwright.sync_api import expect
+
     visitor = visit()
     page = visitor.page
     page.goto(running.url)
@@ -221,6 +224,8 @@ def test_browser_resumes_and_tries_again_on_a_button(running: RunningPage, visit
 
 
 def test_page_works_without_javascript(running: RunningPage, visit: Any) -> None:
+    from playwright.sync_api import expect
+
     visitor = visit(java_script_enabled=False, viewport=PHONE)
     page = visitor.page
     page.goto(running.url)
@@ -244,6 +249,8 @@ OPEN = """() => {
 
 def serious(page: Page, *rules: str) -> list[object]:
     """Return what axe finds that stands in somebody's way. rules: alone; none: all."""
+    from axe_playwright_python.sync_playwright import Axe
+
     chosen = {"runOnly": {"type": "rule", "values": list(rules)}} if rules else {}
     return [
         (one["impact"], one["id"], one["help"], [node["html"][:150] for node in one["nodes"][:3]])

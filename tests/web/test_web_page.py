@@ -8,6 +8,8 @@ import json
 import re
 import time
 from collections.abc import Iterator
+from dataclasses import replace
+from html import unescape
 from html.parser import HTMLParser
 
 import pytest
@@ -40,6 +42,7 @@ from pellucid.trace import (
 from pellucid.verify import RawPublicKeyVerifier, dangerous_accept_any
 from pellucid.verify.report import CheckGroup
 from pellucid.web.document import document
+from pellucid.web.downloads import KINDS, download
 from pellucid.web.page import fragment, page
 from pellucid.web.text import WIDTH, text
 from pellucid.web.view import STATIC, Action, Exchange, Link, View
@@ -226,6 +229,12 @@ def test_a_step_has_one_bold_sentence_and_its_time() -> None:
     )
 
 
+def test_a_server_that_signs_is_not_said_to_have_checked_itself() -> None:
+    for told in (unescape(drawn("full")), " ".join(text(view("full")).replace("│", " ").split())):
+        assert "The server signs the conversation with its certificate's private key (ecdsa_secp256r1_sha256)" in told
+        assert "The server's CertificateVerify (ecdsa_secp256r1_sha256) is right" not in told
+
+
 def test_what_was_offered_and_chosen_is_told_with_its_reasons() -> None:
     html = drawn("full")
     assert "It sent a post-quantum key share: X25519MLKEM768." in html
@@ -353,6 +362,8 @@ def renderings(shown: View) -> Iterator[str]:
     yield text(shown)
     yield json.dumps(document(shown))
     yield fragment(shown, 0).html
+    for kind in KINDS:
+        yield download(kind, shown).body.decode("latin-1")
 
 
 def test_hidden_secrets_stand_nowhere(name: str) -> None:
@@ -507,6 +518,48 @@ def test_a_full_recorder_makes_no_endless_page(kind: str) -> None:
     assert len(text(shown)) < 250_000
     assert len(json.dumps(document(shown))) < 2_500_000
     assert time.process_time() - before < 20
+
+
+def test_a_full_recorder_says_so() -> None:
+    recorder = Recorder(limit=len(recording("full")) - 1)
+    for event in recording("full").events:
+        recorder(event)
+    shown = replace(view("full"), recorder=recorder)
+    told = "The record of this connection is full. Not told of: 1 event."
+    assert told in page(shown)
+    assert "So far it took at least" in page(shown)
+    assert told in text(shown)
+    assert "is full" not in page(view("full")) + text(view("full"))
+
+
+def dense_hello(size: int) -> Recorder:
+    """A ClientHello made of as many fields as *size* bytes hold, as anybody may send it."""
+    names = b"\1x" * (size // 2)
+    hello = ClientHello(
+        legacy_version=0x0303,
+        random=bytes(32),
+        legacy_session_id=b"",
+        cipher_suites=(0x1301,),
+        legacy_compression_methods=b"\0",
+        extensions=(Extension(16, len(names).to_bytes(2, "big") + names),),
+    )
+    raw = handshake_message(hello)
+    recorder = Recorder()
+    recorder(
+        MessageTraced(
+            direction=Direction.RECEIVED, epoch=Epoch.INITIAL, message_type=H.CLIENT_HELLO, raw=raw, body=hello
+        )
+    )
+    return recorder
+
+
+def test_a_long_message_to_a_server_is_drawn_without_its_fields() -> None:
+    html = page(View(recorder=dense_hello(50_000)))
+    assert "So long a message is not explained field by field." in html
+    assert html.count('class="fields"') == 0
+    short = page(View(recorder=dense_hello(1000)))
+    assert "So long a message" not in short
+    assert short.count('class="fields"') == 1
 
 
 @pytest.mark.parametrize("shown", ["full", "resumed", "retried", "authenticated"])

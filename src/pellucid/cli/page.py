@@ -15,7 +15,7 @@ from pellucid.cli.output import Output
 from pellucid.cli.server_credentials import server_credentials
 from pellucid.config import Credential, ServerConfig
 from pellucid.explain.text import Span, line
-from pellucid.integrations.asgi import LiveRecorder
+from pellucid.integrations.asgi import Recorders
 from pellucid.integrations.certificate_compression import installed
 from pellucid.integrations.serving import Listening, Server
 from pellucid.registry import NamedGroup
@@ -65,6 +65,7 @@ def page(**options: Any) -> int:  # Any: click's options, each of its own type
         config = _server_config(credentials, watches)
         configs = [config] if options["no_hrr"] else [config, replace(config, groups=_RETRY_GROUPS)]
         asked = (options["port"], options["hrr_port"] or 0)
+        recorders = Recorders()
         sockets = [
             opened.enter_context(listen(options["host"], port, keep_syn=True))
             for port, _ in zip(asked, configs, strict=False)
@@ -73,10 +74,7 @@ def page(**options: Any) -> int:  # Any: click's options, each of its own type
         retry = url_of(options["host"], others[0]) if others else None
         server = Server(
             application(secrets=secrets, port=port, retry_port=others[0] if others else None),
-            [
-                Listening(sock=sock, config=one, recorder=LiveRecorder)
-                for sock, one in zip(sockets, configs, strict=True)
-            ],
+            [Listening(sock=sock, config=one, recorder=recorders) for sock, one in zip(sockets, configs, strict=True)],
             grace=options["grace"],
             ready=lambda: _ready(output, secrets, retry, url_of(options["host"], port), authority, credentials),
             keep_alive=_KEEP_ALIVE_SECONDS,

@@ -21,7 +21,7 @@ from pellucid.cli.tls_options import server_changes, server_tls_options
 from pellucid.config import ClientAuthentication, Credential, ServerConfig
 from pellucid.errors import UsageError
 from pellucid.explain.ladder import WORK
-from pellucid.integrations.asgi import LiveRecorder, wants_recorder
+from pellucid.integrations.asgi import Recorders, wants_recorder
 from pellucid.integrations.certificate_compression import installed
 from pellucid.integrations.early_requests import MAX_EARLY_DATA, EarlyGate
 from pellucid.integrations.serving import Listening, Server
@@ -85,7 +85,7 @@ def serve(target: str | None, **options: Any) -> int:  # Any: click's options, e
     credentials, authority = server_credentials(options)
     with pcapng_writer(options["pcapng"]) as pcapng:
         watches = ConnectionWatches(output, options["verbose"], keylog_path(options["keylog"]), pcapng)
-        recorder = LiveRecorder if wants_recorder(application) else None
+        recorder = Recorders() if wants_recorder(application) else None
         shows = recorder is not None or pcapng is not None
         config = _server_config(credentials, options, watches, records=shows)
         sock = listen(options["host"], options["port"], keep_syn=shows)

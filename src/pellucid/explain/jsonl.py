@@ -85,7 +85,8 @@ def write_jsonl(recorded: Recorder, file: str | os.PathLike[str] | TextIO, *, re
         "revealed": reveal,
     }
     for told in (head, *events_to_json(recorded, reveal=reveal)):
-        file.write(json.dumps(told, ensure_ascii=False) + "\n")
+        # Names that a peer chose stand in it, and somebody may look at it on a terminal: no byte of it moves a cursor.
+        file.write(json.dumps(told, ensure_ascii=True) + "\n")
 
 
 def read_jsonl(lines: Iterable[str]) -> Recorder:

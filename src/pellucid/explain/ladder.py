@@ -12,7 +12,7 @@ from typing import Final
 from pellucid.explain.fields import message_fields
 from pellucid.explain.recorder import Recorded
 from pellucid.explain.sentences import MESSAGES as MEANINGS
-from pellucid.explain.sentences import describe, protection
+from pellucid.explain.sentences import describe, protection, signing
 from pellucid.explain.text import Line, Span, cells, line, wrap
 from pellucid.registry import alert_name, handshake_type_name
 from pellucid.trace import (
@@ -183,7 +183,8 @@ class LadderPrinter:
             case VerificationTraced():
                 self._verification(event)
             case SignatureTraced():
-                self._note(describe(event), _GOOD if event.valid else _BAD, "good" if event.valid else "bad")
+                told = signing(event, self._role)
+                self._note(told, _GOOD if event.valid else _BAD, "good" if event.valid else "bad")
             case HandshakeCompleted():
                 self._note(describe(event), _GOOD, "good")
             case TcpConnectFailed():

@@ -33,6 +33,7 @@ from pellucid.trace import (
     MessageTraced,
     OutsideDrawn,
     RecordTraced,
+    Role,
     SecretDerived,
     SharedSecretComputed,
     SignatureTraced,
@@ -46,7 +47,7 @@ from pellucid.trace import (
 )
 from pellucid.verify.report import Outcome, VerificationReport
 
-__all__ = ["ALERTS", "DESCRIBERS", "MESSAGES", "describe", "moment", "protection", "seconds"]
+__all__ = ["ALERTS", "DESCRIBERS", "MESSAGES", "describe", "moment", "protection", "seconds", "signing"]
 
 MESSAGES: Final = {
     H.CLIENT_HELLO: "the client says what it can do, and sends its half of the key exchange",
@@ -259,6 +260,17 @@ def _revocation(report: VerificationReport) -> str:
     if good:
         return f"It is not revoked: {escaped(good[0].evidence)}."
     return "Whether it was revoked was not checked" + (f": {escaped(checks[0].evidence)}." if checks else ".")
+
+
+def signing(event: SignatureTraced, role: Role) -> str:
+    """Return the sentence of `describe`, but of what *role*, whose trace it is, signed itself that it did so.
+
+    It does so before its flight goes out: nobody has seen the message yet that the proof stands in.
+    """
+    if event.signer is not role or event.what != "CertificateVerify":
+        return _signature(event)
+    key = f"its certificate's private key ({scheme_name(event.scheme)})"
+    return f"The {role.value} signs the conversation with {key}: its CertificateVerify will show it."
 
 
 def _signature(event: SignatureTraced) -> str:

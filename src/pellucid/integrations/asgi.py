@@ -6,8 +6,12 @@ the scope of a request on it and in no other way: there is no list of connection
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import secrets
-from collections.abc import Awaitable, Callable, Iterable
+import time
+import weakref
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from typing import Any, Final
 
 from pellucid.explain.recorder import Recorder, precede
@@ -15,18 +19,35 @@ from pellucid.handshake.actions import Negotiated
 from pellucid.integrations.ssl_engine import Facts
 from pellucid.trace import Observer, TraceEvent
 
-__all__ = ["EXTENSION", "LiveRecorder", "OwnConnection", "own_connection", "recorder_of", "wants_recorder", "watched"]
+__all__ = [
+    "EXTENSION",
+    "LiveRecorder",
+    "OwnConnection",
+    "Recorders",
+    "Turns",
+    "own_connection",
+    "recorder_of",
+    "wants_recorder",
+    "watched",
+]
 
 EXTENSION: Final = "pellucid"
 _EVENTS: Final = 4096
 _RECORD_BYTES: Final = 2**20
+_MESSAGE_BYTES: Final = 2**20
+_MANY: Final = 256
+_LEAST_EVENTS: Final = 256  # enough for any handshake
+_LEAST_MESSAGE_BYTES: Final = 2**17
+_MANY_TURNS: Final = 16
 
 
 class LiveRecorder(Recorder):
     """A recorder of one connection that tells who waits of what is new."""
 
-    def __init__(self, limit: int = _EVENTS, *, record_bytes: int = _RECORD_BYTES) -> None:
-        super().__init__(limit, record_bytes=record_bytes)
+    def __init__(
+        self, limit: int = _EVENTS, *, record_bytes: int = _RECORD_BYTES, message_bytes: int = _MESSAGE_BYTES
+    ) -> None:
+        super().__init__(limit, record_bytes=record_bytes, message_bytes=message_bytes)
         self._waiting: set[Callable[[], None]] = set()
 
     def __call__(self, event: TraceEvent) -> None:
@@ -44,6 +65,56 @@ class LiveRecorder(Recorder):
         """Call everybody who waits, without an event."""
         for one in tuple(self._waiting):
             one()
+
+
+class Recorders:
+    """Makes the recorders of a server's connections. Of more than *many* at a time each new one keeps less."""
+
+    def __init__(self, many: int = _MANY) -> None:
+        self._many = many
+        self._alive: weakref.WeakSet[LiveRecorder] = weakref.WeakSet()
+
+    def __call__(self) -> LiveRecorder:
+        share = max(1, (len(self._alive) + 1) // self._many)
+        recorder = LiveRecorder(
+            max(_EVENTS // share, _LEAST_EVENTS),
+            record_bytes=_RECORD_BYTES // share,
+            message_bytes=max(_MESSAGE_BYTES // share, _LEAST_MESSAGE_BYTES),
+        )
+        self._alive.add(recorder)
+        return recorder
+
+
+class Turns:
+    """What an application does at length for one connection: one thing at a time, and after each a pause as long.
+
+    So who asks for much at once waits for itself, and nobody else for it. many: so many wait, and no more.
+    """
+
+    def __init__(self, many: int = _MANY_TURNS) -> None:
+        self._many = many
+        self._waiting = 0
+        self._lock = asyncio.Lock()
+        self._next = 0.0
+
+    @contextlib.asynccontextmanager
+    async def turn(self) -> AsyncIterator[bool]:
+        """Wait for a turn, for what is done at once, without waiting; give False, and no turn, where too many wait."""
+        if self._waiting >= self._many:
+            yield False
+            return
+        self._waiting += 1
+        try:
+            async with self._lock:
+                await asyncio.sleep(max(0.0, self._next - time.monotonic()))
+                began = time.monotonic()
+                try:
+                    yield True
+                finally:
+                    ended = time.monotonic()
+                    self._next = ended + (ended - began)
+        finally:
+            self._waiting -= 1
 
 
 class OwnConnection:
@@ -67,6 +138,8 @@ class OwnConnection:
         self.retired = False
         self.streams = 0
         """for the application: how many answers without an end it gives on this connection just now"""
+        self.turns = Turns()
+        """for the application: what it does at length is not done for this connection alone"""
         self._tls = tls
         self._retire = retire
         self._flush = flush

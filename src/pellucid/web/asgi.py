@@ -29,6 +29,11 @@ from pellucid.web.view import Action, Exchange, View
 
 __all__ = ["Application", "app", "application"]
 
+_FORWARDED: Final = frozenset(
+    {"forwarded", "via", "x-forwarded-for", "x-forwarded-host", "x-forwarded-proto", "x-real-ip"}
+)
+"""Who has one of these was passed on. A proxy sends the requests of several visitors over one connection, and the
+record of that is none of theirs."""
 _HIDDEN_HEADERS: Final = frozenset({"authorization", "cookie", "proxy-authorization"})
 _MAX_HEADERS: Final = 64
 _MAX_VALUE: Final = 512
@@ -107,6 +112,8 @@ class Application:
         own = own_connection(scope)
         if own is None or own.recorder is None:
             return _strange(wants, ours=own is not None)
+        if not _FORWARDED.isdisjoint(headers):
+            return _strange(wants, ours=False)
         if scope["extensions"][EXTENSION].get("early_data"):
             # What the page tells of is not over yet. The client asks again once it is (RFC 8470 §5.2).
             return notice(wants, 425, "Too early", "This request came as early data. Ask again after the handshake.")
@@ -119,8 +126,16 @@ class Application:
             return _elsewhere(wants)
         if method == "POST" and not is_own(headers):
             return notice(wants, 403, "Another site's page asked for this", "Only the page itself can: open it first.")
-        answer: Answer = await route.handler(self, request)
-        return answer
+        if method == "POST":
+            answer: Answer = await route.handler(self, request)
+            return answer
+        # To draw takes long, and one connection can ask for it a hundred times at once.
+        async with own.turns.turn() as granted:
+            if not granted:
+                why = "So much was asked for on this connection that it has to wait. Ask again in a moment."
+                return notice(wants, 429, "Too much at once", why, retry_after="1")
+            drawn: Answer = await route.handler(self, request)
+            return drawn
 
     # ---- what can be asked for ---------------------------------------------------------------------------------------
 
@@ -242,7 +257,7 @@ def _strange(wants: str, *, ours: bool) -> Answer:
     else:
         why = (
             "This page shows your own TLS connection, and only the server that speaks TLS with you sees it. "
-            "Here that is not Pellucid's: another server, or a proxy before it."
+            "Here that is not this one: another server, or a proxy, stands before it."
         )
     return notice(wants, 501, "Your connection cannot be seen here", why, "To see it, run: pellucid page")
 

@@ -11,7 +11,7 @@ from typing import Final, NamedTuple
 
 from pellucid.explain.fields import message_fields
 from pellucid.explain.recorder import Recorded
-from pellucid.explain.sentences import ALERTS, MESSAGES, describe, protection, seconds
+from pellucid.explain.sentences import ALERTS, MESSAGES, describe, protection, seconds, signing
 from pellucid.explain.spans import message_spans, record_spans
 from pellucid.explain.text import escaped
 from pellucid.registry import ContentType, alert_name, handshake_type_name
@@ -40,10 +40,20 @@ from pellucid.trace import (
 )
 from pellucid.verify.report import VerificationReport
 from pellucid.web.html import Child, Markup, h
-from pellucid.web.octets import Budget, octets
+from pellucid.web.octets import MAX_BYTES, Budget, octets
 from pellucid.web.view import Exchange
 
-__all__ = ["MAX_ROWS", "Numbered", "Seen", "exchange_rows", "record_row", "recorder_role", "rows", "unseen_packets"]
+__all__ = [
+    "MAX_ROWS",
+    "Numbered",
+    "Seen",
+    "exchange_rows",
+    "not_kept",
+    "record_row",
+    "recorder_role",
+    "rows",
+    "unseen_packets",
+]
 
 MAX_ROWS: Final = 250
 """So many rows stand in one list: a peer decides how many messages it sends."""
@@ -136,7 +146,8 @@ def _row(theme: str, some: list[Numbered], role: Role, budget: Budget, seen: See
         return _work(title, role, [describe(one.event) for one in some])
     bad = theme == "bad" or (theme == "verdict" and not _good(event))
     kind = "bad" if bad else {"verdict": "good", "milestone": "good milestone"}.get(theme, "")
-    return _work(describe(event), role, (), kind=kind)
+    title = signing(event, role) if isinstance(event, SignatureTraced) else describe(event)
+    return _work(title, role, (), kind=kind)
 
 
 def _good(event: TraceEvent) -> bool:
@@ -194,12 +205,15 @@ def _message(one: Numbered, event: MessageTraced, role: Role, budget: Budget) ->
         inside.append(_facts((field.name, field.value) for field in fields))
     if budget.messages > 0:
         size = len(event.raw)
-        spans = message_spans(event.raw, event.message_type)
+        # Anybody may send a server as much as fits into a message; a client has chosen whom it listens to.
+        asked_for = role is Role.CLIENT or event.direction is Direction.SENT or size <= MAX_BYTES
+        spans = message_spans(event.raw, event.message_type) if asked_for else ()
         inside.append(
             h(
                 "details",
                 {"class": "bytes"},
-                h("summary", f"Open {name}: {size:,} bytes, field by field"),
+                h("summary", f"Open {name}: {size:,} bytes" + (", field by field" if spans else "")),
+                None if spans else h("p", {"class": "quiet"}, "So long a message is not explained field by field."),
                 octets(event.raw, spans, name, budget),
             )
         )
@@ -347,8 +361,11 @@ def _secrets(some: list[Numbered], role: Role) -> str:
     return f"The {role.value} derives {what}."
 
 
-def record_row(role: Role, records: Sequence[RecordTraced], budget: Budget) -> Markup | None:
-    """Return how many records of application data there were, with the first of each end as it travelled."""
+def record_row(role: Role, records: Sequence[RecordTraced], budget: Budget, *, dropped: int = 0) -> Markup | None:
+    """Return how many records of application data there were, with the first of each end as it travelled.
+
+    dropped: how many events were not kept: then there may have been more.
+    """
     told: list[str] = []
     opened: list[Markup] = []
     for direction in (Direction.RECEIVED, Direction.SENT) if role is Role.SERVER else Direction:
@@ -366,8 +383,15 @@ def record_row(role: Role, records: Sequence[RecordTraced], budget: Budget) -> M
             opened.append(h("details", {"class": "bytes"}, h("summary", title), drawn))
     if not told:
         return None
-    text = f"So far it took {' and '.join(told)}. Each is sealed by itself, and tells a listener no more than its size."
+    so_far = "So far it took at least" if dropped else "So far it took"
+    text = f"{so_far} {' and '.join(told)}. Each is sealed by itself, and tells a listener no more than its size."
     return h("li", {"class": "work"}, h("p", {"class": "story"}, h("strong", text)), opened)
+
+
+def not_kept(dropped: int) -> str:
+    """Return what to say of *dropped* events: a record has its bounds, and a connection has not."""
+    many = "1 event" if dropped == 1 else f"{dropped:,} events, most of them records of data"
+    return f"The record of this connection is full. Not told of: {many}."
 
 
 # ---- the HTTP exchange ---------------------------------------------------------------------------------------------

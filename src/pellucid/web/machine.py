@@ -138,7 +138,7 @@ _LANE: Final = 16
 _BESIDE: Final = 36
 """from the boxes to the nearest arrow that passes some of them: room for what is written at the others"""
 _WIDTH: Final = 520
-_MIDDLE: Final = 232
+_MIDDLE: Final = 246
 
 
 class _Place(NamedTuple):

@@ -28,7 +28,16 @@ from pellucid.web.appraisal import appraise
 from pellucid.web.checks import checks
 from pellucid.web.html import Child, Markup, h, joined, raw
 from pellucid.web.keys import graph, key_list
-from pellucid.web.lanes import Numbered, Seen, exchange_rows, record_row, recorder_role, rows, unseen_packets
+from pellucid.web.lanes import (
+    Numbered,
+    Seen,
+    exchange_rows,
+    not_kept,
+    record_row,
+    recorder_role,
+    rows,
+    unseen_packets,
+)
 from pellucid.web.machine import Hop, machine, taken
 from pellucid.web.octets import Budget
 from pellucid.web.offer import choices, offer_of, offered
@@ -268,13 +277,16 @@ def _steps(scene: _Scene) -> list[Markup]:
     if scene.view.exchange is not None:
         lead = "What it was all for: a question and its answer, which only the two ends can read."
         inside = [*exchange_rows(scene.view.exchange, role)]
-        records = record_row(role, scene.view.recorder.of(RecordTraced), budget)
+        dropped = scene.view.recorder.dropped
+        records = record_row(role, scene.view.recorder.of(RecordTraced), budget, dropped=dropped)
         parts.append(
             _layer("http", scene.view.exchange.protocol, lead, inside if records is None else [*inside, records])
         )
     later = rows(others[end:], role, budget, seen)
     if later or scene.view.live is not None:
         parts.append(_since(scene, later))
+    if scene.view.recorder.dropped:
+        parts.append(h("p", {"class": "quiet"}, not_kept(scene.view.recorder.dropped)))
     return parts
 
 

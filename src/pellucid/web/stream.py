@@ -14,7 +14,7 @@ from typing import Any, Final
 
 from pellucid.integrations.asgi import LiveRecorder, OwnConnection
 from pellucid.web.answers import TEXT, Answer, send_answer
-from pellucid.web.page import fragment
+from pellucid.web.page import Fragment, fragment
 from pellucid.web.view import View
 
 __all__ = ["MAX_STREAMS", "stream"]
@@ -61,10 +61,11 @@ async def _stream(
         await _tell(send, _event("another", _ANOTHER), more=False)
         return
     since = _number(headers.get("last-event-id"), query.get("since"), len(view.recorder))
-    await _tell(send, b": the rest of the story\n\n")
     async with _waiting(own, receive) as wait:
+        await _tell(send, b": the rest of the story\n\n")
         while not own.retired:
-            told = fragment(view, since)
+            async with own.turns.turn() as granted:
+                told = fragment(view, since) if granted else Fragment("", since)
             since = told.position
             if told.html:
                 await _tell(send, _event("rows", told.html, since))

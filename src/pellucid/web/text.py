@@ -14,7 +14,7 @@ from pellucid.trace import ChoiceMade, HandshakeCompleted, RecordTraced, StateCh
 from pellucid.verify.report import CheckGroup, Outcome
 from pellucid.web.appraisal import Appraisal, appraise
 from pellucid.web.checks import QUESTIONS, telling
-from pellucid.web.lanes import recorder_role
+from pellucid.web.lanes import not_kept, recorder_role
 from pellucid.web.machine import taken
 from pellucid.web.offer import offer_of
 from pellucid.web.view import View
@@ -75,6 +75,8 @@ def _ladder(view: View) -> list[str]:
         printer(event)
     if len(events) > _MAX_EVENTS:
         drawn.append(f"  and {len(events) - _MAX_EVENTS} more events")
+    if view.recorder.dropped:
+        drawn += ["", *_told(not_kept(view.recorder.dropped))]
     return drawn
 
 
