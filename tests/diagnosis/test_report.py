@@ -193,6 +193,23 @@ def test_what_a_peer_says_cannot_move_the_cursor() -> None:
     assert "evil" in text and all(line.isprintable() for line in text.splitlines())
 
 
+def test_what_a_client_asks_for_in_plaintext_is_not_in_it() -> None:
+    server = pellucid.Connection.server(server_config())
+    server.receive_data(b"GET /?token=hunter2 HTTP/1.1\r\nHost: a\r\n\r\n")
+    with pytest.raises(pellucid.PeerError) as caught:
+        server.next_event()
+    report = report_of(caught.value)
+    assert report.code == "PEER-PLAIN-HTTP"
+    assert "hunter2" not in report.text() + json.dumps(report.to_dict()) + repr(caught.value.circumstances)
+    assert "the first bytes: b'GET'" in report.evidence
+
+
+def test_error_without_a_connection_tells_of_no_alert_and_no_place() -> None:
+    report = report_of(errors.UnexpectedMessage("a message"))
+    assert report.alert is None
+    assert "-->" not in report.text()
+
+
 def test_secrets_are_not_in_it() -> None:
     recorder = explain.Recorder()
     pair = Pair.of(client_trace=recorder).connect()

@@ -72,17 +72,23 @@ def _alert(found: Situation) -> AlertFound | None:
     here = "client" if found.client else "server"
     if isinstance(found.error, AlertReceived):
         return AlertFound(found.peer, alert_name(found.error.description))
-    if isinstance(found.error, PeerError):
+    if isinstance(found.error, PeerError) and found.known.role:  # without a connection nobody was told
         return AlertFound(here, alert_name(found.error.alert))
     if found.code == "TLS-INTERNAL":
         return AlertFound(here, alert_name(AlertDescription.INTERNAL_ERROR))
     return None
 
 
+def _public(found: Situation) -> bytes:
+    """Return the first bytes of what is no TLS; of a request the method alone: its address may hold a password."""
+    first = found.known.first_bytes[:48]
+    return first if found.client or found.code != "PEER-PLAIN-HTTP" else first.partition(b" ")[0]
+
+
 def _evidence(found: Situation, phase: str) -> tuple[str, ...]:
     known, seen = found.known, []
     if known.first_bytes:
-        seen.append(f"the first bytes: {known.first_bytes[:48]!r}")
+        seen.append(f"the first bytes: {_public(found)!r}")
     if known.role and phase not in {"dns", "tcp", "call"}:
         waits = found.code.startswith(("PEER-", "TCP-")) and awaited(known)
         waiting = f", waiting for {awaited(known)}" if waits else ""

@@ -72,7 +72,8 @@ class Diagnosis:
         """Return the diagnosis as lines of at most *width* columns; each reads the same without its styles."""
         lines = wrap(line(Span(f"error[{self.code}]", "bad"), Span(f": {self.title}", "strong")), width, rest=_blank(4))
         place = " · ".join(part for part in (self.where, self.phase) if part)
-        lines += wrap(line(escaped(place)), width, first=line("  ", Span("-->", "name"), " "))
+        if place:
+            lines += wrap(line(escaped(place)), width, first=line("  ", Span("-->", "name"), " "))
         if self.checks:
             lines.append(_BAR)
             for check in self.checks:
