@@ -15,6 +15,7 @@ import sys
 import threading
 import time
 import traceback
+from typing import Any
 
 import pytest
 
@@ -28,6 +29,7 @@ from pellucid.integrations.ssl_errors import ssl_error
 from pellucid.net.trouble import explained
 from pellucid.registry import AlertDescription
 from pellucid.testing.ca import CA
+from pellucid.testing.faults import FaultyClient
 from pellucid.trace import AlertTraced, ClosedTraced, Direction, Epoch, HandshakeCompleted, Role, TraceEvent
 from tests.support.pair import NAME, Pair, client_config, events_of, issued, server_config
 
@@ -191,6 +193,27 @@ def test_what_a_peer_says_cannot_move_the_cursor() -> None:
     assert error is not None
     text = error.report.text()
     assert "evil" in text and all(line.isprintable() for line in text.splitlines())
+
+
+@pytest.mark.parametrize(
+    ("name", "state", "message"),
+    [
+        ("certificate", "WAIT_CERT", "Certificate"),
+        ("verify", "WAIT_CV", "CertificateVerify"),
+        ("finished", "WAIT_FINISHED", "Finished"),
+    ],
+)
+def test_server_says_in_which_state_a_client_fell_silent(name: str, state: str, message: str) -> None:
+    with FaultyClient(f"client-silent-before-{name}") as client, socket.create_server(("127.0.0.1", 0)) as listener:
+        changes: dict[str, Any] = dict(client.fault.needs.config)  # each field's own type
+        if changes:
+            changes["client_trust"] = pellucid.TrustStore.from_pem(client.ca_pem)
+        client.start("127.0.0.1", listener.getsockname()[1])
+        sock, _ = listener.accept()
+        with pytest.raises(TimeoutError) as caught:
+            pellucid.wrap(sock, server_config(**changes), handshake_timeout=0.2)
+    cause = report_of(caught.value).cause  # type: ignore[arg-type]
+    assert f"while {message} was waited for, in state {state}" in cause
 
 
 def test_what_a_client_asks_for_in_plaintext_is_not_in_it() -> None:

@@ -28,6 +28,8 @@ SAYS = {
     "client-reset-data": "reset",
     "client-silent": "the handshake took longer",
     "client-silent-in-hello": "the handshake took longer",
+    "client-silent-before-certificate": "the handshake took longer",
+    "client-silent-before-verify": "the handshake took longer",
     "client-silent-before-finished": "the handshake took longer",
     "client-silent-after-handshake": "the call took longer",
     "client-slow": "the handshake took longer",
