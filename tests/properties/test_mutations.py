@@ -76,12 +76,12 @@ def test_changed_byte_on_the_wire_is_never_believed(role: Role, mutual: bool, wh
 
 
 def skipped(recorded: Recording) -> range:
-    """Where a rejected client's early data is: nobody reads it."""
+    """Where a rejected client's early data is: nobody reads it, nor the legacy_record_version before it."""
     at = 0
     for raw in recorded.records():
         if raw[0] == 23:
             stop = at + sum(len(record) for record in recorded.records()[2:4])
-            return range(at + 3, stop) if recorded.resumed == "rejected" and recorded.role is Role.SERVER else range(0)
+            return range(at + 1, stop) if recorded.resumed == "rejected" and recorded.role is Role.SERVER else range(0)
         at += len(raw)
     return range(0)
 

@@ -169,7 +169,7 @@ class RecordReader:
 
         Its words are those of the first byte alone, however much came with it; what else came goes beside them.
         """
-        if self._begun or self._keys is not None:
+        if self._begun:
             return UnexpectedMessage(_no_type(outer), rfc="9846 §5.1")
         first = bytes(data[offset : offset + 64])
         header = outer < 0x20 and first[1:2] == b"\x03"
