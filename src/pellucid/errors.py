@@ -83,6 +83,23 @@ class Explanation(Protocol):
     def text(self) -> str: ...
 
 
+@dataclass(frozen=True, slots=True)
+class _NoReport:
+    """What stands for a report that could not be made. why: what went wrong with that."""
+
+    code: str
+    why: str
+
+    def text(self) -> str:
+        return f"error[{self.code}]\n(no diagnosis: {self.why})"
+
+    def to_dict(self) -> dict[str, object]:
+        return {"code": self.code, "why": self.why}
+
+    def __str__(self) -> str:
+        return f"{self.code} (no diagnosis: {self.why})"
+
+
 _explainer: Callable[[BaseException], Explanation] | None = None
 
 
@@ -109,7 +126,17 @@ class Explained(Exception):
 
     @property
     def report(self) -> Explanation:
-        """The Diagnosis: what happened, every check, the likely cause, what can be done (`pellucid.explain`)."""
+        """The Diagnosis: what happened, every check, the likely cause, what can be done (`pellucid.explain`).
+
+        Asking for it fails for no reason of ours: where it cannot be made just now, as when no file can be opened any
+        more to load what makes it, there is the code alone, and why.
+        """
+        try:
+            return self._made_report()
+        except Exception as failure:  # noqa: BLE001  # whoever handles this error is not to meet another
+            return _NoReport(self.code or "UNKNOWN", repr(failure))
+
+    def _made_report(self) -> Explanation:
         if self._report is None:
             if _explainer is None:
                 raise RuntimeError("nobody explains errors: import pellucid")
@@ -122,8 +149,9 @@ class Explained(Exception):
         if not self._told:
             self._told = True
             try:
-                if self.report.code != "UNKNOWN":  # that more bytes are wanted is no failure
-                    notes.insert(0, self.report.text())
+                report = self._made_report()
+                if report.code != "UNKNOWN":  # that more bytes are wanted is no failure
+                    notes.insert(0, report.text())
             except Exception as error:  # noqa: BLE001  # whoever prints a traceback gets this one, not another
                 notes.insert(0, f"(no diagnosis: {error!r})")
         return notes
@@ -131,6 +159,12 @@ class Explained(Exception):
     @__notes__.setter
     def __notes__(self, notes: list[str]) -> None:
         self._notes = notes
+        self._told = True  # whoever sets the notes says what they are: those of another error have its diagnosis
+
+    @__notes__.deleter
+    def __notes__(self) -> None:
+        self._notes = None
+        self._told = True
 
     def add_note(self, note: str, /) -> None:
         """Add *note* behind the diagnosis, which need not be made yet."""
@@ -149,6 +183,8 @@ class TLSError(Explained, OSError):
 
     `str()` is one line; `report` and `__notes__` have the long explanation.
     """
+
+    reason: str = ""
 
     def __init__(self, reason: str, *, code: str = "") -> None:
         super().__init__(reason)
@@ -170,14 +206,16 @@ class PeerError(TLSError):
     """
 
     alert: ClassVar[int] = AlertDescription.INTERNAL_ERROR
+    # Of the class, so that those of an application that has its own way to make them can be explained too.
+    rfc: str = ""
+    first_bytes: bytes = b""
+    """at most 64 bytes of what the peer sent, if that is no TLS"""
+    verification: object | None = None
+    """the VerificationReport, where the peer's certificates had been examined"""
 
     def __init__(self, reason: str, *, rfc: str = "", code: str = "") -> None:
         super().__init__(reason, code=code)
         self.rfc = rfc
-        self.first_bytes = b""
-        """at most 64 bytes of what the peer sent, if that is no TLS"""
-        self.verification: object | None = None
-        """the VerificationReport, where the peer's certificates had been examined"""
 
     def __str__(self) -> str:
         section = f" (RFC {self.rfc})" if self.rfc else ""

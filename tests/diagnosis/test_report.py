@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import datetime
+import errno
 import json
 import pickle
 import socket
@@ -12,6 +13,7 @@ import ssl
 import subprocess
 import sys
 import threading
+import time
 import traceback
 
 import pytest
@@ -23,8 +25,10 @@ from pellucid.explain.diagnosis.certificates import BUILT
 from pellucid.explain.diagnosis.products import interceptor
 from pellucid.explain.text import cells, plain
 from pellucid.integrations.ssl_errors import ssl_error
+from pellucid.net.trouble import explained
+from pellucid.registry import AlertDescription
 from pellucid.testing.ca import CA
-from pellucid.trace import Role
+from pellucid.trace import AlertTraced, ClosedTraced, Direction, Epoch, HandshakeCompleted, Role, TraceEvent
 from tests.support.pair import NAME, Pair, client_config, events_of, issued, server_config
 
 
@@ -106,6 +110,19 @@ def test_report_that_cannot_be_made_is_said_and_hides_no_error(monkeypatch: pyte
     assert refused().__notes__ == ["(no diagnosis: RuntimeError('out of words'))"]
 
 
+def test_report_that_cannot_be_made_yet_has_the_code_and_is_made_later(monkeypatch: pytest.MonkeyPatch) -> None:
+    def out_of_files(error: BaseException) -> errors.Explanation:
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    error = pellucid.UsageError("x")
+    with monkeypatch.context() as exhausted:
+        exhausted.setattr(errors, "_explainer", out_of_files)
+        assert error.report.code == "USAGE"
+        assert "Too many open files" in error.report.text() and "Too many open files" in str(error.report)
+        assert json.dumps(error.report.to_dict())  # type: ignore[attr-defined]
+    assert report_of(error).cause
+
+
 def test_report_as_json_has_a_schema_and_all_of_it() -> None:
     facts = report_of(refused()).to_dict()
     assert json.loads(json.dumps(facts)) == facts
@@ -129,6 +146,35 @@ def test_error_for_ssl_has_the_same_report() -> None:
     assert isinstance(twin, ssl.SSLCertVerificationError)
     assert report_of(twin).code == report_of(error).code == "X509-WRONG-NAME"
     assert report_of(twin).where == report_of(error).where
+
+
+def test_error_for_ssl_tells_its_diagnosis_once_beside_the_notes_that_were_there() -> None:
+    error = refused()
+    error.add_note("a note of mine")
+    twin = ssl_error(error)
+    for one in (error, twin):
+        assert one.__notes__ == [report_of(error).text(), "a note of mine"]
+
+
+def test_notes_can_be_set_and_deleted_as_those_of_any_exception() -> None:
+    error, copy = refused(), refused()
+    copy.__notes__ = list(error.__notes__)
+    assert copy.__notes__ == error.__notes__
+    del copy.__notes__
+    assert copy.__notes__ == []
+    copy.add_note("a note of mine")
+    assert copy.__notes__ == ["a note of mine"]
+
+
+def test_errors_of_an_application_s_own_kind_are_explained() -> None:
+    class Policy(pellucid.PeerError):
+        code = "X509-REFUSED"
+
+        def __init__(self) -> None:
+            """Call nobody, as exceptions may."""
+
+    assert report_of(Policy()).code == "X509-REFUSED"
+    assert "error[X509-REFUSED]" in Policy().__notes__[0]
 
 
 def test_error_can_be_pickled() -> None:
@@ -240,6 +286,15 @@ def test_errors_that_are_broken_themselves_are_told_of() -> None:
     assert explain.diagnose(inside).code == "X509-WRONG-NAME"
 
 
+def test_property_that_raises_is_not_taken_for_what_happened() -> None:
+    class Lazy(Exception):
+        @property
+        def reason(self) -> object:
+            raise ConnectionRefusedError(111, "Connection refused")
+
+    assert explain.diagnose(Lazy("x")).code == "UNKNOWN"
+
+
 @pytest.mark.parametrize(
     ("error", "code"),
     [
@@ -268,6 +323,74 @@ def test_reset_and_silence_have_reports_of_their_own() -> None:
     assert report.code == "PEER-STALLED"
     assert "silent for 0.1 s while ServerHello was waited for, in state WAIT_SH" in report.cause
     assert report.where.startswith("127.0.0.1 port ")
+
+
+def test_way_that_is_lost_in_the_middle_has_a_report() -> None:
+    connection = pellucid.Connection.client(client_config(), NAME)
+    told = explained(OSError(errno.EHOSTUNREACH, "No route to host"), connection, peer=("192.0.2.1", 443))
+    assert isinstance(told, Explained) and isinstance(told, OSError) and told.errno == errno.EHOSTUNREACH
+    report = report_of(told)
+    assert (report.code, report.where) == ("TCP-UNREACHABLE", f"{NAME} port 443")
+
+
+@pytest.mark.parametrize("broken", ["observer", "clock"])
+def test_reset_stays_a_reset_where_an_observer_or_the_clock_is_broken(broken: str) -> None:
+    class Clock:
+        works = True
+
+        def now(self) -> float:
+            if not self.works:
+                raise LookupError("no clock")
+            return time.time()
+
+    def observe(event: TraceEvent) -> None:
+        if broken == "observer" and isinstance(event, ClosedTraced):
+            raise LookupError("no room")
+
+    clock = Clock()
+    here, there = socket.socketpair()
+    with here, there:
+        provider = dataclasses.replace(client_config().provider, now=clock.now)
+        connection = pellucid.Connection.client(client_config(provider=provider), NAME, trace=observe)
+        clock.works = broken != "clock"
+        told = explained(ConnectionResetError(104, "Connection reset by peer"), connection)
+    assert isinstance(told, ConnectionResetError)
+    assert explain.diagnose(told).code == "TCP-RESET"
+    assert any("LookupError" in note for note in told.__notes__)
+
+
+def _alert(direction: Direction) -> AlertTraced:
+    return AlertTraced(direction=direction, epoch=Epoch.HANDSHAKE, description=AlertDescription.UNKNOWN_CA, code="X")
+
+
+def _lost(how: str) -> ClosedTraced:
+    return ClosedTraced(direction=Direction.RECEIVED, how=how)
+
+
+_COMPLETE = HandshakeCompleted(
+    role=Role.CLIENT, cipher_suite=0x1301, group=29, alpn=None, server_name=NAME, client_random=bytes(32)
+)
+
+
+@pytest.mark.parametrize(
+    ("events", "code"),
+    [
+        ((_lost("silence"),), "PEER-STALLED"),
+        ((_lost("silence"), _COMPLETE), "OK"),
+        ((_lost("truncated"), _lost("reset")), "TCP-RESET"),
+        ((_lost("reset"), _lost("truncated")), "TCP-RESET"),
+        ((_alert(Direction.RECEIVED), _lost("reset")), "TLS-ALERT-UNKNOWN-CA"),
+        ((_alert(Direction.SENT), _lost("reset")), "UNKNOWN"),
+        ((_COMPLETE, _lost("truncated")), "PEER-TRUNCATED"),
+    ],
+)
+def test_record_tells_what_ended_the_connection_not_what_followed_from_it(
+    events: tuple[TraceEvent, ...], code: str
+) -> None:
+    recorder = explain.Recorder()
+    for event in events:
+        recorder(event)
+    assert explain.diagnose(recorder).code == code
 
 
 def test_async_reset_leads_to_the_report() -> None:

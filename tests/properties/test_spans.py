@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import time
 import unicodedata
 from typing import Any
 
@@ -31,7 +32,7 @@ from pellucid.registry import HandshakeType as H
 from pellucid.trace import Direction, Epoch, MessageTraced, RecordTraced, Role
 from tests.properties.recordings import record
 from tests.properties.strategies import structures, values
-from tests.support.pair import Pair, client_config, credential, server_config
+from tests.support.pair import Pair, client_config, credential, issued, server_config
 from tests.support.soak import examples
 
 MESSAGES = {code: body for code, body in BODIES.items() if code != H.HELLO_RETRY_REQUEST}
@@ -300,3 +301,27 @@ def test_hybrid_shares_are_shown_as_their_two_halves() -> None:
         tiles(spans, len(event.raw))
         halves = [(span.name, span.length) for span in spans if span.name in {"ML-KEM-768", "x25519"}]
         assert halves == [("ML-KEM-768", size), ("x25519", 32)]
+
+
+def _der(tag: int, content: bytes) -> bytes:
+    size = len(content).to_bytes(4, "big")
+    return bytes((tag,)) + (bytes((len(content),)) if len(content) < 0x80 else b"\x84" + size) + content
+
+
+def test_extension_with_one_element_too_many_leaves_no_gap() -> None:
+    der = issued().der
+    usage = der.index(bytes.fromhex("0603551d0f0101ff0404")) + 8  # extnID, critical; then extnValue, of 4 bytes
+    changed = bytearray(der)
+    changed[usage : usage + 6] = b"\x04\x02\x03\x02\x05\x00"  # of 2, and a NULL
+    raw = handshake_message(Certificate(b"", (CertificateEntry(bytes(changed), ()),)))
+    spans = message_spans(raw, H.CERTIFICATE)
+    tiles(spans, len(raw))
+    assert [span.leaf for span in spans if span.value == "keyUsage" and span.name.startswith("extensions")] == [True]
+
+
+def test_object_identifier_without_end_costs_no_time() -> None:
+    key = _der(0x30, _der(0x30, _der(0x06, b"\xff" * 60_000 + b"\x01")) + _der(0x03, b"\0\1"))
+    raw = handshake_message(Certificate(b"", (CertificateEntry(key, ()),)))
+    start = time.process_time()
+    tiles(message_spans(raw, H.CERTIFICATE), len(raw))
+    assert time.process_time() - start < 0.1

@@ -180,6 +180,18 @@ def test_both_ends_and_several_callbacks_are_told_once_and_a_bad_one_breaks_noth
     assert completed.role is Role.SERVER
 
 
+def test_trace_stays_what_the_configuration_made_where_a_callback_is_told_too() -> None:
+    recorder = Recorder()
+    seen: list[Recorder] = []
+    context = SSLContext(replace(CLIENT, trace=lambda: recorder))
+    context.on_handshake(seen.append)
+    with website() as url:
+        port = int(url.rpartition(":")[2].strip("/"))
+        with context.wrap_socket(socket.create_connection(("127.0.0.1", port)), server_hostname="localhost") as stream:
+            assert stream.trace is recorder
+    assert [type(event) for event in seen[0].events] == [type(event) for event in recorder.events]
+
+
 def test_what_a_callback_raises_is_logged(caplog: pytest.LogCaptureFixture) -> None:
     context = SSLContext(CLIENT)
     context.on_handshake(lambda record: 1 / 0)

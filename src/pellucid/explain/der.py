@@ -18,6 +18,7 @@ __all__ = ["DerPart", "certificate_part"]
 
 _BOOLEAN, _INTEGER, _BIT_STRING, _OCTET_STRING, _OID = 0x01, 0x02, 0x03, 0x04, 0x06
 _UTC_TIME, _GENERALIZED_TIME, _BMP_STRING = 0x17, 0x18, 0x1E
+_LONGEST_OID: Final = 128
 _VERSION, _ISSUER_ID, _SUBJECT_ID, _EXTENSIONS = 0xA0, 0x81, 0x82, 0xA3
 
 
@@ -76,11 +77,14 @@ def _leaf(name: str, one: _Tlv, value: str, meaning: str, rfc: str) -> DerPart:
 
 
 def _whole(name: str, one: _Tlv, value: str, meaning: str, rfc: str, parts: list[DerPart]) -> DerPart:
+    """Return *one* with its parts; without, where they do not cover it: more stands there than is known here."""
     size = one.content - one.start
     head = DerPart(
         "header", one.start, one.content, f"{one.end - one.content} bytes follow", _HEADER.format(size), "5280 §4.1"
     )
-    return DerPart(name, one.start, one.end, value, meaning, rfc, (head, *parts))
+    ends = [one.content, *(part.end for part in parts)]
+    covered = ends == [*(part.start for part in parts), one.end]
+    return DerPart(name, one.start, one.end, value, meaning, rfc, (head, *parts) if covered else ())
 
 
 _HEADER: Final = "The element's DER tag and length, {} bytes."
@@ -212,6 +216,8 @@ def _oid(der: bytes, one: _Tlv) -> str:
     """Return an OBJECT IDENTIFIER with dots (X.690 §8.19)."""
     if one.tag != _OID:
         raise ValueError("not an OBJECT IDENTIFIER")
+    if one.end - one.content > _LONGEST_OID:  # the numbers of a longer one would take time that grows with its square
+        raise ValueError("an OBJECT IDENTIFIER that is too long")
     numbers, number = [], 0
     for byte in der[one.content : one.end]:
         number = number << 7 | byte & 0x7F

@@ -17,6 +17,7 @@ from typing import Any, Final, TextIO
 from pellucid._version import __version__
 from pellucid.errors import PeerError, UsageError
 from pellucid.explain.fields import message_fields
+from pellucid.explain.private import open_private
 from pellucid.explain.recorder import Recorded, Recorder
 from pellucid.explain.reveal import Shown
 from pellucid.explain.sentences import describe
@@ -73,7 +74,7 @@ def write_jsonl(recorded: Recorder, file: str | os.PathLike[str] | TextIO, *, re
     reveal: whether secrets are written too. Whoever reads them reads the connection.
     """
     if isinstance(file, str | os.PathLike):
-        with open(file, "w", encoding="utf-8", opener=_private) as opened:
+        with open(file, "w", encoding="utf-8", opener=open_private) as opened:
             write_jsonl(recorded, opened, reveal=reveal)
         return
     head = {
@@ -147,13 +148,6 @@ def _value(value: Any, shown: Shown) -> Any:
             return {field.name: _value(getattr(value, field.name), shown) for field in dataclasses.fields(value)}
         case _:  # what a verifier of somebody's own reports
             return repr(value)
-
-
-def _private(path: str, flags: int) -> int:
-    descriptor = os.open(path, flags, 0o600)
-    if os.name == "posix":
-        os.fchmod(descriptor, 0o600)
-    return descriptor
 
 
 # ---- and back ------------------------------------------------------------------------------------------------------

@@ -10,7 +10,6 @@ from __future__ import annotations
 import io
 import os
 import struct
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterable
@@ -18,6 +17,7 @@ from typing import BinaryIO, Final
 
 from pellucid._version import __version__
 from pellucid.explain.keylog import key_log_line
+from pellucid.explain.private import open_private
 from pellucid.explain.recorder import Recorder
 from pellucid.explain.tcpip import Endpoint, Flow
 from pellucid.messages.handshake import ClientHello
@@ -311,11 +311,4 @@ _HEAD: Final = _block(
 def _private(path: str) -> io.FileIO:
     """Return the file at *path*, empty, for its owner alone."""
     flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0)
-    file = os.fdopen(os.open(path, flags, 0o600), "wb", buffering=0)  # what a full disk did not take is not tried again
-    if sys.platform != "win32":
-        try:
-            os.fchmod(file.fileno(), 0o600)
-        except OSError:
-            file.close()
-            raise
-    return file
+    return os.fdopen(open_private(path, flags), "wb", buffering=0)  # what a full disk did not take is not tried again

@@ -73,8 +73,9 @@ class _Server(TCPServer):
         if not isinstance(tls, Facts):
             return
         recorder = recorder_of(tls.trace)
-        if hasattr(tls.trace, "precede"):
-            precede(tls.trace, _tcp_opening(self.writer.get_extra_info("socket")))
+        observer = tls._tls.observer
+        if hasattr(observer, "precede"):
+            precede(observer, _tcp_opening(self.writer.get_extra_info("socket")))
         self._own = OwnConnection(tls, recorder, retire=self._retire, flush=self._flush)
         application: Any = _Introduced(self.app, self._own)
         self.app = application

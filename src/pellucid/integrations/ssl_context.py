@@ -142,18 +142,16 @@ class SSLContext(Settings, ssl.SSLContext):  # type: ignore[misc,override]  # at
     def new_engine(self, *, server_side: bool, server_hostname: str | None) -> Engine:
         """Return the engine of a new connection. Raises ConfigurationError if the settings do not allow one."""
         config = self._config(server_side=server_side)
-        observer = self._observer(config)
-        watch = None
-        if self._callbacks:
-            watch = HandshakeWatch(self._callbacks)
-            observer = tee(observer, watch)
+        own = self._observer(config)
+        watch = HandshakeWatch(self._callbacks) if self._callbacks else None
+        observer = own if watch is None else tee(own, watch)
         told = unwatched if observer is None else observer
         if isinstance(config, ServerConfig):
-            return Engine(Connection.server(config, trace=told), self, observer, watch)
+            return Engine(Connection.server(config, trace=told), self, observer, own=own, watch=watch)
         if not server_hostname:
             raise ConfigurationError("a client names the server: server_hostname is what its certificate must be for")
         try:
-            return Engine(Connection.client(config, server_hostname, trace=told), self, observer, watch)
+            return Engine(Connection.client(config, server_hostname, trace=told), self, observer, own=own, watch=watch)
         except UsageError as error:
             raise ConfigurationError(error.reason) from error
 

@@ -60,11 +60,16 @@ class Engine:
         connection: Connection,
         context: SSLContext,
         observer: Observer | None,
+        *,
+        own: Observer | None = None,
         watch: HandshakeWatch | None = None,
     ) -> None:
         self.connection = connection
         self.context = context
         self.observer = observer
+        """what all is told to"""
+        self.own = own
+        """of those who are told, the one that the configuration's `trace` made"""
         self.watch = watch
         """what tells of the handshake's end; None: nobody wants to know"""
         self.discarding = False
@@ -263,7 +268,7 @@ class Facts:
     @property
     def trace(self) -> Observer | None:
         """The observer that the configuration's `trace` made for this connection, such as a Recorder."""
-        return None if self._engine is None else self._engine.observer
+        return None if self._engine is None else self._engine.own
 
     @property
     def session(self) -> None:

@@ -78,6 +78,8 @@ def ssl_error(error: TLSError) -> TLSError:
     copy = twin.__new__(twin)
     OSError.__init__(copy, number, error.reason)
     copy.__dict__.update(error.__dict__)
+    if copy._notes is not None:
+        copy._notes = list(copy._notes)  # each tells its diagnosis once
     if isinstance(copy, ssl.SSLCertVerificationError):
         verification = error.verification if isinstance(error, PeerError) else None
         failure = verification.failure if isinstance(verification, VerificationReport) else None

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import errno
 from dataclasses import replace
+from typing import Final
 
 from pellucid.connection import Connection
 from pellucid.errors import Explained
 from pellucid.net.operations import DeadlineExceeded
 
-__all__ = ["ConnectionAborted", "ConnectionBroken", "ConnectionReset", "explained"]
+__all__ = ["ConnectionAborted", "ConnectionBroken", "ConnectionReset", "ConnectionUnreachable", "explained"]
 
 
 class ConnectionReset(Explained, ConnectionResetError):
@@ -29,6 +31,12 @@ class ConnectionAborted(Explained, ConnectionAbortedError):
     code = "TCP-RESET"
 
 
+class ConnectionUnreachable(Explained, OSError):
+    """The network lost the way to the peer."""
+
+    code = "TCP-UNREACHABLE"
+
+
 def explained(
     error: OSError, connection: Connection, *, peer: tuple[str, int] = ("", 0), seconds: float | None = None
 ) -> OSError:
@@ -39,6 +47,8 @@ def explained(
     known = error
     if isinstance(error, TimeoutError) and not isinstance(error, Explained):
         known = DeadlineExceeded(*error.args)
+    elif type(error) is OSError and error.errno in _UNREACHABLE:
+        known = ConnectionUnreachable(*error.args)
     else:
         for plain, ours in _KINDS:
             if isinstance(error, plain) and not isinstance(error, Explained):
@@ -49,7 +59,8 @@ def explained(
     return known
 
 
-_KINDS = (
+_UNREACHABLE: Final = frozenset({errno.ENETDOWN, errno.ENETUNREACH, errno.EHOSTDOWN, errno.EHOSTUNREACH})
+_KINDS: Final = (
     (ConnectionResetError, ConnectionReset),
     (BrokenPipeError, ConnectionBroken),
     (ConnectionAbortedError, ConnectionAborted),
@@ -61,10 +72,13 @@ def _note(error: Explained, connection: Connection, peer: tuple[str, int], secon
         late = isinstance(error, DeadlineExceeded)
         if late and seconds is None and isinstance(error, DeadlineExceeded) and error.until is not None:
             seconds = error.until.seconds
-        error.circumstances = connection.circumstances(seconds=seconds)
-        if not late:
-            connection.transport_lost("reset")
-        elif not connection.handshake_complete:
-            connection.transport_lost("silence")
+        try:
+            error.circumstances = connection.circumstances(seconds=seconds)
+            if isinstance(error, ConnectionError):
+                connection.transport_lost("reset")
+            elif late and not connection.handshake_complete:
+                connection.transport_lost("silence")
+        except Exception as failure:  # noqa: BLE001  # a broken clock or observer: what the transport did stands
+            error.add_note(f"then, while it was noted how things stood: {failure!r}")
     if error.circumstances is not None and not error.circumstances.address and peer[0]:
         error.circumstances = replace(error.circumstances, address=peer[0], port=peer[1])

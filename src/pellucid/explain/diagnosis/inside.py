@@ -84,8 +84,8 @@ def _attribute(error: BaseException, name: str) -> object:
         return error.__dict__.get(name)
     try:
         return getattr(error, name, None)
-    except Exception as broken:  # noqa: BLE001  # of somebody else's property
-        return broken
+    except Exception as broken:  # noqa: BLE001  # of somebody else's property: it is no part of what happened
+        return type(broken)
 
 
 def said(error: BaseException) -> str:

@@ -24,7 +24,6 @@ from pellucid.trace import (
     TcpConnected,
     TcpConnectFailed,
     TcpConnecting,
-    TraceEvent,
     VerificationTraced,
 )
 from pellucid.verify.report import VerificationReport
@@ -59,17 +58,21 @@ def failure_in(recorder: Recorder) -> BaseException:
 
 
 def _ended_by(recorder: Recorder) -> BaseException:
-    for event in sorted(recorder.events, key=_is_no_transport_s):
+    lost: BaseException | None = None
+    for event in recorder.events:
         if isinstance(event, AlertTraced) and event.description not in _NO_ERRORS:
             if event.direction is Direction.RECEIVED:
                 return AlertReceived(event.description)
             return _sent(recorder, event)
         if isinstance(event, ClosedTraced) and event.direction is Direction.RECEIVED:
-            if event.how == "truncated":
-                return TruncatedStream()
-            if event.how in _TRANSPORT:
-                code, text = _TRANSPORT[event.how]
-                return _lost(code, text)
+            if event.how in _TRANSPORT:  # it says more than that the stream then ended
+                lost = _lost(*_TRANSPORT[event.how])
+            elif event.how == "truncated" and lost is None:
+                lost = TruncatedStream()
+        elif isinstance(event, HandshakeCompleted):
+            lost = None  # a call ran out of time, and the next one went on
+    if lost is not None:
+        return lost
     if (gone := _left(recorder)) is not None:
         return gone
     failed = recorder.of(TcpConnectFailed)
@@ -91,11 +94,6 @@ def _left(recorder: Recorder) -> AlertReceived | None:
         if isinstance(event, AlertTraced) and event.direction is Direction.RECEIVED:
             said.append(event.description)
     return AlertReceived(said[0]) if AlertDescription.CLOSE_NOTIFY in said else None
-
-
-def _is_no_transport_s(event: TraceEvent) -> bool:
-    """What the transport did comes first: that the stream then ended is a matter of course."""
-    return not (isinstance(event, ClosedTraced) and event.how in _TRANSPORT)
 
 
 _NO_ERRORS: Final = frozenset({AlertDescription.CLOSE_NOTIFY, AlertDescription.USER_CANCELED})
