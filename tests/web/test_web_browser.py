@@ -200,6 +200,20 @@ def test_key_update_appears_while_the_page_is_open(running: RunningPage, visit: 
     assert received.raw[-1] == 0
 
 
+def test_key_update_is_shown_where_the_stream_came_over_another_connection(running: RunningPage, visit: Any) -> None:
+    from playwright.sync_api import expect
+
+    page = visit().page
+    page.route(
+        "**/events?*",
+        lambda route: route.fulfill(content_type="text/event-stream", body="event: another\ndata: Elsewhere.\n\n"),
+    )
+    page.goto(running.url)
+    expect(page.locator("#waiting")).to_have_text("Elsewhere.", timeout=TIMEOUT_MS)
+    page.get_by_role("button", name="Change the keys").click()
+    expect(page.locator("#lanes li.msg", has_text="KeyUpdate")).not_to_have_count(0, timeout=TIMEOUT_MS)
+
+
 def test_browser_resumes_and_tries_again_on_a_button(running: RunningPage, visit: Any) -> None:
     visitor = visit()
     page = visitor.page

@@ -103,13 +103,19 @@ function openTarget() {
 
 // ---- what happens after the page was loaded ----
 
+let following = false;  // whether the stream is of this page's connection, and open
+
 function listen(lanes) {
   const url = new URL(lanes.dataset.live, location.href);
   url.searchParams.set("since", lanes.dataset.position);
   const source = new EventSource(url);
   const waiting = document.getElementById("waiting");
   const say = (text) => { if (waiting) waiting.textContent = text; };
-  source.addEventListener("open", () => say("What happens from now on appears here."));
+  source.addEventListener("open", () => {
+    following = true;
+    say("What happens from now on appears here.");
+  });
+  source.addEventListener("error", () => { following = false; });
   source.addEventListener("rows", (event) => {
     const template = document.createElement("template");
     template.innerHTML = event.data;
@@ -124,15 +130,18 @@ function listen(lanes) {
   for (const last of ["another", "end"]) {
     source.addEventListener(last, (event) => {
       source.close();
+      following = false;
       say(event.data);
     });
   }
   addEventListener("pagehide", () => source.close());
 }
 
-// The page tells of the new keys by itself: nothing has to be loaded anew. Other buttons end this connection.
+// While it follows its connection the page tells of the new keys by itself: nothing has to be loaded anew. Other buttons
+// end this connection.
 function stay(form) {
   form.addEventListener("submit", async (event) => {
+    if (!following) return;
     event.preventDefault();
     try {
       const answer = await fetch(form.action, { method: "POST", headers: { accept: "application/json" } });
