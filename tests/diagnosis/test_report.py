@@ -433,6 +433,15 @@ def test_record_tells_what_ended_the_connection_not_what_followed_from_it(
     assert explain.diagnose(recorder).code == code
 
 
+def test_record_that_is_full_does_not_claim_that_all_ended_well() -> None:
+    recorder = explain.Recorder(limit=1)
+    for event in (_COMPLETE, _alert(Direction.RECEIVED)):
+        recorder(event)
+    report = explain.diagnose(recorder)
+    assert report.code == "OK"
+    assert "1 event more than it keeps" in report.cause and "should" not in report.cause
+
+
 def test_async_reset_leads_to_the_report() -> None:
     async def meet(port: int) -> BaseException:
         with pytest.raises(Exception) as caught:  # anyio's or ours
