@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import re
 
 import pytest
 
@@ -73,3 +74,69 @@ def test_the_peer_s_path_is_the_one_it_took(asking: bool) -> None:
 def test_nothing_taken_lights_nothing() -> None:
     assert taken((), Role.CLIENT, recorder=Role.SERVER) == ()
     assert " lit" not in machine(Role.CLIENT)
+
+
+# ---- what is written, and where --------------------------------------------------------------------------------------
+
+CHARACTER = 6.3
+"""How wide a character is at most, on the average of a label, in the units of the drawing."""
+
+
+def wires(drawn: str) -> list[tuple[tuple[float, float], tuple[float, float]]]:
+    """Return the straight pieces of every arrow."""
+    pieces = []
+    for path in re.findall(r'class="wire" d="([^"]+)"', drawn):
+        x = y = 0.0
+        for command, arguments in re.findall(r"([MHVhqa])([-\d. ]*)", path):
+            numbers = [float(one) for one in arguments.split()]
+            before = (x, y)
+            match command:
+                case "M":
+                    x, y = numbers
+                    continue
+                case "H":
+                    x = numbers[0]
+                case "V":
+                    y = numbers[0]
+                case "h":
+                    x += numbers[0]
+                case _:
+                    x, y = x + numbers[-2], y + numbers[-1]
+            pieces.append((before, (x, y)))
+    return pieces
+
+
+@pytest.mark.parametrize("everything", [False, True])
+@pytest.mark.parametrize("role", Role)
+def test_no_arrow_crosses_what_is_written(role: Role, everything: bool) -> None:
+    drawn = machine(role, everything=everything)
+    size = re.search(r'viewBox="0 0 (\d+) (\d+)"', drawn)
+    assert size
+    labels = re.findall(
+        r'<text x="(\d+)" y="(\d+)" text-anchor="(start|end)">([^<]+)</text>', drawn.partition("</desc>")[2]
+    )
+    assert len(labels) > 10
+    for at, base, anchor, words in labels:
+        width = CHARACTER * len(words)
+        left = float(at) - (width if anchor == "end" else 0)
+        top, bottom = float(base) - 8, float(base)
+        assert left >= 0, words
+        assert left + width <= float(size[1]), words
+        assert bottom + 3 <= float(size[2]), words
+        for (x1, y1), (x2, y2) in wires(drawn):
+            beside = max(x1, x2) <= left or min(x1, x2) >= left + width
+            assert beside or max(y1, y2) <= top or min(y1, y2) >= bottom, words
+
+
+@pytest.mark.parametrize(
+    ("name", "lit", "dark"),
+    [
+        ("renewed", "or KeyUpdate", "NewSessionTicket"),
+        ("full", "NewSessionTicket", "or KeyUpdate"),
+        ("retried", "or compressed", "Certificate"),
+    ],
+)
+def test_only_what_was_received_is_lit_of_what_stands_at_an_arrow(name: str, lit: str, dark: str) -> None:
+    drawn = machine(Role.CLIENT, taken(recording(name).events, Role.CLIENT, recorder=Role.SERVER))
+    assert re.search(rf'<text class="lit" [^>]*>{lit}</text>', drawn)
+    assert not re.search(rf'<text class="lit" [^>]*>{dark}</text>', drawn)

@@ -132,13 +132,17 @@ def _hops(role: Role, old: str, new: str, cause: str) -> list[Hop]:
 
 # ---- the drawing -------------------------------------------------------------------------------------------------
 
-_BOX: Final = (196, 30)
+_BOX: Final = (150, 30)
 _STEP: Final = 66
 _LANE: Final = 16
-_BESIDE: Final = 36
+_LANE_BACK: Final = 64
+"""from one arrow back to the next: room for what is written at the nearer"""
+_BESIDE: Final = 132
 """from the boxes to the nearest arrow that passes some of them: room for what is written at the others"""
-_WIDTH: Final = 520
-_MIDDLE: Final = 246
+_WIDTH: Final = 470
+_MIDDLE: Final = 225
+_FOOT: Final = 22
+"""below the last box: what is written at it may be longer than it is high"""
 
 
 class _Place(NamedTuple):
@@ -173,14 +177,21 @@ def machine(role: Role, hops: Sequence[Hop] = (), *, name: str = "machine", ever
     boxes = tuple(box for box in boxes if everything or "PHA" not in box or box in visited)
     edges = tuple(edge for edge in edges if edge.source in boxes and edge.target in boxes)
     places = {box: _Place(_MIDDLE, 12 + index * _STEP) for index, box in enumerate(boxes)}
-    lit = {(hop.source, hop.target) for hop in hops}
+    lit: dict[tuple[str, str], set[str]] = {}
+    for hop in hops:
+        lit.setdefault((hop.source, hop.target), set()).add(hop.cause)
     lanes = _lanes([edge for edge in edges if abs(_span(boxes, edge)) > 1 or _span(boxes, edge) < 0], boxes)
-    height = 12 + len(boxes) * _STEP - (_STEP - _BOX[1]) + 12
+    height = 12 + len(boxes) * _STEP - (_STEP - _BOX[1]) + _FOOT
     drawn = sorted(edges, key=lambda edge: (edge.source, edge.target) in lit)
     ahead = [edge for edge in lanes if _span(boxes, edge) > 0]
-    arrive = {edge.target for edge in ahead} | {edge.source for edge in edges if edge.source == edge.target}
-    loops = frozenset(arrive & {edge.source for edge in ahead})
-    arrows = [_arrow(edge, places, lanes.get(edge, 0), loops, lit=(edge.source, edge.target) in lit) for edge in drawn]
+    busy = _Busy(
+        leaving=frozenset(edge.source for edge in ahead),
+        arriving=frozenset(edge.target for edge in ahead),
+        looping=frozenset(edge.source for edge in edges if edge.source == edge.target),
+    )
+    arrows = [
+        _arrow(edge, places, lanes.get(edge, 0), busy, lit=lit.get((edge.source, edge.target))) for edge in drawn
+    ]
     last = hops[-1].target if hops else None
     return h(
         "svg",
@@ -225,19 +236,29 @@ def _lanes(edges: Sequence[Edge], boxes: Sequence[str]) -> dict[Edge, int]:
     return lanes
 
 
+class _Busy(NamedTuple):
+    """The boxes at whose right side an arrow leaves that passes others, one arrives, one comes back at once."""
+
+    leaving: frozenset[str]
+    arriving: frozenset[str]
+    looping: frozenset[str]
+
+
 def _arrow(
-    edge: Edge, places: dict[str, _Place], lane: int, loops: frozenset[str], *, lit: bool
+    edge: Edge, places: dict[str, _Place], lane: int, busy: _Busy, *, lit: set[str] | None
 ) -> tuple[Markup, Markup]:
     """Return the arrow, and what is written at it: that is drawn last, over the arrows of others.
 
-    loops: the boxes where one arrow arrives at the right and another leaves.
+    lit: what it was taken for; None if it was not.
     """
     source, target = places[edge.source], places[edge.target]
     lines = _lines(edge.labels)
     if edge.source == edge.target:
-        x, y = source.right, source.middle - (8 if edge.source in loops else 0)
+        x, y = source.right, source.middle
+        y += -8 if edge.source in busy.leaving else 6 if edge.source in busy.arriving else 0
         path = f"M{x} {y - 7}h14a7 7 0 0 1 0 14h-9"
-        head, words = (x + 1, y + 7, "left"), (x + 27, y + 4 - 6 * (len(lines) - 1), "start")
+        first = y + 4 if edge.source in busy.arriving else y + 4 - 6 * (len(lines) - 1)
+        head, words = (x + 1, y + 7, "left"), (x + 25, first, "start")
     elif 0 < target.y - source.y <= _STEP:
         path = f"M{source.x} {source.bottom}V{target.y - 6}"
         middle = (source.bottom + target.y) // 2 + 3 - 6 * (len(lines) - 1)
@@ -245,15 +266,16 @@ def _arrow(
     elif target.y > source.y:
         x = source.right + _BESIDE + _LANE * lane
         path = f"M{source.right} {source.middle + 5}H{x - 8}q8 0 8 8V{target.middle - 13}q0 8 -8 8H{target.right + 6}"
-        head, words = (target.right + 1, target.middle - 5, "left"), (source.right + 7, source.middle, "start")
-        below = source.middle + 17 if edge.source in loops else source.middle - 12 * (len(lines) - 1)
-        words = (words[0], below, words[2])
+        below = edge.source in busy.leaving & (busy.arriving | busy.looping)
+        first = source.middle + 17 if below else source.middle - 2 - 12 * (len(lines) - 1)
+        head, words = (target.right + 1, target.middle - 5, "left"), (source.right + _BESIDE - 8, first, "end")
     else:
-        x = source.left - 20 - _LANE * lane
+        x = source.left - 20 - _LANE_BACK * lane
         path = f"M{source.left} {source.middle - 5}H{x + 8}q-8 0 -8 -8V{target.middle + 13}q0 -8 8 -8H{target.left - 6}"
         middle = (source.middle + target.middle) // 2 + 4 - 6 * (len(lines) - 1)
         head, words = (target.left - 1, target.middle + 5, "right"), (x - 6, middle, "end")
-    kind = "edge lit" if lit else "edge"
+    kind = "edge" if lit is None else "edge lit"
+    told = lit if lit and lit & set(edge.labels) else set(edge.labels)
     wire = h(
         "g",
         {"class": kind},
@@ -261,8 +283,17 @@ def _arrow(
         h("path", {"class": "head", "d": _HEADS[head[2]].format(head[0], head[1])}),
     )
     texts = [
-        h("text", {"x": words[0], "y": words[1] + 12 * index, "text-anchor": words[2]}, part)
-        for index, part in enumerate(lines)
+        h(
+            "text",
+            {
+                "class": "lit" if lit is not None and label in told else None,
+                "x": words[0],
+                "y": words[1] + 12 * index,
+                "text-anchor": words[2],
+            },
+            part,
+        )
+        for index, (part, label) in enumerate(lines)
     ]
     return wire, h("g", {"class": kind}, texts)
 
@@ -270,16 +301,15 @@ def _arrow(
 _HEADS: Final = {"down": "M{} {}l-4 -8h8z", "left": "M{} {}l8 -4v8z", "right": "M{} {}l-8 -4v8z"}
 
 
-def _lines(labels: tuple[str, ...]) -> list[str]:
-    """Return what is written at an arrow, in lines that are short."""
-    lines = list(labels)
-    if len(lines) > 1 and lines[1] == f"Compressed{lines[0]}":
-        lines[1] = "or compressed"
-    elif len(lines) > 1:
-        lines[1:] = [f"or {one}" for one in lines[1:]]
-    elif lines and len(lines[0]) > 20:
-        lines = lines[0].rsplit(" ", 1)
-    return lines
+def _lines(labels: tuple[str, ...]) -> list[tuple[str, str]]:
+    """Return what is written at an arrow, in lines that are short, each with the label it is of."""
+    if len(labels) == 1:
+        words = labels[0].rsplit(" ", 1) if len(labels[0]) > 20 else [labels[0]]
+        return [(word, labels[0]) for word in words]
+    shown = [label if index == 0 else f"or {label}" for index, label in enumerate(labels)]
+    if len(labels) > 1 and labels[1] == f"Compressed{labels[0]}":
+        shown[1] = "or compressed"
+    return list(zip(shown, labels, strict=True))
 
 
 def _box(name: str, place: _Place, *, lit: bool, last: bool) -> Markup:
