@@ -43,7 +43,7 @@ from pellucid.verify import RawPublicKeyVerifier, dangerous_accept_any
 from pellucid.verify.report import CheckGroup
 from pellucid.web.document import document
 from pellucid.web.downloads import KINDS, download
-from pellucid.web.page import fragment, page
+from pellucid.web.page import changed_sections, fragment, page
 from pellucid.web.text import WIDTH, text
 from pellucid.web.view import STATIC, Action, Exchange, Link, View
 from tests.support.gallery import GALLERY, recording, view
@@ -153,6 +153,12 @@ def test_style_and_module_ask_nobody_else_for_anything() -> None:
     assert "import" not in script
 
 
+def test_what_opens_in_a_section_that_may_be_drawn_anew_has_an_id(name: str) -> None:
+    for section in ("keys", "states"):
+        part = drawn(name).partition(f'<section id="{section}"')[2].partition("</section>")[0]
+        assert part.count("<details") == part.count('<details id="')
+
+
 def test_drawings_have_a_title_and_a_description(name: str) -> None:
     html = drawn(name)
     drawings = re.findall(r"<svg.*?</svg>", html, re.DOTALL)
@@ -181,6 +187,26 @@ def test_every_message_is_an_arrow_with_name_size_epoch_and_direction(name: str)
         assert epoch == f"ep-{event.epoch.name.lower()}"
         assert f'<span class="name">{handshake_type_name(event.message_type)}</span>' in row
         assert f"{len(event.raw):,} bytes" in row or f"{len(event.raw):,} byte" in row
+
+
+def test_layers_lie_on_one_another_and_lead_to_their_steps() -> None:
+    html = drawn("full")
+    (stack,) = re.findall(r'<ol class="stack">(.*?)</ol>', html, re.DOTALL)
+    assert re.findall(r'<a href="(#[\w-]+)">([^<]+)</a>', stack) == [
+        ("#layer-http", "HTTP/2"),
+        ("#layer-tls", "TLS 1.3"),
+        ("#layer-tcp", "TCP"),
+    ]
+    steps = html.partition('<section id="steps"')[2]
+    assert "Time runs downward here, from the lowest layer to the highest." in steps.partition("</p>")[0]
+    assert steps.index('id="layer-tcp"') < steps.index('id="layer-tls"') < steps.index('id="layer-http"')
+
+
+def test_a_layer_that_was_not_reached_leads_nowhere() -> None:
+    (stack,) = re.findall(r'<ol class="stack">(.*?)</ol>', drawn("refused"), re.DOTALL)
+    assert re.findall(r'href="(#[\w-]+)"', stack) == ["#layer-tls"]
+    assert stack.count("It did not come to that.") == 2
+    assert "Not seen." in stack
 
 
 def dumps(html: str) -> Iterator[str]:
@@ -345,6 +371,27 @@ def test_fragment_tells_of_what_came_since_and_of_records_nothing() -> None:
     assert "From here on" not in told.html
 
 
+def test_what_has_changed_since_is_drawn_anew_as_the_page_has_it() -> None:
+    recorder = Recorder()
+    pair = Pair.of(client_config(trace_records=True), server_config(trace_records=True), server_trace=recorder)
+    pair.connect()
+    shown = View(recorder=recorder, live="/events")
+    position = len(recorder)
+    assert changed_sections(shown, position) == ()
+    pair.send(pair.client, b"data")
+    assert changed_sections(shown, position) == ()
+    pair.client.send_key_update()
+    pair.pump()
+    keys, states = changed_sections(shown, position)
+    assert keys in page(shown)
+    assert states in page(shown)
+    assert 'id="keys"' in keys
+    assert "client_application_traffic_secret_1" in keys
+    assert 'id="states"' in states
+    assert "or KeyUpdate</text>" in states
+    assert changed_sections(shown, len(recorder)) == ()
+
+
 # ---- secrets -------------------------------------------------------------------------------------------------------
 
 
@@ -362,6 +409,7 @@ def renderings(shown: View) -> Iterator[str]:
     yield text(shown)
     yield json.dumps(document(shown))
     yield fragment(shown, 0).html
+    yield from changed_sections(shown, 0)
     for kind in KINDS:
         yield download(kind, shown).body.decode("latin-1")
 

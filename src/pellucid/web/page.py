@@ -19,6 +19,8 @@ from pellucid.trace import (
     MessageTraced,
     RecordTraced,
     Role,
+    SecretDerived,
+    StateChanged,
     TcpConnected,
     TcpConnectFailed,
     TcpConnecting,
@@ -43,10 +45,11 @@ from pellucid.web.octets import Budget
 from pellucid.web.offer import choices, offer_of, offered
 from pellucid.web.view import STATIC, Action, View
 
-__all__ = ["Fragment", "fragment", "page"]
+__all__ = ["Fragment", "changed_sections", "fragment", "page"]
 
 _DOCTYPE: Final = "<!doctype html>\n"
 _TCP: Final = (TcpConnecting, TcpConnectFailed, TcpPacket, TcpConnected)
+_ORDER: Final = "Time runs downward here, from the lowest layer to the highest."
 
 
 class Fragment(NamedTuple):
@@ -68,19 +71,15 @@ class _Scene(NamedTuple):
 
 def page(view: View, *, standalone: bool = False) -> str:
     """Return the whole document. standalone: with its style inside, to be saved as one file."""
-    recorded = view.recorder.recorded
-    completed = next((event for _seconds, event in recorded if isinstance(event, HandshakeCompleted)), None)
-    scene = _Scene(view, recorded, recorder_role(recorded), completed, Budget())
+    scene = _scene(view)
     main = h(
         "main",
         {"id": "main"},
-        _section(
-            "steps", "Step by step", "What happened, in the order of time: the lowest layer first.", _steps(scene)
-        ),
+        _section("steps", "Step by step", _ORDER, _steps(scene)),
         _section("offer", "What was offered, and what was chosen", *_offer(scene)),
         _section("checks", "The four verifications", *_checks(scene)),
-        _section("keys", "The keys", *_keys(scene)),
-        _section("states", "The states", *_states(scene)),
+        _keys_section(scene),
+        _states_section(scene),
     )
     body = h(
         "body",
@@ -103,6 +102,24 @@ def fragment(view: View, since: int) -> Fragment:
     role, seen = recorder_role(recorded), Seen()
     rows([one for one in numbered[:since] if isinstance(one.event, KeysInstalled)], role, Budget(), seen)
     return Fragment(joined(rows(numbered[since:], role, Budget(), seen)), len(recorded))
+
+
+def changed_sections(view: View, since: int) -> tuple[Markup, ...]:
+    """Return the page's sections that events from number *since* on have changed, whole: the keys, the states."""
+    scene = _scene(view)
+    later = [event for _seconds, event in scene.recorded[max(0, since) :]]
+    changed = []
+    if any(isinstance(event, SecretDerived) for event in later):
+        changed.append(_keys_section(scene))
+    if any(isinstance(event, (StateChanged, MessageTraced)) for event in later):
+        changed.append(_states_section(scene))
+    return tuple(changed)
+
+
+def _scene(view: View) -> _Scene:
+    recorded = view.recorder.recorded
+    completed = next((event for _seconds, event in recorded if isinstance(event, HandshakeCompleted)), None)
+    return _Scene(view, recorded, recorder_role(recorded), completed, Budget())
 
 
 def _head(view: View, *, standalone: bool) -> Markup:
@@ -135,6 +152,14 @@ def _section(name: str, title: str, lead: str, *content: Child) -> Markup:
     )
 
 
+def _keys_section(scene: _Scene) -> Markup:
+    return _section("keys", "The keys", *_keys(scene))
+
+
+def _states_section(scene: _Scene) -> Markup:
+    return _section("states", "The states", *_states(scene))
+
+
 # ---- the top -----------------------------------------------------------------------------------------------------
 
 
@@ -158,39 +183,54 @@ def _top(scene: _Scene) -> Markup:
 
 
 def _stack(scene: _Scene) -> Markup:
-    """The layers as what they are, one inside the other, each with what was agreed in it."""
+    """The layers as they lie on one another, the highest at the top, each with what was agreed in it."""
     exchange, completed = scene.view.exchange, scene.completed
     http: list[tuple[str, Child]] = []
+    if completed is not None and completed.server_name:
+        http.append(("name", completed.server_name))
     if exchange is not None:
         http.append(("asked", exchange.request))
         if exchange.response:
             http.append(("answered", exchange.response))
-    if completed is not None and completed.server_name:
-        http.insert(0, ("name", completed.server_name))
-    name = "HTTP" if exchange is None else exchange.protocol
-    inner = h("div", {"class": "in-http"}, _tag(name, http))
+    below = any(isinstance(event, _TCP) for _seconds, event in scene.recorded)
     return h(
-        "div",
-        {"class": "stack"},
+        "nav",
+        {"aria-label": "The layers of this connection, the highest first"},
         h(
-            "div",
-            {"class": "in-tcp"},
-            _tag("TCP", _tcp_facts(scene)),
-            h("div", {"class": "in-tls"}, _tag("TLS 1.3", _tls_facts(scene)), inner),
+            "ol",
+            {"class": "stack"},
+            _stratum("http", "HTTP" if exchange is None else exchange.protocol, http, linked=exchange is not None),
+            _stratum("tls", "TLS 1.3", _tls_facts(scene)),
+            _stratum("tcp", "TCP", _tcp_facts(scene), linked=below),
         ),
     )
 
 
-def _tag(name: str, facts: list[tuple[str, Child]]) -> list[Child]:
+_PURPOSES: Final = {
+    "http": "says what is wanted",
+    "tls": "keeps it between the two ends",
+    "tcp": "carries all of it, in order",
+}
+
+
+def _stratum(layer: str, title: str, facts: list[tuple[str, Child]], *, linked: bool = True) -> Markup:
+    """Return one layer; *linked*: to its part of the steps."""
+    name = h("a", {"href": f"#layer-{layer}"}, title) if linked else title
     told = h("dl", {"class": "summary"}, [h("div", h("dt", term), h("dd", value)) for term, value in facts])
-    return [h("p", {"class": "tag"}, name), told if facts else None]
+    return h(
+        "li",
+        {"class": f"stratum in-{layer}"},
+        h("div", h("p", {"class": "tag"}, name), h("p", {"class": "quiet"}, _PURPOSES[layer])),
+        told if facts else h("p", {"class": "quiet"}, "It did not come to that." if layer != "tcp" else "Not seen."),
+    )
 
 
 def _tcp_facts(scene: _Scene) -> list[tuple[str, Child]]:
     connected = next((event for _seconds, event in scene.recorded if isinstance(event, TcpConnected)), None)
     if connected is None:
         return []
-    here = f"{connected.local_address} port {connected.local_port}"
+    named = scene.completed.server_name if scene.completed is not None else None
+    here = f"{connected.local_address or named or 'this one,'} port {connected.local_port}"
     there = f"{connected.peer_address} port {connected.peer_port}"
     client, server = (there, here) if scene.role is Role.SERVER else (here, there)
     facts: list[tuple[str, Child]] = [("client", client), ("server", server)]
@@ -404,19 +444,20 @@ def _states(scene: _Scene) -> tuple[str, Child]:
                     {"class": "scroll", "tabindex": 0, "role": "group", "aria-label": f"States of the {role.value}"},
                     machine(role, hops, name=f"states-{role.value}"),
                 ),
-                _path(hops),
+                _path(hops, f"path-{role.value}"),
             )
         )
     return lead, h("div", {"class": "machines"}, drawn)
 
 
-def _path(hops: tuple[Hop, ...]) -> Markup:
+def _path(hops: tuple[Hop, ...], name: str) -> Markup:
     if not hops:
         return h("p", {"class": "quiet"}, "It took no step.")
     steps = [h("li", hop.target, h("span", {"class": "cause"}, hop.cause) if hop.cause else None) for hop in hops]
     count = f"{len(hops)} step{'' if len(hops) == 1 else 's'}"
     return h(
         "details",
+        {"id": name},
         h("summary", f"The path in words: {count}"),
         h("ol", {"class": "path"}, h("li", hops[0].source), steps),
     )
