@@ -139,7 +139,7 @@ _LANE_BACK: Final = 64
 """from one arrow back to the next: room for what is written at the nearer"""
 _BESIDE: Final = 132
 """from the boxes to the nearest arrow that passes some of them: room for what is written at the others"""
-_WIDTH: Final = 470
+_WIDTH: Final = 456
 _MIDDLE: Final = 225
 _FOOT: Final = 22
 """below the last box: what is written at it may be longer than it is high"""
@@ -189,9 +189,7 @@ def machine(role: Role, hops: Sequence[Hop] = (), *, name: str = "machine", ever
         arriving=frozenset(edge.target for edge in ahead),
         looping=frozenset(edge.source for edge in edges if edge.source == edge.target),
     )
-    arrows = [
-        _arrow(edge, places, lanes.get(edge, 0), busy, lit=lit.get((edge.source, edge.target))) for edge in drawn
-    ]
+    arrows = [_arrow(edge, places, lanes.get(edge, 0), busy, lit=lit.get((edge.source, edge.target))) for edge in drawn]
     last = hops[-1].target if hops else None
     return h(
         "svg",
