@@ -86,16 +86,18 @@ class Recorders:
 
 
 class Turns:
-    """What an application does at length for one connection: one thing at a time, and after each a pause as long.
+    """What an application does at length for one connection: one thing at a time.
 
-    So who asks for much at once waits for itself, and nobody else for it. many: so many wait, and no more.
+    All connections of an event loop share half of its time: one thing is done after another, and after each comes a
+    pause as long. Who asks for much at once waits for itself, and others for one thing of its at most.
+
+    many: so many wait on this connection, and no more.
     """
 
     def __init__(self, many: int = _MANY_TURNS) -> None:
         self._many = many
         self._waiting = 0
         self._lock = asyncio.Lock()
-        self._next = 0.0
 
     @contextlib.asynccontextmanager
     async def turn(self) -> AsyncIterator[bool]:
@@ -105,16 +107,37 @@ class Turns:
             return
         self._waiting += 1
         try:
-            async with self._lock:
-                await asyncio.sleep(max(0.0, self._next - time.monotonic()))
-                began = time.monotonic()
-                try:
-                    yield True
-                finally:
-                    ended = time.monotonic()
-                    self._next = ended + (ended - began)
+            # A connection has one place among those of the loop, who are served as they came.
+            async with self._lock, _half_of_the_time().turn():
+                yield True
         finally:
             self._waiting -= 1
+
+
+class _Half:
+    """Half of an event loop's time, for one at a time in the order in which they came."""
+
+    def __init__(self) -> None:
+        self._lock = asyncio.Lock()
+        self._next = 0.0
+
+    @contextlib.asynccontextmanager
+    async def turn(self) -> AsyncIterator[None]:
+        async with self._lock:
+            await asyncio.sleep(max(0.0, self._next - time.monotonic()))
+            began = time.monotonic()
+            try:
+                yield
+            finally:
+                ended = time.monotonic()
+                self._next = ended + (ended - began)
+
+
+_halves: Final[weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, _Half]] = weakref.WeakKeyDictionary()
+
+
+def _half_of_the_time() -> _Half:
+    return _halves.setdefault(asyncio.get_running_loop(), _Half())
 
 
 class OwnConnection:
