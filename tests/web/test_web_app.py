@@ -35,11 +35,13 @@ from pellucid.trace import (
     TcpConnected,
     TcpPacket,
 )
+from pellucid.verify import dangerous_accept_any
 from pellucid.web import app, application
 from pellucid.web.answers import HTML, JSON, TEXT, is_own, preferred
 from pellucid.web.downloads import KINDS
+from pellucid.web.masking import without_own_address
 from pellucid.web.stream import MAX_STREAMS
-from tests.support.pair import Pair
+from tests.support.pair import Pair, client_config
 from tests.web.running import RunningPage
 
 BROWSER = {"accept": "text/html,application/xhtml+xml;q=0.9,*/*;q=0.8"}
@@ -96,6 +98,7 @@ def test_everything_that_speaks_of_a_connection_is_not_stored_and_frames_nothing
         assert answer.headers["cache-control"] == "no-store"
         assert answer.headers["x-content-type-options"] == "nosniff"
         assert answer.headers["referrer-policy"] == "no-referrer"
+        assert "permissions-policy" not in answer.headers  # it named nothing that a browser still knows
         policy = answer.headers["content-security-policy"]
         assert policy.startswith("default-src 'none'; style-src 'self'; script-src 'self'; connect-src 'self'")
         assert "frame-ancestors 'none'" in policy
@@ -147,6 +150,59 @@ def test_secrets_stand_in_the_page_or_do_not(running: RunningPage) -> None:
                 assert not any(secret in body for secret in secrets for body in bodies)
 
 
+def test_public_page_has_the_client_s_address_and_not_its_own(running: RunningPage) -> None:
+    with RunningPage(secrets=False) as public:
+        for server, shown in ((running, True), (public, False)):
+            with client(server) as session:
+                page, document, text = (session.get(server.url, headers=one) for one in (BROWSER, PROGRAM, {}))
+                events, pcapng = (session.get(f"{server.url}connection.{kind}") for kind in ("jsonl", "pcapng"))
+            connected = server.recorders[-1].first(TcpConnected)
+            assert connected is not None
+            address = connected.local_address
+            assert f"<dd>{address} port {connected.peer_port}</dd>" in page.text
+            own = f"{address if shown else 'localhost'} port {server.port}"
+            assert f"<dd>{own}</dd>" in page.text
+            local = [json.loads(line).get("local_address") for line in events.text.splitlines()]
+            assert (address in local) is shown
+            # the client has the same address in this test, and it is shown: once where both would be
+            packed = bytes(map(int, address.split(".")))
+            syn = packed * 2 in pcapng.content
+            assert syn is shown
+            assert f"Accepted {address} port {connected.peer_port}" in text.text
+            assert document.json()["steps"]
+
+
+def test_public_page_links_by_no_address() -> None:
+    for secrets, shown in ((True, True), (False, False)):
+        served = application(secrets=secrets, port=8443, retry_port=8444)
+        own = own_of(LiveRecorder(), client=client_config(verifier=dangerous_accept_any()), name="192.0.2.7")
+        _, _, body = ask(own=own, application=served, accept="text/html")
+        assert (b"https://127.0.0.1:8444/" in body) is shown
+
+
+@pytest.mark.parametrize("raw", [bytes([0x45]) + bytes(range(1, 60)), bytes([0x60]) + bytes(range(1, 80))])
+def test_own_address_is_taken_out_of_a_packet(raw: bytes) -> None:
+    first, size = (12, 4) if raw[0] >> 4 == 4 else (8, 16)
+    for direction, start in ((Direction.SENT, first), (Direction.RECEIVED, first + size)):
+        masked = masked_packet(raw, direction)
+        assert masked == raw[:start] + bytes(size) + raw[start + size :]
+    for strange in (b"", b"\x00" * 40, b"\x45", raw[:18], b"\x16" + raw):
+        masked = masked_packet(strange, Direction.RECEIVED)
+        assert len(masked) == len(strange)
+        assert raw[16:] not in masked
+
+
+def masked_packet(raw: bytes, direction: Direction) -> bytes:
+    recorder = Recorder()
+    recorder(
+        TcpPacket(
+            direction=direction, seconds=None, flags=("SYN",), sequence=1, acknowledgment=0, window=1, options=(),
+            source="TCP_SAVED_SYN", raw=raw,
+        )
+    )  # fmt: skip
+    return without_own_address(recorder).of(TcpPacket)[0].raw
+
+
 # ---- whose connection ------------------------------------------------------------------------------------------------
 
 
@@ -191,9 +247,14 @@ def test_stream_tells_of_a_key_update_at_once(running: RunningPage) -> None:
             told = ""
             for line in lines:
                 told += line
-                if told.count('"name">KeyUpdate') == 2 or line == ": still here":
+                if 'id="key-client-application-traffic-secret-1"' in told or line == ": still here":
                     break
     assert "event: rows" in told
+    assert told.count("event: section") in {1, 2, 3}  # keys and states, and again when the client's keys have changed
+    sections = told.partition("event: section")[2]
+    assert 'data: <section id="keys"' in sections
+    assert "server_application_traffic_secret_1" in sections
+    assert "client_application_traffic_secret_1" in sections
     assert told.count('"name">KeyUpdate') == 2
     updates = [one for one in running.recorders[-1].of(MessageTraced) if one.message_type == HandshakeType.KEY_UPDATE]
     assert [one.direction for one in updates[:2]] == [Direction.SENT, Direction.RECEIVED]
@@ -208,8 +269,6 @@ def test_streams_of_one_connection_are_few(running: RunningPage) -> None:
         assert session.get(url).status_code == 429
         for one in open_streams:
             one.__exit__(None, None, None)
-        with session.stream("GET", url) as again:
-            assert again.status_code in {200, 429}  # as soon as the server knows that one has gone
 
 
 @pytest.mark.parametrize("http2", [False, True], ids=["http/1.1", "h2"])
@@ -326,8 +385,8 @@ async def _nothing() -> None:
     return
 
 
-def own_of(recorder: Recorder | None) -> OwnConnection:
-    pair = Pair.of(server_trace=recorder).connect()
+def own_of(recorder: Recorder | None, **pairing: Any) -> OwnConnection:
+    pair = Pair.of(server_trace=recorder, **pairing).connect()
     tls: Any = Served(pair)
     return OwnConnection(tls, recorder, retire=_nothing, flush=_nothing)
 
@@ -477,6 +536,46 @@ def test_lifespan_and_websockets_are_answered() -> None:
     assert sent[-1]["type"] == "websocket.close"
 
 
+def test_stream_that_ends_makes_room_for_another() -> None:
+    own = own_of(LiveRecorder())
+    scope = {
+        "type": "http", "http_version": "2", "method": "GET", "path": "/events", "headers": [],
+        "query_string": f"connection={own.id}".encode(), "extensions": {EXTENSION: {"connection": own}},
+    }  # fmt: skip
+
+    class Reader:
+        def __init__(self) -> None:
+            self.gone = asyncio.Event()
+            self.status: asyncio.Future[int] = asyncio.get_running_loop().create_future()
+            self.task = asyncio.ensure_future(app(scope, self.receive, self.send))
+
+        async def receive(self) -> Any:
+            await self.gone.wait()
+            return {"type": "http.disconnect"}
+
+        async def send(self, message: Any) -> None:
+            if message["type"] == "http.response.start":
+                self.status.set_result(message["status"])
+
+        async def leave(self) -> None:
+            self.gone.set()
+            await self.task
+
+    async def run() -> list[int]:
+        readers = [Reader() for _ in range(MAX_STREAMS + 1)]
+        statuses = [await one.status for one in readers]
+        await readers[0].leave()
+        readers.append(Reader())
+        statuses.append(await readers[-1].status)
+        for one in readers:
+            await one.leave()
+        assert own.streams == 0
+        return statuses
+
+    statuses = asyncio.run(asyncio.wait_for(run(), 10))
+    assert statuses == [*[200] * MAX_STREAMS, 429, 200]
+
+
 # ---- whose turn it is ------------------------------------------------------------------------------------------------
 
 
@@ -522,6 +621,28 @@ def test_after_each_turn_comes_a_pause_as_long() -> None:
     got, took = asyncio.run(run())
     assert got == [True, True]
     assert took >= 0.15
+
+
+def test_connections_share_half_of_the_loop_s_time_in_turn() -> None:
+    work, connections, times = 0.01, 8, 3
+    served: list[int] = []
+
+    async def draw(number: int, turns: Turns) -> None:
+        async with turns.turn() as granted:
+            assert granted
+            time.sleep(work)
+            served.append(number)
+
+    async def run() -> float:
+        owns = [Turns() for _ in range(connections)]
+        began = time.monotonic()
+        await asyncio.gather(*(draw(number, turns) for number, turns in enumerate(owns) for _ in range(times)))
+        return time.monotonic() - began
+
+    took = asyncio.run(run())
+    assert took >= (2 * connections * times - 1) * work
+    rounds = [served[start : start + connections] for start in range(0, len(served), connections)]
+    assert [sorted(one) for one in rounds] == [list(range(connections))] * times
 
 
 # ---- the recorder ----------------------------------------------------------------------------------------------------

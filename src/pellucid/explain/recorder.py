@@ -72,6 +72,13 @@ class Recorder:
         """Put *events*, which were before all others, at the head: with the time 0, when the recorder was made."""
         self._recorded[:0] = [Recorded(0.0, event) for event in events]
 
+    def mapped(self, change: Callable[[TraceEvent], TraceEvent]) -> Recorder:
+        """Return what was recorded up to now with each event as *change* makes it; their times and number stay."""
+        copy = Recorder(self.limit)
+        copy.dropped, copy.started_at = self.dropped, self.started_at
+        copy._recorded = [Recorded(at, change(event)) for at, event in self._recorded]
+        return copy
+
     def __len__(self) -> int:
         return len(self._recorded)
 

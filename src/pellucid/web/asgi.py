@@ -22,6 +22,7 @@ from pellucid.trace import TcpConnected
 from pellucid.web import downloads
 from pellucid.web.answers import HTML, JSON, TEXT, Answer, asset, headers_of, is_own, notice, preferred, send_answer
 from pellucid.web.document import document
+from pellucid.web.masking import without_own_address
 from pellucid.web.page import page
 from pellucid.web.stream import stream
 from pellucid.web.text import text
@@ -52,6 +53,8 @@ class _Request:
     scope: Any  # ASGI's dictionary
     own: OwnConnection
     recorder: Recorder
+    receive: Any  # ASGI's callables
+    send: Any
 
     @property
     def elsewhere(self) -> bool:
@@ -67,7 +70,8 @@ class Application:
     """The page as an ASGI application. It holds nothing of any connection.
 
     secrets:     whether a visitor sees the secrets of its own connection. They are this server's too: not for the
-                 public, whose machines and networks may keep what they are shown.
+                 public, whose machines and networks may keep what they are shown. Nor is the address that this machine
+                 has where it stands, behind a translator of addresses for instance: without secrets it is not shown.
     port:        where this application is, and
     retry_port:  where it is too, with a configuration that has browsers try again (HelloRetryRequest); None: nowhere.
     """
@@ -98,7 +102,7 @@ class Application:
         route = _ROUTES.get(path)
         download = _DOWNLOAD.fullmatch(path)
         if download is not None and download[1] in downloads.KINDS:
-            route = _Route(("GET", "HEAD"), Application._download)
+            route = _Route(("GET", "HEAD"), Application._download, draws=True)
         if path.startswith("/static/") and method in {"GET", "HEAD"}:
             found = asset(path.removeprefix("/static/"), headers.get("if-none-match"))
             return found or notice(wants, 404, "There is nothing here")
@@ -118,16 +122,13 @@ class Application:
             # What the page tells of is not over yet. The client asks again once it is (RFC 8470 §5.2).
             return notice(wants, 425, "Too early", "This request came as early data. Ask again after the handshake.")
         query = {name: values[0] for name, values in _query(scope).items()}
-        request = _Request(method, path, query, headers, scope, own, own.recorder)
-        if path == "/events" and method == "GET":
-            await stream(self._view(request), own, request.query, request.headers, receive, send)
-            return None
-        if request.elsewhere:
+        request = _Request(method, path, query, headers, scope, own, own.recorder, receive, send)
+        if request.elsewhere and not route.anywhere:
             return _elsewhere(wants)
         if method == "POST" and not is_own(headers):
             return notice(wants, 403, "Another site's page asked for this", "Only the page itself can: open it first.")
-        if method == "POST":
-            answer: Answer = await route.handler(self, request)
+        if not route.draws:
+            answer: Answer | None = await route.handler(self, request)
             return answer
         # To draw takes long, and one connection can ask for it a hundred times at once.
         async with own.turns.turn() as granted:
@@ -154,6 +155,12 @@ class Application:
         kind = request.path.rpartition(".")[2]
         return downloads.download(kind, self._view(request))
 
+    async def _events(self, request: _Request) -> None:
+        """Give the stream: it takes turns itself, and tells a page of another connection that it is."""
+        await stream(
+            lambda: self._view(request), request.own, request.query, request.headers, request.receive, request.send
+        )
+
     async def _key_update(self, request: _Request) -> Answer:
         try:
             await request.own.key_update(request_peer=True)
@@ -176,7 +183,7 @@ class Application:
     def _view(self, request: _Request) -> View:
         own = request.own
         return View(
-            recorder=request.recorder,
+            recorder=request.recorder if self.secrets else without_own_address(request.recorder),
             reveal=self.secrets,
             actions=self._actions(request),
             links=downloads.links(own.id, secrets=self.secrets),
@@ -200,25 +207,50 @@ class Application:
             ),
         ]
         port = (request.scope.get("server") or (None, None))[1]
-        if self.retry_port is not None and port != self.retry_port and (url := _url(request, self.retry_port)):
+        if self.retry_port is not None and port != self.retry_port and (url := self._url(request, self.retry_port)):
             label = "Connect with a HelloRetryRequest"
             note = "Another port takes none of the key shares your browser sends at once, so that it has to try again."
             actions.append(Action(name="retry", label=label, url=url, method="GET", note=note))
-        elif self.port is not None and port == self.retry_port and (url := _url(request, self.port)):
+        elif self.port is not None and port == self.retry_port and (url := self._url(request, self.port)):
             note = "The first port, which takes what your browser sends at once."
             actions.append(Action(name="back", label="Connect without a retry", url=url, method="GET", note=note))
         return tuple(actions)
 
+    def _url(self, request: _Request, port: int) -> str | None:
+        """Return the URL of another port here: by the name that the client asked TLS for, or the address it came to.
+
+        Not by Host, which TLS does not vouch for; and not by an address that is not shown.
+        """
+        negotiated = request.own.negotiated
+        name = None if negotiated is None else negotiated.server_name
+        if name is not None:
+            return f"https://{name}:{port}/" if _HOST_NAME.fullmatch(name) else None
+        if not self.secrets:
+            return None
+        connected = request.recorder.first(TcpConnected)
+        name = connected.local_address if connected is not None else (request.scope.get("server") or ("",))[0]
+        try:
+            address = ipaddress.ip_address(name.partition("%")[0])
+        except ValueError:
+            return None
+        if address.version == 6 and address.ipv4_mapped is not None:
+            address = address.ipv4_mapped
+        return f"https://[{address}]:{port}/" if address.version == 6 else f"https://{address}:{port}/"
+
 
 @dataclass(frozen=True, slots=True)
 class _Route:
+    """draws: at length, and so in turn; anywhere: what comes over another connection than its page may ask, too."""
+
     methods: tuple[str, ...]
     handler: Callable[[Application, _Request], Any]
+    draws: bool = False
+    anywhere: bool = False
 
 
 _ROUTES: Final = {
-    "/": _Route(("GET", "HEAD"), Application._page),
-    "/events": _Route(("GET",), Application._page),
+    "/": _Route(("GET", "HEAD"), Application._page, draws=True),
+    "/events": _Route(("GET",), Application._events, anywhere=True),
     "/key-update": _Route(("POST",), Application._key_update),
     "/resume": _Route(("POST",), Application._resume),
 }
@@ -289,25 +321,3 @@ def _shown(name: str, value: str) -> str:
     if name in _HIDDEN_HEADERS:
         return f"(hidden, {len(value)} characters)"
     return value if len(value) <= _MAX_VALUE else f"{value[:_MAX_VALUE]}… ({len(value)} characters)"
-
-
-def _url(request: _Request, port: int) -> str | None:
-    """Return the URL of another port here: by the name that the client asked TLS for, or the address it came to.
-
-    Not by Host, which TLS does not vouch for.
-    """
-    negotiated = request.own.negotiated
-    name = None if negotiated is None else negotiated.server_name
-    if name is None:
-        connected = request.recorder.first(TcpConnected)
-        name = connected.local_address if connected is not None else (request.scope.get("server") or ("",))[0]
-        try:
-            address = ipaddress.ip_address(name.partition("%")[0])
-        except ValueError:
-            return None
-        if address.version == 6 and address.ipv4_mapped is not None:
-            address = address.ipv4_mapped
-        name = f"[{address}]" if address.version == 6 else str(address)
-    elif not _HOST_NAME.fullmatch(name):
-        return None
-    return f"https://{name}:{port}/"

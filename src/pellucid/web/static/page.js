@@ -127,6 +127,15 @@ function listen(lanes) {
     lanes.append(...rows);
     if (event.lastEventId) lanes.dataset.position = event.lastEventId;
   });
+  source.addEventListener("section", (event) => {
+    const template = document.createElement("template");
+    template.innerHTML = event.data;
+    const fresh = template.content.firstElementChild;
+    const old = fresh && document.getElementById(fresh.id);
+    if (!old) return;
+    replaceSection(old, fresh);
+    say("The keys and the states on this page are drawn anew, with what happened since.");
+  });
   for (const last of ["another", "end"]) {
     source.addEventListener(last, (event) => {
       source.close();
@@ -135,6 +144,41 @@ function listen(lanes) {
     });
   }
   addEventListener("pagehide", () => source.close());
+}
+
+// Whoever reads a section keeps what is open in it, the place on the screen, and the focus.
+function replaceSection(old, fresh) {
+  const known = new Set([...old.querySelectorAll("details[id]")].map((one) => one.id));
+  for (const details of fresh.querySelectorAll("details[id]")) {
+    if (known.has(details.id)) details.open = document.getElementById(details.id).open;
+    else details.parentElement.classList.add("fresh");
+  }
+  enhance(fresh);
+  const seen = [...old.querySelectorAll("[id]")].find((one) => one.getBoundingClientRect().bottom > 0);
+  const top = seen && seen.getBoundingClientRect().top;
+  const aside = [...old.querySelectorAll(".scroll, .code")].map((one) => [place(one), one.scrollLeft]);
+  const focused = old.contains(document.activeElement) && place(document.activeElement);
+  old.replaceWith(fresh);
+  for (const [where, left] of aside) {
+    const one = left && at(fresh, where);
+    if (one) one.scrollLeft = left;
+  }
+  if (focused) at(fresh, focused)?.focus({ preventScroll: true });
+  const now = seen && document.getElementById(seen.id);
+  if (now && top < innerHeight) scrollBy({ top: now.getBoundingClientRect().top - top, behavior: "instant" });
+}
+
+// Where an element is in a section: by the nearest name, and as which of those like it.
+const ALIKE = "summary, button, a, .scroll, .code";
+
+function place(element) {
+  const named = element.closest("[id]");
+  return { id: named.id, index: [...named.querySelectorAll(ALIKE)].indexOf(element) };
+}
+
+function at(section, { id, index }) {
+  const named = section.id === id ? section : section.querySelector(`#${CSS.escape(id)}`);
+  return named?.querySelectorAll(ALIKE)[index];
 }
 
 // While it follows its connection the page tells of the new keys by itself: nothing has to be loaded anew. Other buttons
@@ -158,12 +202,10 @@ function enhance(root) {
 }
 
 enhance(document);
-for (const drawing of document.querySelectorAll(".keys")) {
-  drawing.addEventListener("click", (event) => {
-    const node = event.target.closest("[data-node]");
-    if (node) openKey(node);
-  });
-}
+document.addEventListener("click", (event) => {
+  const node = event.target.closest(".keys [data-node]");
+  if (node) openKey(node);
+});
 openTarget();
 addEventListener("hashchange", openTarget);
 const lanes = document.getElementById("lanes");
