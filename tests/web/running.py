@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import contextlib
+import functools
 import hashlib
 import socket
 import threading
@@ -21,20 +22,30 @@ from pellucid.integrations.serving import Listening, Server
 from pellucid.integrations.ssl_context import SSLContext
 from pellucid.net.tcp import bind_listener
 from pellucid.registry import NamedGroup
-from pellucid.testing.ca import CA
+from pellucid.testing.ca import CA, Issued
 from pellucid.web.asgi import application
 
 START_SECONDS = 20.0
+
+
+@functools.cache
+def authority() -> tuple[CA, Issued]:
+    """The root and the server's certificate of every page that this process serves: one browser takes them all."""
+    ca = CA("Test root of the page")
+    return ca, ca.issue("localhost", "127.0.0.1", purposes=("server",))
+
+
+def spki() -> str:
+    """Return what Chromium is told to take: the SHA-256 of the server's key, in base64."""
+    key = authority()[1].private_key.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+    return base64.b64encode(hashlib.sha256(key).digest()).decode()
 
 
 class RunningPage:
     """A server on two free ports, the second with a HelloRetryRequest for all. recorders: of its connections."""
 
     def __init__(self, app: Any = None, *, secrets: bool = True, records: bool = True) -> None:
-        self.ca = CA("Test root of the page")
-        leaf = self.ca.issue("localhost", "127.0.0.1", purposes=("server",))
-        key = leaf.private_key.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
-        self.spki = base64.b64encode(hashlib.sha256(key).digest()).decode()
+        self.ca, leaf = authority()
         self.config = ServerConfig(
             credentials=(Credential.from_pem(leaf.chain_pem, leaf.key_pem),),
             alpn=("h2", "http/1.1"),

@@ -11,7 +11,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from tests.web.running import RunningPage
+from tests.web.running import RunningPage, spki
 
 if TYPE_CHECKING:
     from playwright.sync_api import Page
@@ -34,10 +34,10 @@ _OPEN: Final = """() => {
 }"""
 
 
-def options(spki: str) -> dict[str, Any]:
-    """Return how Chromium is launched: it takes the server's key, and as root goes without its sandbox."""
-    arguments = [f"--ignore-certificate-errors-spki-list={spki}", "--disable-quic", "--no-proxy-server"]
-    if os.geteuid() == 0:
+def options() -> dict[str, Any]:
+    """Return how Chromium is launched: it takes the servers' key, and as root goes without its sandbox."""
+    arguments = [f"--ignore-certificate-errors-spki-list={spki()}", "--disable-quic", "--no-proxy-server"]
+    if hasattr(os, "geteuid") and os.geteuid() == 0:
         arguments.append("--no-sandbox")
     return {"executable_path": shutil.which("chromium"), "args": arguments}
 
@@ -47,7 +47,7 @@ def main(folder: Path) -> None:
 
     folder.mkdir(parents=True, exist_ok=True)
     with RunningPage() as server, sync_playwright() as playwright:
-        browser = playwright.chromium.launch(**options(server.spki))
+        browser = playwright.chromium.launch(**options())
         for look, settings in LOOKS.items():
             page = browser.new_context(**settings).new_page()
             page.goto(server.url)
