@@ -7,7 +7,9 @@ import dataclasses
 import importlib
 import json
 import random
-from collections.abc import Iterator
+import select
+import threading
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -20,13 +22,13 @@ from pellucid.cli.inspect_text import full_lines
 from pellucid.cli.main import main
 from pellucid.errors import DecodeError, TLSError
 from pellucid.explain.recorder import Recorder
-from pellucid.inspection import Examination, Settings, Target, Verdict, document
+from pellucid.inspection import Examination, Settings, Target, Verdict, behaving, document
 from pellucid.inspection.facts import Facts
 from pellucid.inspection.probing import Prober
 from pellucid.inspection.verdict import Judgement, judge
 from pellucid.messages.handshake import BODIES, HEADER_LENGTH
 from pellucid.trace import Direction, MessageTraced
-from tests.unit.test_inspect import AUTHORITY, codes, examined, serving
+from tests.unit.test_inspect import ANSWER, AUTHORITY, codes, examined, serving
 
 EXAMINING: Any = importlib.import_module("pellucid.inspection.examine")  # Any: the module, not the function of its name
 
@@ -105,6 +107,60 @@ def test_inspect_that_is_given_up_waits_for_nobody() -> None:
         prober._executor.shutdown()
         answers = [prober.ask("first"), prober.ask("second")]
     assert all(one.negotiated is not None and one.error is None for one in answers)
+
+
+# ---- KeyUpdate -------------------------------------------------------------------------------------------------------
+
+
+def deaf(said: tuple[bytes, ...], pause: float, over: threading.Event) -> Callable[[pellucid.Stream], None]:
+    """Return a handler that reads nothing, no KeyUpdate either, and says what nobody asked for."""
+
+    def handle(stream: pellucid.Stream) -> None:
+        with contextlib.suppress(OSError):
+            for one in said:
+                stream.sendall(one)
+                over.wait(pause)
+        over.wait(5)
+
+    return handle
+
+
+@pytest.mark.rfc("9846 §4.7.3", "only data sent after a KeyUpdate was read shows whether it was obeyed")
+@pytest.mark.parametrize(
+    ("said", "pause", "outcome"),
+    [
+        pytest.param((ANSWER,), 0.0, "accepted", id="at once"),
+        pytest.param((b"tick",) * 100, 0.05, None, id="never quiet"),
+        pytest.param((b"", b"late"), 0.5, None, id="late"),
+    ],
+)
+def test_inspect_data_that_nobody_asked_for_shows_no_ignored_key_update(
+    said: tuple[bytes, ...], pause: float, outcome: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(behaving, "_SILENT_SECONDS", 0.4)
+    monkeypatch.setattr(behaving, "_UPDATE_SECONDS", 0.8)
+    over = threading.Event()
+    with serving(deaf(said, pause, over)) as port, asking(port) as prober:
+        found, _ = behaving.key_update(prober, prober.ask("first", watched=True))
+        over.set()
+    assert found.outcome == outcome, found
+    assert outcome or "without being asked" in found.detail
+
+
+def test_inspect_answer_with_the_old_key_is_an_ignored_key_update(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(behaving, "_SILENT_SECONDS", 0.3)
+    over = threading.Event()
+
+    def old_key(stream: pellucid.Stream) -> None:
+        if select.select([stream], [], [], 5)[0]:  # a KeyUpdate, which it does not read, and a request
+            with contextlib.suppress(OSError):
+                stream.sendall(ANSWER)
+            over.wait(5)
+
+    with serving(old_key) as port, asking(port) as prober:
+        found, _ = behaving.key_update(prober, prober.ask("first", watched=True))
+        over.set()
+    assert found.outcome == "ignored"
 
 
 @contextlib.contextmanager
