@@ -41,7 +41,7 @@ TABLE: Final = (
     Row("INVALID_RAW_PUBLIC_KEY", e.DecodeError, "9846 §3.4", "cert_data"),
     Row("DECODE_ERROR", e.DecodeError),
     # Records.
-    Row("HTTP_REQUEST", e.UnexpectedMessage, "9846 §5.1", "plain HTTP"),
+    Row("HTTP_REQUEST", e.UnexpectedMessage, "9846 §5.1", "does not speak TLS"),
     Row("TOO_MANY_EMPTY_FRAGMENTS", e.UnexpectedMessage, "9846 §5.1", "empty records in a row"),
     Row("UNEXPECTED_RECORD", e.UnexpectedMessage, "9846 §5.1", "inside a handshake message"),
     Row("EXCESS_HANDSHAKE_DATA", e.UnexpectedMessage, "9846 §5.1"),

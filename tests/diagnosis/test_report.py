@@ -29,7 +29,7 @@ from pellucid.integrations.ssl_errors import ssl_error
 from pellucid.net.trouble import explained
 from pellucid.registry import AlertDescription
 from pellucid.testing.ca import CA
-from pellucid.testing.faults import FaultyClient
+from pellucid.testing.faults import FaultyClient, FaultyServer
 from pellucid.trace import AlertTraced, ClosedTraced, Direction, Epoch, HandshakeCompleted, Role, TraceEvent
 from tests.support.pair import NAME, Pair, client_config, events_of, issued, server_config
 
@@ -69,6 +69,15 @@ def test_report_keeps_to_its_width(width: int) -> None:
     for one in report_of(refused()).lines(width):
         text = plain(one)
         assert cells(text) <= width or " " not in text.strip().split(" ", 3)[-1]
+
+
+def test_check_of_several_certificates_says_of_which() -> None:
+    with FaultyServer("expired-intermediate") as server, pytest.raises(pellucid.CertificateRejected) as caught:
+        pellucid.connect(server.address, server.port, server.client_config, server_name=server.host)
+    names = [check.name for check in report_of(caught.value).checks]
+    assert len(names) == len(set(names))
+    dates = [f"certificate valid · dates ({which})" for which in ("leaf", "certificate 1", "root")]
+    assert [name for name in names if "dates" in name] == dates
 
 
 def test_report_is_in_the_notes_and_the_traceback_and_the_error_stays_one_line() -> None:
@@ -224,7 +233,7 @@ def test_what_a_client_asks_for_in_plaintext_is_not_in_it() -> None:
     report = report_of(caught.value)
     assert report.code == "PEER-PLAIN-HTTP"
     assert "hunter2" not in report.text() + json.dumps(report.to_dict()) + repr(caught.value.circumstances)
-    assert "the first bytes: b'GET'" in report.evidence
+    assert 'the first bytes: "GET"' in report.evidence
 
 
 def test_error_without_a_connection_tells_of_no_alert_and_no_place() -> None:

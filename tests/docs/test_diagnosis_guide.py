@@ -14,10 +14,11 @@ import pellucid
 from pellucid import explain
 from pellucid.testing.ca import CA
 from pellucid.testing.faults import FaultyServer
+from tests.support.needs import need_module
 from tests.support.pair import client_config, credential
 
 GUIDE = (Path(__file__).parents[2] / "docs" / "guides" / "diagnosis.md").read_text(encoding="utf-8")
-ERRORS, LIBRARIES, SERVERS = re.findall(r"```python\n(.*?)```", GUIDE, re.DOTALL)
+ERRORS, LIBRARIES, ADAPTER, SERVERS = re.findall(r"```python\n(.*?)```", GUIDE, re.DOTALL)
 
 
 def run(text: str, **names: Any) -> dict[str, Any]:
@@ -38,6 +39,15 @@ def test_error_of_a_library_leads_to_it(capsys: pytest.CaptureFixture[str]) -> N
         known = run(LIBRARIES, config=server.client_config, url=server.url)
     assert known["diagnosis"].code == "X509-EXPIRED"
     assert capsys.readouterr().out.startswith("X509-EXPIRED\nThe leaf 'localhost' expired on")
+
+
+def test_error_of_requests_leads_to_it(capsys: pytest.CaptureFixture[str]) -> None:
+    need_module("requests")
+    import requests
+
+    with FaultyServer("expired") as server:
+        run(ADAPTER, config=server.client_config, url=server.url, requests=requests)
+    assert capsys.readouterr().out == "X509-EXPIRED: a certificate has expired\n"
 
 
 def test_server_tells_what_its_clients_did_not_like(capsys: pytest.CaptureFixture[str]) -> None:

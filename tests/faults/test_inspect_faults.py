@@ -22,6 +22,9 @@ OTHERWISE = {
     "no-common-scheme": {Verdict.GOOD},
     "certificate-required": {Verdict.GOOD},
     "certificate-refused": {Verdict.GOOD},
+    "unknown-key": {Verdict.BROKEN},
+    "wrong-psk": {Verdict.GOOD},
+    "unoffered-psk": {Verdict.BROKEN},
 }
 SAMPLE = {
     "plain-http",
@@ -38,6 +41,8 @@ SAMPLE = {
     "key-update-flood",
     "ticket-flood",
     "no-close-notify",
+    "malformed-certificate-request",
+    "endless-early-data",
 }
 SERVERS = [
     pytest.param(name, id=name, marks=() if name in SAMPLE else pytest.mark.slow)

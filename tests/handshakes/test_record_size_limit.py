@@ -154,7 +154,7 @@ def test_limits_are_told_with_the_reason(chunking: Chunking) -> None:
         ("100 bytes sent, 70 received", "the client named its own")
     ]
     fields = {
-        event.message_type: dict(message_fields(event)).get("record size limit")
+        event.message_type: dict(message_fields(event)).get("record limit")
         for event in seen["client"]
         if isinstance(event, MessageTraced)
     }

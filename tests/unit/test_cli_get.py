@@ -419,7 +419,7 @@ def _flipping() -> Credential:
             60,
             "certificate valid",
             ("name matches", "signed by a trusted CA", "CertificateVerify correct"),
-            "has to be renewed",
+            "renew the certificate",
         ),
         (
             lambda: credential(CA("unknown").issue("localhost")),

@@ -188,7 +188,7 @@ def test_inspect_is_watched(root: Path, tmp_path: Path, capsys: pytest.CaptureFi
             capsys, "-v", "--brief", "--cacert", root, "--keylog", keys, "--pcapng", capture, f"localhost:{port}"
         )
     assert result.code == 0
-    assert "record size limit 16385 bytes" in result.err
+    assert "record limit 16385 bytes" in result.err
     assert result.err.count("ClientHello ─") == 1 and "ClientHello ─" not in result.out
     hellos = {line.split()[1] for line in keys.read_text().splitlines()}
     assert len(hellos) > 20  # of all connections that came so far

@@ -104,7 +104,7 @@ def test_server_with_another_key_is_told_from_the_one_that_was_meant(files: File
         refused = files.get(url, "--pubkey", "client-public.pem")
         assert (refused.returncode, refused.stdout) == (60, "")
         assert "is not the one that is trusted" in refused.stderr
-        assert "hint: if you know this key, trust it: --pubkey FILE" in refused.stderr
+        assert "have it by a way that you trust: --pubkey FILE" in refused.stderr
         assert files.get(url, "--pubkey", "server-public.pem").stdout == "hello"
         without = files.get(url, "--cacert", "root.pem")
         assert without.returncode == 58 or "unsupported_certificate" in without.stderr, without.stderr

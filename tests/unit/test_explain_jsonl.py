@@ -54,6 +54,13 @@ def test_secrets_stand_in_it_only_when_they_are_asked_for(recorder: Recorder) ->
     assert json.loads(hidden.splitlines()[0])["revealed"] is False
 
 
+def test_file_is_read_by_its_path(recorder: Recorder, tmp_path: Path) -> None:
+    path = tmp_path / "trace.jsonl"
+    write_jsonl(recorder, path)
+    assert len(read_jsonl(path)) == len(read_jsonl(str(path))) == len(recorder)
+    assert repr(recorder) == f"<Recorder: {len(recorder)} events, 0 dropped>"
+
+
 def test_what_a_peer_chose_moves_no_cursor() -> None:
     evil = Recorder()
     evil(ChoiceMade(what="alpn", chosen="\x9b31m\u202e\udc80", reason="\x1b[31m"))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import stat
 from pathlib import Path
 
@@ -41,6 +42,7 @@ from pellucid.trace import (
     TcpPacket,
     TraceEvent,
 )
+from tests.support.needs import need
 
 ROOT = CA()
 ISSUED = ROOT.issue("localhost")
@@ -386,6 +388,14 @@ def test_key_log_is_for_its_owner_and_is_appended_to(tmp_path: Path) -> None:
 def test_key_log_that_cannot_be_written_fails_at_once(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError):
         KeyLogWriter(tmp_path / "missing" / "keys.log")
+
+
+def test_key_log_on_a_full_disk_breaks_no_connection() -> None:
+    need(None if Path("/dev/full").exists() else "the system has no device that is always full")
+    log = KeyLogWriter("/dev/full")
+    shake(ClientConfig(trust=ROOT.trust), ServerConfig(credentials=(CREDENTIAL,)), log)
+    assert log.problem is not None
+    assert log.problem.errno == errno.ENOSPC
 
 
 # ---- key schedule --------------------------------------------------------------------------------------------------

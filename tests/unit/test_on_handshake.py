@@ -58,8 +58,8 @@ def website() -> Iterator[str]:
                     sock.settimeout(10)
                     with context.wrap_socket(sock, server_side=True) as stream:
                         request = b""
-                        while b"\r\n\r\n" not in request:
-                            request += stream.recv(2**14)
+                        while b"\r\n\r\n" not in request and (data := stream.recv(2**14)):
+                            request += data
                         stream.sendall(RESPONSE)
 
         thread = threading.Thread(target=serve, daemon=True)
@@ -67,6 +67,7 @@ def website() -> Iterator[str]:
         yield f"https://localhost:{listener.getsockname()[1]}/"
         listener.shutdown(socket.SHUT_RDWR)
     thread.join(20)
+    assert not thread.is_alive()
 
 
 class Adapter(HTTPAdapter):
@@ -189,7 +190,11 @@ def test_trace_stays_what_the_configuration_made_where_a_callback_is_told_too() 
         port = int(url.rpartition(":")[2].strip("/"))
         with context.wrap_socket(socket.create_connection(("127.0.0.1", port)), server_hostname="localhost") as stream:
             assert stream.trace is recorder
-    assert [type(event) for event in seen[0].events] == [type(event) for event in recorder.events]
+            stream.sendall(b"GET / HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
+            while stream.recv(1000):
+                continue
+    told = [type(event) for event in seen[0].events]
+    assert told == [type(event) for event in recorder.events]
 
 
 def test_what_a_callback_raises_is_logged(caplog: pytest.LogCaptureFixture) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import socket
 import time
 from collections.abc import Callable, Iterator
@@ -152,6 +153,16 @@ def test_known_addresses_literals_and_overrides_need_no_resolver() -> None:
     assert [a.host for a in known_addresses("a.example", 443, resolve) or ()] == ["192.0.2.1", "2001:db8::1"]
     assert [a.host for a in known_addresses("b.example", 443, resolve) or ()] == ["192.0.2.2"]
     assert known_addresses("c.example", 443, resolve) is None
+
+
+def test_known_addresses_tells_what_else_goes_wrong_as_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    def exhausted(*_: object, **__: object) -> None:
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    monkeypatch.setattr(socket, "getaddrinfo", exhausted)
+    with pytest.raises(OSError, match="Too many open files") as raised:
+        known_addresses("127.0.0.1", 443, None)
+    assert raised.value.errno == errno.EMFILE
 
 
 def test_known_addresses_override_with_a_name_is_refused() -> None:

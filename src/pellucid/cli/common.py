@@ -170,8 +170,11 @@ def hints_for(error: BaseException) -> tuple[str, ...]:
     return ()
 
 
-def fail(error: BaseException) -> int:
-    """Tell of *error* on standard error, with its hints; return the exit code."""
+def fail(error: BaseException, *, diagnosed: bool = False) -> int:
+    """Tell of *error* on standard error, with its hints; return the exit code.
+
+    diagnosed: a diagnosis was shown, which has said all that can be done but for what the command itself knows.
+    """
     if isinstance(error, OutputClosed):
         # What is still buffered would be written, and fail, when the interpreter leaves.
         with contextlib.suppress(OSError, ValueError):
@@ -188,7 +191,7 @@ def fail(error: BaseException) -> int:
         lines = [f"pellucid: internal error: {type(error).__name__}: {error}"]
     else:
         lines = [f"pellucid: {error}"]
-    for text in (*lines, *_told(error)):
+    for text in (*lines, *(() if diagnosed and not isinstance(error, CommandFailed) else _told(error))):
         print("\n".join(escaped(part) for part in text.splitlines()), file=sys.stderr)
     return exit_code(error)
 

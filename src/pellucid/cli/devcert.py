@@ -130,6 +130,7 @@ def trust_lines(certificate: Path, url: str) -> tuple[tuple[str, str], ...]:
         ("requests", f"REQUESTS_CA_BUNDLE={path} python your_program.py"),
         ("httpx", f"httpx.Client(verify=ssl.create_default_context(cafile={str(certificate)!r}))"),
         ("node", f"NODE_EXTRA_CA_CERTS={path} node your_program.js"),
+        ("browsers", f"import {path} as an authority, in their settings for certificates"),
     )
 
 

@@ -15,6 +15,8 @@ from pellucid.explain.text import Line, Span, line, wrap
 __all__ = ["code_lines", "command"]
 
 _SCHEMA: Final = 1
+_CODE_WIDTH: Final = 27
+"""enough for all codes but a few, whose titles stand further right"""
 
 
 @click.command(short_help="Tell what a code of a diagnosis means, and what can be done.")
@@ -48,8 +50,7 @@ command = explain
 
 
 def _list() -> list[Line]:
-    width = max(map(len, CODES))
-    return [line(Span(f"{one.code:{width}}", "name"), f"  {one.title}") for one in CODES.values()]
+    return [line(Span(f"{one.code:{_CODE_WIDTH}}", "name"), f"  {one.title}") for one in CODES.values()]
 
 
 def code_lines(one: Code, width: int = 80) -> list[Line]:

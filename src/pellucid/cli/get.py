@@ -481,7 +481,7 @@ def _failed(run: _Run, url: str, error: Exception) -> int:
     if diagnosis is not None:
         for one in diagnosis.lines(run.output.width):
             run.output.talk(one)
-    code = fail(error)
+    code = fail(error, diagnosed=diagnosis is not None)
     verification = None if diagnosis is None else diagnosis.verification
     if verification is not None and verification.failure is Failure.WRONG_NAME:
         names = _presented_names(run.recorders)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final
@@ -20,7 +21,8 @@ from pellucid.explain.keylog import KeyLogWriter
 from pellucid.explain.ladder import LadderPrinter
 from pellucid.explain.pcapng import PcapngWriter
 from pellucid.explain.recorder import tee
-from pellucid.inspection import FIRST, Examination, Settings, Target, Verdict, document, examine_all
+from pellucid.explain.text import Line
+from pellucid.inspection import FIRST, Examination, Settings, Target, Verdict, document, examine_all, given_up
 from pellucid.inspection.starttls import PROTOCOLS
 from pellucid.net.load import load_trust, system_trust
 from pellucid.trace import Observer
@@ -70,7 +72,7 @@ def inspect(hosts: tuple[str, ...], **options: Any) -> int:  # Any: click's opti
     What it accepts and in whose order, its certificates and every check of them, how it asks again, resumes, staples
     and changes keys, how long all that takes; and a verdict: good, fair, poor or broken, with the reasons.
     @FILE has a host on each line, @- is standard input.
-    Exit code 0 if every verdict is at least fair, else 1.
+    Exit code 0 if every verdict is at least fair, else 1. No host's failure loses another's results.
     """
     output = Output()
     targets = [_target(host, options) for word in hosts for host in _hosts(word)]
@@ -83,11 +85,12 @@ def inspect(hosts: tuple[str, ...], **options: Any) -> int:  # Any: click's opti
         # One ladder at a time: two would be drawn through each other.
         at_once = 1 if options["verbose"] else options["hosts_at_once"]
         with contextlib.closing(examine_all(targets, settings, at_once=at_once)) as examinations:
-            for examination in examinations:
+            for found in examinations:
+                examination, lines = _told(found, full, output.width)
                 done.append(examination)
                 with progress.one_done():
                     if not options["as_json"]:
-                        output.facts((full_lines if full else brief_lines)(examination, output.width))
+                        output.facts(lines)
                         if full and len(targets) > len(done):
                             output.fact("")
     if options["as_json"]:
@@ -97,6 +100,17 @@ def inspect(hosts: tuple[str, ...], **options: Any) -> int:  # Any: click's opti
 
 
 command = inspect
+
+
+def _told(examination: Examination, full: bool, width: int) -> tuple[Examination, list[Line]]:
+    """Return the lines of an examination, and itself; if either form of it cannot be written, what says so."""
+    lines = full_lines if full else brief_lines
+    try:
+        json.dumps(document([examination]))
+        return examination, list(lines(examination, width))
+    except Exception as error:  # noqa: BLE001  # whatever it was, the other hosts are told of
+        instead = given_up(examination.target, error)
+        return instead, list(lines(instead, width))
 
 
 def _hosts(word: str) -> list[str]:

@@ -93,7 +93,7 @@ def _client_hello(hello: ClientHello) -> Rows:
         yield "in certificates", _listed(scheme_name, known.get(x.SIGNATURE_ALGORITHMS_CERT))
         yield "authorities", _named(known.get(x.CERTIFICATE_AUTHORITIES))
         yield "protocols", _protocols(known.get(x.ALPN))
-        yield "record size limit", _bytes(known.get(x.RECORD_SIZE_LIMIT))
+        yield "record limit", _bytes(known.get(x.RECORD_SIZE_LIMIT))
         yield "compression", _listed(compression_name, known.get(x.COMPRESS_CERTIFICATE))
         yield "can show", _listed(certificate_type_name, known.get(x.CLIENT_CERTIFICATE_TYPES))
         yield "can verify", _listed(certificate_type_name, known.get(x.SERVER_CERTIFICATE_TYPES))
@@ -152,7 +152,7 @@ def _encrypted_extensions(message: EncryptedExtensions) -> Rows:
     yield "server name", "acknowledged" if x.SERVER_NAME_ACK.extension_type in known else ""
     yield "early data", "accepted" if x.EARLY_DATA.extension_type in known else ""
     yield "groups", _listed(group_name, known.get(x.SUPPORTED_GROUPS))
-    yield "record size limit", _bytes(known.get(x.RECORD_SIZE_LIMIT))
+    yield "record limit", _bytes(known.get(x.RECORD_SIZE_LIMIT))
     yield "server shows", _type(known.get(x.SERVER_CERTIFICATE_TYPE))
     yield "client shows", _type(known.get(x.CLIENT_CERTIFICATE_TYPE))
     if not known.present:

@@ -90,14 +90,19 @@ def write_jsonl(recorded: Recorder, file: str | os.PathLike[str] | TextIO, *, re
         file.write(json.dumps(told, ensure_ascii=True) + "\n")
 
 
-def read_jsonl(lines: Iterable[str]) -> Recorder:
+def read_jsonl(file: str | os.PathLike[str] | Iterable[str]) -> Recorder:
     """Return what `write_jsonl` wrote, as a recorder. Raises UsageError for anything else.
+
+    file: a path, or the lines themselves, such as an open text file has.
 
     Secrets that were hidden are empty, a report on certificates is its dictionary; events of a later version are
     left out.
     """
+    if isinstance(file, str | os.PathLike):
+        with open(file, encoding="utf-8") as opened:
+            return read_jsonl(opened)
     try:
-        told = [json.loads(line) for line in lines if line.strip()]
+        told = [json.loads(line) for line in file if line.strip()]
         if not told or told[0]["schema"] != SCHEMA:
             raise UsageError(f"not a trace of schema {SCHEMA}")
         started = float(told[0]["started_at"])

@@ -32,10 +32,14 @@ class KeyLogWriter:
     """The observer of one connection that appends its secrets to the file at *path* as they are derived.
 
     The file is made readable to its owner alone, and is opened anew for each secret, so that any number of writers,
-    threads and processes may share it: an append of one line is not torn. Raises OSError at once if it cannot be.
+    threads and processes may share it: an append of one line is not torn.
+
+    Raises OSError at once if it cannot be written. Later it does not, for no connection should break because of a full
+    disk: `problem` then has what went wrong, and nothing more of this connection is written.
     """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
+        self.problem: OSError | None = None
         self._path = os.fspath(path)
         self._client_random: bytes | None = None
         os.close(self._open())
@@ -45,12 +49,19 @@ class KeyLogWriter:
             if self._client_random is None and isinstance(event.body, ClientHello):
                 self._client_random = event.body.random
         elif isinstance(event, SecretDerived) and event.keylog and self._client_random is not None:
-            line = key_log_line(event.keylog, self._client_random, event.secret)
+            self._append(key_log_line(event.keylog, self._client_random, event.secret))
+
+    def _append(self, line: str) -> None:
+        if self.problem is not None:
+            return
+        try:
             descriptor = self._open()
             try:
                 os.write(descriptor, line.encode("ascii"))
             finally:
                 os.close(descriptor)
+        except OSError as error:
+            self.problem = error
 
     def _open(self) -> int:
         flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | getattr(os, "O_CLOEXEC", 0)

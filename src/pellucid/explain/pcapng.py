@@ -135,7 +135,10 @@ class PcapngWriter:
 
 
 def write_pcapng(recorded: Recorder, file: str | os.PathLike[str] | BinaryIO, *, secrets: bool = True) -> None:
-    """Write what was recorded of one connection to *file*, with the times at which it happened."""
+    """Write what was recorded of one connection to *file*, with the times at which it happened.
+
+    Without its records (`trace_records=True` in the configuration) the capture is empty.
+    """
     now = recorded.started_at
     with PcapngWriter(file, secrets=secrets, clock=lambda: now) as writer:
         observer = writer.observer()

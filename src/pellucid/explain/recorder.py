@@ -82,6 +82,9 @@ class Recorder:
     def __len__(self) -> int:
         return len(self._recorded)
 
+    def __repr__(self) -> str:
+        return f"<Recorder: {len(self._recorded)} events, {self.dropped} dropped>"
+
     @property
     def recorded(self) -> tuple[Recorded, ...]:
         """The events with their times, in order."""

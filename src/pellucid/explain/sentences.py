@@ -194,7 +194,16 @@ def _state(event: StateChanged) -> str:
     return f"The {event.role.value} goes from {event.old} to {event.new} ({event.cause})."
 
 
-_WHATS: Final = {"psk": "Pre-shared key", "psk_offer": "Pre-shared key offered", "early_data_offer": "Early data"}
+_WHATS: Final = {
+    "psk": "Pre-shared key",
+    "psk_offer": "Pre-shared key offered",
+    "early_data_offer": "Early data",
+    "alpn": "Application protocol (ALPN)",
+    "ocsp_response": "OCSP response",
+    "peer_ocsp_response": "OCSP response",
+    "scts": "SCTs",
+    "peer_scts": "SCTs",
+}
 
 
 def _choice(event: ChoiceMade) -> str:

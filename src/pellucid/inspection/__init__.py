@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pellucid.inspection.document import document
-from pellucid.inspection.examine import FIRST, Examination, examine, examine_all, inspect
+from pellucid.inspection.examine import FIRST, Examination, examine, examine_all, given_up, inspect
 from pellucid.inspection.facts import Facts
 from pellucid.inspection.target import Settings, Target
 from pellucid.inspection.verdict import Judgement, Reason, Verdict
@@ -20,5 +20,6 @@ __all__ = [
     "document",
     "examine",
     "examine_all",
+    "given_up",
     "inspect",
 ]

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import re
 import time
+from dataclasses import dataclass
 from typing import Final
 
 from pellucid.errors import AlertReceived, TruncatedStream
@@ -24,28 +26,80 @@ UNKNOWN_NAME: Final = "unknown-name.invalid"  # RFC 6761 §6.4: nobody has it
 _UPDATE_SECONDS: Final = 0.5
 _SILENT_SECONDS: Final = 0.1
 _MAX_READ: Final = 2**18
+_HTTP_ANSWER: Final = rb"HTTP/1\.[01] \d\d\d"
+_MAX_ANSWER: Final = 4096  # to see how it begins
 
 
 # ---- KeyUpdate -------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class _Nudge:
+    """What may be said to the server so that it says something, b"" for nothing; and how its answer begins."""
+
+    request: bytes = b""
+    answer: bytes = b""
 
 
 def key_update(prober: Prober, first: Answer) -> tuple[KeyUpdateFacts, Answer | None]:
     """Return what the server does when it is asked for a KeyUpdate, and the connection it was asked on.
 
     It owes one before its next data only, so that it is asked something harmless, if that may be and it was verified;
-    what it answers is read to its end.
+    what it answers is read to its end. Other data proves nothing: it may have been sent before the server had read what
+    it was asked. So it is listened to first, until it is quiet, and only what begins like an answer is one.
     """
     if client_certificate_of(first).requested and wants_certificate(first):
         return KeyUpdateFacts(outcome=None, detail="the server wants a certificate first"), None
     nudge = _nudge(prober, first)
-    said: list[bool] = []
+    talk = _Talk(prober, nudge)
+    # Without sessions no tickets come, and HTTP/1.1 is what the request is written in.
+    http = tuple(name for name in prober.target.alpn if name == "http/1.1") if prober.target.is_http else None
+    changes = {} if http is None else {"alpn": http}
+    answer = prober.retried("does it answer a KeyUpdate?", watched=True, talk=talk, **changes)
+    if answer.negotiated is None:
+        return KeyUpdateFacts(outcome=None, detail=str(answer.error)), None
+    outcome, detail = None, "after a request" if nudge.request else "nothing was asked of it"
+    if _updated(answer):
+        outcome = "answered"
+    elif talk.answered:
+        outcome = "ignored"
+    elif talk.asked and isinstance(answer.error, (AlertReceived, TruncatedStream)):
+        outcome, detail = "refused", refusal(answer.error) or ""
+    elif answer.error is not None:
+        detail = str(answer.error)
+    elif talk.said or not talk.quiet:
+        detail = "it sends without being asked: whether it had read the request by then is not known"
+    else:
+        outcome = "accepted"
+    return KeyUpdateFacts(outcome=outcome, detail=detail), answer
 
-    def talk(stream: Stream, answer: Answer) -> None:
+
+class _Talk:
+    """The conversation in which a KeyUpdate is asked for. asked: it was; said: how what came after that begins."""
+
+    def __init__(self, prober: Prober, nudge: _Nudge) -> None:
+        self._prober = prober
+        self._nudge = nudge
+        self.quiet = True
+        """whether the server was, before it was asked"""
+        self.asked = False
+        self.said = b""
+
+    @property
+    def answered(self) -> bool:
+        """Whether it said something that it can have said only once it had read what it was asked."""
+        return self.quiet and bool(self._nudge.request) and re.match(self._nudge.answer, self.said) is not None
+
+    def __call__(self, stream: Stream, answer: Answer) -> None:
+        prober, request = self._prober, self._nudge.request
+        if request:
+            self.quiet = self._listen(stream)
         stream.settimeout(prober.patience(_UPDATE_SECONDS))
+        self.asked = True
         stream.key_update(request_peer=True)
-        if nudge:
-            stream.sendall(nudge)
-        end = time.monotonic() + prober.patience(_UPDATE_SECONDS if nudge else _SILENT_SECONDS)
+        if request:
+            stream.sendall(request)
+        end = time.monotonic() + prober.patience(_UPDATE_SECONDS if request else _SILENT_SECONDS)
         read = 0
         while (left := end - time.monotonic()) > 0 and read < _MAX_READ:
             # Once it has answered, there is only its end to wait for.
@@ -57,35 +111,32 @@ def key_update(prober: Prober, first: Answer) -> tuple[KeyUpdateFacts, Answer | 
             if not data:
                 return
             read += len(data)
-            said.append(True)
+            self.said += data[: _MAX_ANSWER - len(self.said)]
 
-    # Without sessions no tickets come, and HTTP/1.1 is what the request is written in.
-    http = tuple(name for name in prober.target.alpn if name == "http/1.1") if prober.target.is_http else None
-    changes = {} if http is None else {"alpn": http}
-    answer = prober.retried("does it answer a KeyUpdate?", watched=True, talk=talk, **changes)
-    asked = "after a request" if nudge else "nothing was asked of it"
-    if answer.negotiated is None:
-        return KeyUpdateFacts(outcome=None, detail=str(answer.error)), None
-    if _updated(answer):
-        outcome = "answered"
-    elif said and nudge:
-        outcome = "ignored"
-    elif isinstance(answer.error, (AlertReceived, TruncatedStream)):
-        return KeyUpdateFacts(outcome="refused", detail=refusal(answer.error) or ""), answer
-    elif answer.error is not None:
-        return KeyUpdateFacts(outcome=None, detail=str(answer.error)), answer
-    else:
-        outcome = "accepted"
-    return KeyUpdateFacts(outcome=outcome, detail=asked), answer
+    def _listen(self, stream: Stream) -> bool:
+        """Read what the server says unasked, for a while; return whether it came to an end."""
+        silence = self._prober.patience(_SILENT_SECONDS)
+        end = time.monotonic() + self._prober.patience(_UPDATE_SECONDS)
+        read = 0
+        while (left := end - time.monotonic()) > 0 and read < _MAX_READ:
+            stream.settimeout(min(left, silence))
+            try:
+                data = stream.recv()
+            except DeadlineExceeded:
+                return left >= silence
+            if not data:
+                return True
+            read += len(data)
+        return False
 
 
-def _nudge(prober: Prober, first: Answer) -> bytes:
-    """Return what may be said to the server so that it says something; b"" for nothing."""
+def _nudge(prober: Prober, first: Answer) -> _Nudge:
     if not prober.settings.requests or not first.witness.verified:
-        return b""
-    if prober.target.protocol is not None:
-        return prober.target.protocol.nudge
-    return head_request(prober) if prober.target.is_http else b""
+        return _Nudge()
+    protocol = prober.target.protocol
+    if protocol is not None:
+        return _Nudge(protocol.nudge, protocol.answer)
+    return _Nudge(head_request(prober), _HTTP_ANSWER) if prober.target.is_http else _Nudge()
 
 
 def _updated(answer: Answer) -> bool:

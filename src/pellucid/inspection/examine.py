@@ -9,10 +9,11 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from typing import Any, Final, TypeVar
 
+from pellucid.errors import InternalError, PeerError
 from pellucid.explain import diagnose
 from pellucid.explain.recorder import Recorder
 from pellucid.inspection import behaving, offers, resuming
-from pellucid.inspection.facts import Facts, Failed, Timing
+from pellucid.inspection.facts import ClientCertificateFacts, Facts, Failed, Timing
 from pellucid.inspection.probing import Answer, Prober, refusal
 from pellucid.inspection.reading import (
     chain_of,
@@ -25,9 +26,10 @@ from pellucid.inspection.target import Settings, Target
 from pellucid.inspection.verdict import Judgement, judge
 from pellucid.integrations.certificate_compression import installed
 from pellucid.limits import MAX_INNER_PLAINTEXT
+from pellucid.net.load import system_trust
 from pellucid.verify.report import CertificateRejected
 
-__all__ = ["FIRST", "Examination", "examine", "examine_all", "inspect"]
+__all__ = ["FIRST", "Examination", "examine", "examine_all", "given_up", "inspect"]
 
 T = TypeVar("T")
 FIRST: Final = "what does everybody get?"
@@ -73,18 +75,31 @@ def examine_all(
 ) -> Generator[Examination, None, None]:
     """Yield the examinations of *targets* in their order, *at_once* of them under way at a time.
 
-    Closing the generator ends what is under way: no more connections are begun.
+    Closing the generator ends what is under way: no more connections are begun. An examination that fails, by a mistake
+    of ours, loses no other: it says so. Raises UsageError where there are no roots to trust.
     """
     stop = threading.Event()
+    if settings.trust is None:
+        settings = replace(settings, trust=system_trust())
     with ThreadPoolExecutor(max(1, at_once), thread_name_prefix="pellucid-inspect-host") as executor:
         running = [executor.submit(examine, target, settings, stop=stop) for target in targets]
         try:
-            for future in running:
-                yield future.result()
+            for target, future in zip(targets, running, strict=True):
+                try:
+                    examination = future.result()
+                except Exception as error:  # noqa: BLE001  # whatever it was, the other hosts' are not lost for it
+                    examination = given_up(target, error)
+                yield examination
         finally:
             stop.set()
             for future in running:
                 future.cancel()
+
+
+def given_up(target: Target, error: Exception) -> Examination:
+    """Return the examination that ended with *error*: its verdict is "broken", and nothing else is known."""
+    facts = Facts(failed=failed(_as_known(error)))
+    return Examination(target=target, facts=facts, judgement=judge(facts))
 
 
 def examine(target: Target, settings: Settings, *, stop: threading.Event | None = None) -> Examination:
@@ -130,6 +145,8 @@ def _facts(prober: Prober, executor: ThreadPoolExecutor) -> Facts:
             result = future.result()
         except Exception as error:  # noqa: BLE001  # one line of questions that fails does not lose the others
             unknown.append((name, f"{type(error).__name__}: {error}"))
+            if isinstance(error, PeerError):
+                found.setdefault("afterwards", failed(error, first.recorder))
         else:
             found |= result if isinstance(result, dict) else {}
     return replace(facts, **found, unknown=tuple(unknown))
@@ -155,25 +172,55 @@ def _of_first(prober: Prober, first: Answer) -> Facts:
     """Return what the first connection tells, and take the round trip's time from it."""
     recorder = first.recorder
     prober.round_trip = first.times.get("round_trip", 0.0)
-    timing = timing_of(first)
+    reading = _Reading(recorder)
+    timing = reading.of("times", lambda: timing_of(first))
     if timing is not None:
         # Behind a proxy the kernel measures the way to the proxy: the handshake knows better, at its least.
         prober.round_trip = max(prober.round_trip, min(flight_gap(timing), _MAX_ROUND_TRIP))
-    asked = client_certificate_of(first)
-    if asked.requested:
-        asked = replace(asked, required=resuming.wants_certificate(first))
     request = first.witness.request
     return Facts(
         address=first.peer_address if first.connected else None,
-        failed=None if first.negotiated is not None else failed(first.error, recorder),
-        refused=_refused(first),
+        refused=reading.of("refusal", lambda: _refused(first)),
         timing=timing,
-        negotiated=negotiated_of(first),
-        chain=chain_of(first, prober.provider.now()),
-        staple=None if first.negotiated is None else staple_of(first),
+        negotiated=reading.of("negotiated", lambda: negotiated_of(first)),
+        chain=reading.of("chain", lambda: chain_of(first, prober.provider.now())),
+        staple=None if first.negotiated is None else reading.of("staple", lambda: staple_of(first)),
         scts=0 if request is None else len(request.scts),
-        client_certificate=None if first.negotiated is None else asked,
+        client_certificate=reading.of("client certificate", lambda: _client_certificate(first)),
+        # Last, for they are what could not be read, if it was not told before.
+        failed=reading.failed if first.negotiated is not None else failed(first.error, recorder),
+        afterwards=reading.afterwards,
     )
+
+
+class _Reading:
+    """Reads one thing after the other. One that cannot be read loses no other, and is told, for a verdict without it
+    would be too good.
+
+    afterwards: by the diagnosis, where the server broke a rule that nobody had seen.   failed: by a mistake of ours.
+    """
+
+    def __init__(self, recorder: Recorder | None) -> None:
+        self._recorder = recorder
+        self.afterwards: Failed | None = None
+        self.failed: Failed | None = None
+
+    def of(self, what: str, read: Callable[[], T]) -> T | None:
+        """Return what *read* does; None if it raises."""
+        try:
+            return read()
+        except PeerError as error:
+            self.afterwards = self.afterwards or failed(error, self._recorder)
+        except Exception as error:  # noqa: BLE001  # whatever it was, the rest is still worth reading
+            self.failed = self.failed or failed(_as_known(error, what))
+        return None
+
+
+def _client_certificate(first: Answer) -> ClientCertificateFacts | None:
+    if first.negotiated is None:
+        return None
+    asked = client_certificate_of(first)
+    return replace(asked, required=resuming.wants_certificate(first)) if asked.requested else asked
 
 
 def flight_gap(timing: Timing) -> float:
@@ -203,6 +250,16 @@ def failed(error: BaseException | None, recorder: Recorder | None = None) -> Fai
         cause=found.cause,
         remedy=found.remedy,
     )
+
+
+def _as_known(error: Exception, what: str = "") -> Exception:
+    """Return *error* if it is of a connection; else it is a mistake of ours, and returned as one."""
+    if isinstance(error, OSError):
+        return error
+    where = f"{what}: " if what else ""
+    internal = InternalError(f"{where}{type(error).__name__}: {error}")
+    internal.__cause__ = error
+    return internal
 
 
 def _key_update(prober: Prober, first: Answer) -> dict[str, object]:

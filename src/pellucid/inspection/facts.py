@@ -243,8 +243,8 @@ class CompressionFacts:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class KeyUpdateFacts:
     """RFC 9846 §4.7.3. outcome: "answered": it changed its key too when asked to; "accepted": ours was taken, and it
-    had nothing to say with a new key; "ignored": it went on with its old key, which it must not; "refused". detail:
-    the alert, or what was said to it."""
+    had nothing to say with a new key; "ignored": it answered with its old key, which it must not; "refused". detail:
+    the alert, what was said to it, or why nothing is known."""
 
     outcome: str | None
     detail: str

@@ -161,7 +161,10 @@ class Prober:
             if stream is None:
                 self._slots.release()
             else:  # the next question need not wait for the server's goodbye
-                self._executor.submit(self._part, stream)
+                try:
+                    self._executor.submit(self._part, stream)
+                except RuntimeError:  # the examination is being given up: nothing more is submitted
+                    self._part(stream)
         return answer
 
     def retried(self, question: str, **changes: Any) -> Answer:  # Any: as of `ask`

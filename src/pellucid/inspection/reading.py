@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator
 from dataclasses import replace
-from typing import Final
+from typing import Final, TypeVar
 
 from pellucid.crypto.certificates import PARSE_ERRORS, parse_certificate
 from pellucid.crypto.credentials import certificate_names, extension_value
@@ -32,7 +32,6 @@ from pellucid.messages.handshake import (
     ServerHello,
 )
 from pellucid.registry import (
-    ExtensionType,
     HandshakeType,
     certificate_type_name,
     group_name,
@@ -60,6 +59,7 @@ __all__ = [
     "timing_of",
 ]
 
+T = TypeVar("T")
 _SCT_LIST: Final = "1.3.6.1.4.1.11129.2.4.2"  # RFC 6962 §3.3
 _TLS_FEATURE: Final = "1.3.6.1.5.5.7.1.24"  # RFC 7633 §4
 _STATUS_REQUEST: Final = b"\x02\x01\x05"  # an INTEGER, of a TLS feature: status_request
@@ -237,13 +237,20 @@ def _record_size_limit(answer: Answer) -> int | None:
     if answer.recorder is None:
         return None
     for message in messages(answer.recorder, EncryptedExtensions):
-        found = _value(message.body.extensions, ExtensionType.RECORD_SIZE_LIMIT)  # type: ignore[attr-defined]
-        return None if found is None else int.from_bytes(found, "big")
+        return _carried(message.body.extensions, x.RECORD_SIZE_LIMIT)  # type: ignore[attr-defined]
     return None
 
 
-def _value(extensions: tuple[Extension, ...], kind: int) -> bytes | None:
-    return next((one.extension_data for one in extensions if one.extension_type == kind), None)
+def _carried(extensions: tuple[Extension, ...], body: x.Body[T]) -> T | None:
+    """Return what *body*'s extension carries; None where there is none, or none that can be read.
+
+    A message is on record before it is judged: one that ended its connection is there too, and that is told elsewhere.
+    """
+    data = next((one.extension_data for one in extensions if one.extension_type == body.extension_type), None)
+    try:
+        return None if data is None else body.codec.decode_all(data, "")
+    except PeerError:
+        return None
 
 
 def cookie_size(answer: Answer) -> int | None:
@@ -252,8 +259,8 @@ def cookie_size(answer: Answer) -> int | None:
         return None
     for message in messages(answer.recorder, ServerHello):
         if message.message_type == HandshakeType.HELLO_RETRY_REQUEST:
-            found = _value(message.body.extensions, ExtensionType.COOKIE)  # type: ignore[attr-defined]
-            return 0 if found is None else len(found) - 2
+            cookie = _carried(message.body.extensions, x.COOKIE)  # type: ignore[attr-defined]
+            return 0 if cookie is None else len(cookie)
     return None
 
 
@@ -261,8 +268,8 @@ def client_certificate_of(answer: Answer) -> ClientCertificateFacts:
     """Return whether the server asked for a certificate, and for which."""
     if answer.recorder is not None:
         for message in messages(answer.recorder, CertificateRequest):
-            asked = x.decode_extensions(x.M.CR, message.body.extensions)  # type: ignore[attr-defined]
-            authorities, schemes = asked.get(x.CERTIFICATE_AUTHORITIES), asked.get(x.SIGNATURE_ALGORITHMS)
+            asked: tuple[Extension, ...] = message.body.extensions  # type: ignore[attr-defined]
+            authorities, schemes = _carried(asked, x.CERTIFICATE_AUTHORITIES), _carried(asked, x.SIGNATURE_ALGORITHMS)
             return ClientCertificateFacts(
                 requested=True,
                 required=None,
@@ -280,12 +287,11 @@ def tickets_of(answer: Answer) -> tuple[TicketFacts, ...]:
     for message in messages(answer.recorder, NewSessionTicket):
         body = message.body
         if isinstance(body, NewSessionTicket):
-            early = _value(body.extensions, ExtensionType.EARLY_DATA)
             found.append(
                 TicketFacts(
                     lifetime=body.ticket_lifetime,
                     size=len(body.ticket),
-                    max_early_data=0 if early is None else int.from_bytes(early, "big"),
+                    max_early_data=_carried(body.extensions, x.MAX_EARLY_DATA_SIZE) or 0,
                 )
             )
     return tuple(found)

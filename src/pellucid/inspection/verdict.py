@@ -1,6 +1,7 @@
 """The verdict: four words, each with its reasons. Facts go in, nothing is asked of anybody. docs/guides/inspect.md.
 
-"broken": a client that verifies gets no TLS 1.3.   "poor": it works, and breaks a rule or will break soon.
+"broken": a client that verifies gets no TLS 1.3, or the examination itself failed.
+"poor": it works, and breaks a rule or will break soon.
 "fair": it works, and lacks what clients of today hope for.   "good": nothing is to be said against it.
 """
 
@@ -16,6 +17,7 @@ from pellucid.registry import CipherSuite, NamedGroup, group_name, suite_name
 
 __all__ = ["Judgement", "Reason", "Verdict", "judge"]
 
+INTERNAL: Final = "TLS-INTERNAL"
 _DAY: Final = 86_400
 _POOR_DAYS: Final = 3
 _FAIR_DAYS: Final = 14
@@ -72,7 +74,10 @@ def judge(facts: Facts) -> Judgement:
 
 
 def _handshake(facts: Facts) -> Iterator[Reason]:
-    if facts.failed is not None:
+    if facts.failed is not None and facts.failed.code == INTERNAL:
+        text = f"internal error: {facts.failed.message}: it is not the server's, which may be fine"
+        yield Reason(Verdict.BROKEN, "internal-error", text)
+    elif facts.failed is not None:
         yield Reason(Verdict.BROKEN, "no-handshake", f"{facts.failed.message} ({facts.failed.code})")
         if facts.raw_public_key is not None and facts.raw_public_key.supported:
             yield Reason(Verdict.GOOD, "raw-key-only", "it shows a raw public key, and no certificate", "7250")

@@ -176,7 +176,7 @@ def known_addresses(host: str, port: int, resolve: Resolve | None) -> tuple[Addr
             found += addresses_of(
                 socket.getaddrinfo(literal, port, type=socket.SOCK_STREAM, flags=socket.AI_NUMERICHOST)
             )
-        except (OSError, UnicodeError):
+        except (socket.gaierror, UnicodeError):
             raise NameNotResolved(
                 socket.EAI_NONAME, f"cannot resolve {host}: {literal!r} is not an IP address"
             ) from None

@@ -161,7 +161,9 @@ def signature_algorithm_check(candidate: Candidate, *, anchor: bool) -> Check:
     about = _About(candidate)
     if anchor:
         return about.skip(
-            "signature algorithm", Outcome.NOT_APPLICABLE, "a trusted certificate's own signature proves nothing"
+            "signature algorithm",
+            Outcome.NOT_APPLICABLE,
+            "nothing depends on the signature of a path's last certificate",
         )
     try:
         algorithm = candidate.certificate.signature_hash_algorithm

@@ -37,6 +37,8 @@ from pellucid.verify.status import NOT_REACHED
 from pellucid.verify.trust import TrustStore
 
 # What upstream wraps its reason in: nothing that the other checks do not say.
+_NO_PATH: Final = "all candidates exhausted with no interior errors"
+"""pyca/cryptography's words where no certificate was wrong, and none led further"""
 _NOISE: Final = re.compile(r"^validation failed: |candidates exhausted: | \(encountered processing <.*>\)$", re.DOTALL)
 
 
@@ -111,7 +113,7 @@ def verdict_check(
 
 def shown_verdict(text: str) -> str:
     """Return pyca/cryptography's *text*, which quotes the peer's names, in one line without escape sequences."""
-    text = _NOISE.sub("", text)
+    text = _NOISE.sub("", text).replace(_NO_PATH, "no path leads to a trusted root")
     cut = text if len(text) <= 200 else text[:199] + "…"
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in cut)
 

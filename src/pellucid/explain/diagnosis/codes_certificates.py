@@ -353,7 +353,7 @@ CERTIFICATES: Final[tuple[Code, ...]] = (
                 "responder"
             ),
             "have the certificate issued without must-staple",
-            "if it is the policy here that demands it, do without: no --require-staple",
+            "if it is the policy here that demands it, do without: no --cert-status",
         ),
     ),
     code(

@@ -88,7 +88,7 @@ def _public(found: Situation) -> bytes:
 def _evidence(found: Situation, phase: str) -> tuple[str, ...]:
     known, seen = found.known, []
     if known.first_bytes:
-        seen.append(f"the first bytes: {_public(found)!r}")
+        seen.append(f'the first bytes: "{ascii(_public(found))[2:-1]}"')
     if known.role and phase not in {"dns", "tcp", "call"}:
         waits = found.code.startswith(("PEER-", "TCP-")) and awaited(known)
         waiting = f", waiting for {awaited(known)}" if waits else ""

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import Final
 
 from pellucid.explain.diagnosis.inside import said
 from pellucid.explain.diagnosis.report import Finding
 from pellucid.explain.diagnosis.situation import Situation
 from pellucid.explain.recorder import Recorder
+from pellucid.explain.sentences import seconds as duration
 from pellucid.messages.handshake import ServerHello
 from pellucid.registry import HandshakeType as H
 from pellucid.registry import handshake_type_name, suite_name
 from pellucid.trace import Direction, HandshakeCompleted, MessageTraced
-from pellucid.verify.report import Outcome
+from pellucid.verify.report import Check, Outcome
 
 __all__ = ["steps_of"]
 
@@ -37,13 +39,14 @@ _ALWAYS: Final = {"server hello", "encrypted extensions", "finished", "client he
 """steps that every handshake has"""
 
 
+_OF_NONE: Final = {"revocation", "trusted root", "verdict"}
+"""checks that are of no certificate in particular, where those of other names that say of none are of a root"""
+
+
 def steps_of(found: Situation, phase: str) -> tuple[Finding, ...]:
     """Return what was checked: the certificates, if they are the matter, else the connection's steps."""
     if found.verification is not None and not found.verification.accepted:
-        return tuple(
-            Finding(f"{check.group.value} · {check.name}", check.outcome, check.evidence)
-            for check in found.verification.checks
-        )
+        return _certificates(found.verification.checks)
     if phase in {"dns", "tcp"}:
         return _connecting(found, phase)
     if not found.known.role:
@@ -59,6 +62,29 @@ def steps_of(found: Situation, phase: str) -> tuple[Finding, ...]:
     if found.verification is not None:
         steps.insert(-1, Finding("certificate", Outcome.PASSED, found.verification.summary))
     return tuple(steps)
+
+
+def _certificates(checks: tuple[Check, ...]) -> tuple[Finding, ...]:
+    """Return the checks of certificates; those that were made of several say of which."""
+    often = Counter((check.group, check.name) for check in checks)
+    return tuple(
+        Finding(
+            f"{check.group.value} · {check.name}{_of(check) if often[check.group, check.name] > 1 else ''}",
+            check.outcome,
+            check.evidence,
+        )
+        for check in checks
+    )
+
+
+def _of(check: Check) -> str:
+    match check.certificate:
+        case None:
+            return "" if check.name in _OF_NONE else " (root)"
+        case 0:
+            return " (leaf)"
+        case number:
+            return f" (certificate {number})"
 
 
 def _taken(found: Situation, message: str) -> str:
@@ -80,7 +106,7 @@ def _connecting(found: Situation, phase: str) -> tuple[Finding, ...]:
     literal = any(attempt.address.host == name for attempt in attempts)
     steps = [] if literal else [Finding("dns", Outcome.PASSED, f"{name} has {len(attempts)} {several}")]
     steps += [
-        Finding("tcp", Outcome.FAILED, f"{attempt.address}: {attempt.reason}, after {attempt.seconds:.3g} s")
+        Finding("tcp", Outcome.FAILED, f"{attempt.address}: {attempt.reason}, after {duration(attempt.seconds)}")
         for attempt in attempts
     ]
     return tuple(steps) if attempts else (Finding("tcp", Outcome.FAILED, said(found.error)),)

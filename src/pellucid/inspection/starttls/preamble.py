@@ -38,6 +38,7 @@ class StartTLSProtocol:
     steps: (server's name, our own address, inbox) → the preamble.   rfc: where it is written.
     alpn:  the protocol's names in ALPN.
     nudge: what is harmless to say once TLS runs, so that the server says something; b"" for nothing.
+    answer: how what it says begins, if it says it to that: a regular expression.
     """
 
     name: str
@@ -46,6 +47,7 @@ class StartTLSProtocol:
     steps: Callable[[str, str, Inbox], Steps]
     alpn: tuple[str, ...] = ()
     nudge: bytes = b""
+    answer: bytes = b""
 
 
 class Inbox:

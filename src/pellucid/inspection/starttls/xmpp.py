@@ -65,7 +65,7 @@ class _Reader:
         self._fed += data
         try:
             self._parser.Parse(data, False)
-        except expat.ExpatError as error:
+        except (expat.ExpatError, LookupError, ValueError) as error:  # the latter of encodings; XMPP has UTF-8 alone
             raise self._inbox.failed(f"the server sent no XML: {error}") from error
         if self._refusal:
             raise self._inbox.refused(self._refusal)

@@ -11,12 +11,13 @@ from typing import Any, Final
 from pellucid.config import ClientAuthentication, Credential
 from pellucid.crypto.signatures import PrivateKeySigner
 from pellucid.handshake.authenticate import signed_content
-from pellucid.messages.handshake import HEADER_LENGTH, CompressedCertificate, handshake_message
+from pellucid.messages.handshake import HEADER_LENGTH, CompressedCertificate, Extension, handshake_message
 from pellucid.registry import AlertDescription as A
 from pellucid.registry import CertificateCompressionAlgorithm
+from pellucid.registry import ExtensionType as E
 from pellucid.registry import HandshakeType as H
 from pellucid.registry import SignatureScheme as S
-from pellucid.testing.bent import Edit, changing_body, message, replacing, without
+from pellucid.testing.bent import Edit, changing_body, changing_extensions, message, replacing, without
 from pellucid.testing.ca import CA
 from pellucid.testing.faults.fault import NOTHING, Fault, Kind, Needs, Recipe
 from pellucid.testing.faults.mint import Mint, Shown, good
@@ -137,6 +138,12 @@ _COMPRESSION = Needs(text="to offer certificate compression with zlib, as by def
 _CERTIFICATE = Needs(text="a certificate that the server does not trust", options=("--cert", "{client}"))
 _NONE = Needs(text="to have no certificate")
 
+
+def _odd_schemes(_: Shown) -> Edit:
+    odd = Extension(E.SIGNATURE_ALGORITHMS, b"\x00\x03\x04\x03\x08")
+    return changing_extensions(H.CERTIFICATE_REQUEST, lambda present: [odd])
+
+
 PROOFS: Final = (
     _fault("empty-certificate", "its Certificate message has no certificate",
            "TLS-EMPTY-CERTIFICATE", A.DECODE_ERROR, "9846 §4.5.1.3",
@@ -180,6 +187,8 @@ PROOFS: Final = (
            _certificate(lambda body: bytes((H.CERTIFICATE,)) + b"\xff\xff\xff" + body)),
     _fault("certificate-required", "demands a certificate of the client",
            "TLS-CLIENT-CERT-REQUIRED", None, "9846 §4.5.1.3", config=_ASKING, needs=_NONE),
+    _fault("malformed-certificate-request", "its CertificateRequest has one and a half signature schemes",
+           "TLS-DECODE", A.DECODE_ERROR, "9846 §4.4.2", _odd_schemes, config=_ASKING),
     _fault("certificate-refused", "demands a certificate of the client, and does not trust the one it gets",
            "TLS-CLIENT-CERT-REFUSED", None, "9846 §4.5.1.3", shown=_strangers_certificate, config=_ASKING,
            needs=_CERTIFICATE),

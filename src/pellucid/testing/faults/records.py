@@ -14,9 +14,10 @@ from pellucid.limits import (
     MAX_KEY_UPDATES,
     MAX_TICKETS,
 )
-from pellucid.messages.handshake import NewSessionTicket, handshake_message
+from pellucid.messages.handshake import Extension, NewSessionTicket, handshake_message
 from pellucid.registry import AlertDescription as A
 from pellucid.registry import ContentType
+from pellucid.registry import ExtensionType as E
 from pellucid.registry import HandshakeType as H
 from pellucid.testing.bent import BentConnection, Edit, Rewrite, Step, before_message, message, replacing
 from pellucid.testing.faults.conversation import Conversation
@@ -92,6 +93,9 @@ def _garbled_flight(peer: BentConnection) -> None:
 
 
 _TICKET: Final = handshake_message(NewSessionTicket(60, 0, b"\0", b"ticket", ()))
+_ENDLESS: Final = handshake_message(
+    NewSessionTicket(60, 0, b"\0", b"ticket", (Extension(E.EARLY_DATA, b"\xff" * 2_000),))
+)
 _CHANGE_CIPHER_SPEC: Final = b"\x01"
 
 
@@ -154,6 +158,8 @@ RECORDS: Final = (
     _fault("ticket-flood", f"sends {MAX_TICKETS + 8} tickets in a row",
            "TLS-MESSAGE-FLOOD", UM, "9846 §4.7.1",
            connected=once_connected(*[handshake_record(_TICKET)] * (MAX_TICKETS + 8))),
+    _fault("endless-early-data", "its ticket allows early data, by a number of 2000 bytes instead of 4",
+           "TLS-DECODE", A.DECODE_ERROR, "9846 §4.3.10", connected=once_connected(handshake_record(_ENDLESS))),
     _fault("change-cipher-spec-flood", f"sends {MAX_CHANGE_CIPHER_SPECS + 3} change_cipher_spec records",
            "TLS-MESSAGE-FLOOD", UM, "9846 §5",
            rewrite=before_message(
