@@ -668,6 +668,17 @@ def test_recorder_is_bounded_in_bytes_and_keeps_what_is_small() -> None:
     assert recorder.dropped == 104
 
 
+def test_what_a_copy_masks_stays_in_the_record_and_nothing_else_changes() -> None:
+    recorder = LiveRecorder(2)
+    for _ in range(3):
+        recorder(record(1))
+    copy = recorder.mapped(lambda event: AlertTraced(direction=Direction.SENT, epoch=Epoch.INITIAL, description=0))
+    assert [type(event) for event in copy.events] == [AlertTraced] * 2
+    assert [type(event) for event in recorder.events] == [RecordTraced] * 2
+    assert [at for at, _ in copy.recorded] == [at for at, _ in recorder.recorded]
+    assert (copy.dropped, copy.started_at) == (1, recorder.started_at)
+
+
 def test_recorder_tells_who_waits_and_puts_what_was_before_at_the_head() -> None:
     recorder = LiveRecorder()
     heard: list[int] = []

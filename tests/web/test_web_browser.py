@@ -252,12 +252,12 @@ def test_browser_resumes_and_tries_again_on_a_button(running: RunningPage, visit
     assert "pre_shared_key" in (page.locator("body").text_content() or "")
     assert page.locator("li.msg .name", has_text="CertificateVerify").count() == 0
 
-    page.get_by_text("Connect with a HelloRetryRequest").click()
+    page.get_by_role("link", name="Connect with a HelloRetryRequest").click()
     page.wait_for_url(running.retry_url)
     names = page.locator("li.msg .name").all_text_contents()
     assert names.count("ClientHello") == 2
     assert names.count("HelloRetryRequest") == 1
-    page.get_by_text("Connect without a retry").click()
+    page.get_by_role("link", name="Connect without a retry").click()
     page.wait_for_url(running.url)
 
 

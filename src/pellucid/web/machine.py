@@ -139,7 +139,7 @@ _LANE_BACK: Final = 64
 """from one arrow back to the next: room for what is written at the nearer"""
 _BESIDE: Final = 132
 """from the boxes to the nearest arrow that passes some of them: room for what is written at the others"""
-_WIDTH: Final = 456
+_WIDTH: Final = 458
 _MIDDLE: Final = 225
 _FOOT: Final = 22
 """below the last box: what is written at it may be longer than it is high"""
