@@ -398,7 +398,20 @@ def test_inspect_a_line_of_questions_that_fails_is_told(monkeypatch: pytest.Monk
 
 
 @pytest.mark.parametrize(
-    "text", ["", "a b", "host:", "host:0", "host:65536", "host:x", "https://host/", ":443", "[::1]:"]
+    "text",
+    [
+        "",
+        "a b",
+        "host:",
+        "host:0",
+        "host:65536",
+        "host:x",
+        "http://host/",
+        "https://",
+        "https://a@host/",
+        ":443",
+        "[::1]:",
+    ],
 )
 def test_target_that_is_none_is_refused(text: str) -> None:
     with pytest.raises(UsageError):
@@ -414,6 +427,9 @@ def test_target_that_is_none_is_refused(text: str) -> None:
         ("[::1]", ("::1", None)),
         ("[::1]:8443", ("::1", 8443)),
         ("192.0.2.1:1", ("192.0.2.1", 1)),
+        ("https://example.org/a?b#c", ("example.org", None)),
+        ("https://example.org:8443?b", ("example.org", 8443)),
+        ("https://[::1]:8443/", ("::1", 8443)),
     ],
 )
 def test_target_is_split(text: str, parts: tuple[str, int | None]) -> None:

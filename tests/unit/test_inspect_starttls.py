@@ -221,6 +221,13 @@ def test_inspect_starttls_that_takes_for_ever_is_ended(drip: float | None) -> No
     assert seconds < 3
 
 
+def test_inspect_starttls_that_says_nothing_may_be_a_port_without_it() -> None:
+    with silent(b"") as port:
+        message, seconds = examined(port, "smtp")
+    assert "nothing came for 0.4 s; the port may speak TLS at once" in message
+    assert seconds < 3
+
+
 def test_inspect_starttls_injected_plaintext_is_told() -> None:
     def speak(wire: Wire) -> None:
         SPOKEN["pop3"](wire)

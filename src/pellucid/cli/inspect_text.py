@@ -18,7 +18,7 @@ from pellucid.inspection.facts import (
     TicketFacts,
     Timing,
 )
-from pellucid.verify.report import Outcome, VerificationReport
+from pellucid.verify.report import Outcome, VerificationReport, names_of
 
 __all__ = ["brief_lines", "full_lines"]
 
@@ -70,7 +70,7 @@ def brief_lines(examination: Examination, width: int) -> Iterator[Line]:
 def full_lines(examination: Examination, width: int) -> Iterator[Line]:
     """Yield everything."""
     facts = examination.facts
-    made = f"{facts.connections} connections in {facts.seconds:.1f} s"
+    made = f"{facts.connections} connection{'' if facts.connections == 1 else 's'} in {facts.seconds:.1f} s"
     yield _headline(examination, made)
     for reason in examination.judgement.reasons:
         yield from _reason(reason.verdict, reason.text, reason.rfc, width)
@@ -161,9 +161,9 @@ def _checks(report: VerificationReport) -> list[Value]:
     for group, checks in report.by_group().items():
         missing = "" if checks else ": not looked at"
         values.append(Value(line(Span(group.value, "strong"), missing), line(_CHECK_MARKS[report.outcome(group)], " ")))
-        for check in checks:
+        for check, name in zip(checks, names_of(checks), strict=True):
             mark = line("  ", _CHECK_MARKS[check.outcome], " ")
-            values.append(Value(line(Span(f"{check.name}: ", "name"), escaped(check.evidence)), mark))
+            values.append(Value(line(Span(f"{name}: ", "name"), escaped(check.evidence)), mark))
     return values
 
 
@@ -257,7 +257,9 @@ def _sessions(facts: Facts) -> Iterator[Row]:
             if found.psk_ke is not None:
                 words.append("without a key exchange too (psk_ke)" if found.psk_ke else "never without a key exchange")
             if found.tickets_on_resumption is not None:
-                words.append(f"tickets then: {found.tickets_on_resumption}")
+                words.append(
+                    f"{found.tickets_on_resumption or 'no'} new ticket{'' if found.tickets_on_resumption == 1 else 's'}"
+                )
             yield "resumes", [_beside("; ".join(words))]
     early = facts.early_data
     if early is not None:

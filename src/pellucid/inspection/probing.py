@@ -221,8 +221,9 @@ class Prober:
         protocol = self.target.protocol
         if protocol is None:
             return
-        seconds = self.settings.connect_timeout
-        end = time.monotonic() + self.left(seconds)
+        seconds = self.left(self.settings.connect_timeout)
+        end = time.monotonic() + seconds
+        silent = True
         preamble = Preamble(protocol, self.target.server_name, str(sock.getsockname()[0]))
         try:
             while True:
@@ -234,9 +235,15 @@ class Prober:
                 if remaining <= 0:
                     raise TimeoutError
                 sock.settimeout(remaining)
-                preamble.receive_data(sock.recv(RECEIVE_SIZE))
+                data = sock.recv(RECEIVE_SIZE)
+                silent = False
+                preamble.receive_data(data)
         except TimeoutError:
-            raise DeadlineExceeded(f"STARTTLS over {protocol.name} took longer than {seconds:g} s") from None
+            if silent:
+                raise StartTLSFailed(
+                    protocol.name, f"nothing came for {seconds:.3g} s; the port may speak TLS at once, without STARTTLS"
+                ) from None
+            raise DeadlineExceeded(f"STARTTLS over {protocol.name} took longer than {seconds:.3g} s") from None
         _refuse_more(sock, protocol.name)
 
     def _part(self, stream: Stream) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Final
@@ -98,8 +99,13 @@ class Target:
 
     @staticmethod
     def split(text: str) -> tuple[str, int | None]:
-        """Return host and port of "HOST", "HOST:PORT", "[ADDRESS]:PORT" or an IPv6 address. Raises UsageError."""
+        """Return host and port of "HOST", "HOST:PORT", "[ADDRESS]:PORT", an IPv6 address or an https:// URL.
+
+        Raises UsageError.
+        """
         text = text.strip()
+        if text.startswith("https://"):  # copied from a browser; what stands behind the host is of no account
+            text = re.split("[/?#]", text.removeprefix("https://"), maxsplit=1)[0]
         if not text or any(character.isspace() or character in "/@" for character in text):
             raise UsageError(f"{text!r} is not HOST or HOST:PORT")
         try:

@@ -6,7 +6,8 @@ Only values live here. No certificate is judged in this file.
 from __future__ import annotations
 
 import enum
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Final
 
@@ -118,6 +119,26 @@ class Check:
             "certificate": self.certificate,
             "failure": self.failure.value if self.failure else None,
         }
+
+
+_OF_NONE: Final = frozenset({"revocation", "trusted root", "verdict"})
+"""checks that are of no certificate in particular, where those of other names that say of none are of a root"""
+
+
+def names_of(checks: Sequence[Check]) -> tuple[str, ...]:
+    """Return the checks' names to be read side by side: one made of several certificates says of which."""
+    often = Counter((check.group, check.name) for check in checks)
+    return tuple(f"{one.name}{_whose(one) if often[one.group, one.name] > 1 else ''}" for one in checks)
+
+
+def _whose(check: Check) -> str:
+    match check.certificate:
+        case None:
+            return "" if check.name in _OF_NONE else " (root)"
+        case 0:
+            return " (leaf)"
+        case number:
+            return f" (certificate {number})"
 
 
 class LazyChecks:
@@ -243,7 +264,10 @@ class VerificationReport:
         lines: list[str] = []
         for group, checks in self.by_group().items():
             lines.append(f"{group.value}: {self.outcome(group).value}")
-            lines += [f"  {check.outcome.value}: {check.name}: {check.evidence}" for check in checks]
+            lines += [
+                f"  {check.outcome.value}: {name}: {check.evidence}"
+                for check, name in zip(checks, names_of(checks), strict=True)
+            ]
         return tuple(lines)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from typing import Final
 
 from pellucid.explain.diagnosis.inside import said
@@ -14,7 +13,7 @@ from pellucid.messages.handshake import ServerHello
 from pellucid.registry import HandshakeType as H
 from pellucid.registry import handshake_type_name, suite_name
 from pellucid.trace import Direction, HandshakeCompleted, MessageTraced
-from pellucid.verify.report import Check, Outcome
+from pellucid.verify.report import Check, Outcome, names_of
 
 __all__ = ["steps_of"]
 
@@ -39,10 +38,6 @@ _ALWAYS: Final = {"server hello", "encrypted extensions", "finished", "client he
 """steps that every handshake has"""
 
 
-_OF_NONE: Final = {"revocation", "trusted root", "verdict"}
-"""checks that are of no certificate in particular, where those of other names that say of none are of a root"""
-
-
 def steps_of(found: Situation, phase: str) -> tuple[Finding, ...]:
     """Return what was checked: the certificates, if they are the matter, else the connection's steps."""
     if found.verification is not None and not found.verification.accepted:
@@ -65,26 +60,10 @@ def steps_of(found: Situation, phase: str) -> tuple[Finding, ...]:
 
 
 def _certificates(checks: tuple[Check, ...]) -> tuple[Finding, ...]:
-    """Return the checks of certificates; those that were made of several say of which."""
-    often = Counter((check.group, check.name) for check in checks)
     return tuple(
-        Finding(
-            f"{check.group.value} · {check.name}{_of(check) if often[check.group, check.name] > 1 else ''}",
-            check.outcome,
-            check.evidence,
-        )
-        for check in checks
+        Finding(f"{check.group.value} · {name}", check.outcome, check.evidence)
+        for check, name in zip(checks, names_of(checks), strict=True)
     )
-
-
-def _of(check: Check) -> str:
-    match check.certificate:
-        case None:
-            return "" if check.name in _OF_NONE else " (root)"
-        case 0:
-            return " (leaf)"
-        case number:
-            return f" (certificate {number})"
 
 
 def _taken(found: Situation, message: str) -> str:
