@@ -180,6 +180,8 @@ def test_key_update_appears_while_the_page_is_open(running: RunningPage, visit: 
     rows = page.locator("#lanes li.msg", has_text="KeyUpdate")
     expect(rows).to_have_count(2, timeout=TIMEOUT_MS)
     assert page.url == before
+    page.locator("form[data-action='key-update'] a").click()  # the rows are far below the button
+    expect(page.locator("#layer-since")).to_be_in_viewport()
     rows.first.locator("summary").click()
     recorder = recorder_of(running, visitor)
     sent, received = of_type(recorder, HandshakeType.KEY_UPDATE)

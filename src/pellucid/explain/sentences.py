@@ -47,7 +47,7 @@ from pellucid.trace import (
 )
 from pellucid.verify.report import Outcome, VerificationReport
 
-__all__ = ["ALERTS", "DESCRIBERS", "MESSAGES", "describe", "moment", "protection", "seconds", "signing"]
+__all__ = ["ALERTS", "DESCRIBERS", "MESSAGES", "choice_name", "describe", "moment", "protection", "seconds", "signing"]
 
 MESSAGES: Final = {
     H.CLIENT_HELLO: "the client says what it can do, and sends its half of the key exchange",
@@ -194,11 +194,11 @@ def _state(event: StateChanged) -> str:
     return f"The {event.role.value} goes from {event.old} to {event.new} ({event.cause})."
 
 
-_WHATS: Final = {
-    "psk": "Pre-shared key",
-    "psk_offer": "Pre-shared key offered",
-    "early_data_offer": "Early data",
-    "alpn": "Application protocol (ALPN)",
+_CHOICES: Final = {
+    "psk": "pre-shared key",
+    "psk_offer": "pre-shared key offered",
+    "early_data_offer": "early data",
+    "alpn": "application protocol (ALPN)",
     "ocsp_response": "OCSP response",
     "peer_ocsp_response": "OCSP response",
     "scts": "SCTs",
@@ -206,8 +206,14 @@ _WHATS: Final = {
 }
 
 
+def choice_name(what: str) -> str:
+    """Return what a ChoiceMade was about, in words: "cipher suite", "application protocol (ALPN)"."""
+    return _CHOICES.get(what) or what.replace("_", " ")
+
+
 def _choice(event: ChoiceMade) -> str:
-    what = _WHATS.get(event.what) or event.what.replace("_", " ").capitalize()
+    name = choice_name(event.what)
+    what = f"{name[:1].upper()}{name[1:]}"
     because = "" if event.reason == event.chosen else f", because {escaped(event.reason)}"
     return f"{what}: {escaped(event.chosen)}{because}."
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from pellucid.explain.ja4 import Ja4, ja4
+from pellucid.explain.sentences import choice_name
 from pellucid.explain.text import escaped
 from pellucid.messages.handshake import ClientHello
 from pellucid.registry import ExtensionType as E
@@ -182,16 +183,6 @@ def _list(heading: str, names: tuple[str, ...]) -> Markup:
     return h("details", h("summary", f"{len(names)} {heading}"), h("ol", shown))
 
 
-_WHATS: Final = {
-    "psk": "pre-shared key",
-    "psk_offer": "pre-shared key offered",
-    "early_data": "early data",
-    "alpn": "application protocol (ALPN)",
-    "ocsp_response": "OCSP response",
-    "scts": "SCTs",
-}
-
-
 def choices(events: Iterable[TraceEvent]) -> Markup | None:
     """Return what was chosen and why, as a table; None if nothing was."""
     made = [event for event in events if isinstance(event, ChoiceMade)]
@@ -200,7 +191,7 @@ def choices(events: Iterable[TraceEvent]) -> Markup | None:
     rows = [
         h(
             "tr",
-            h("th", {"scope": "row"}, _WHATS.get(event.what) or event.what.replace("_", " ")),
+            h("th", {"scope": "row"}, choice_name(event.what)),
             h("td", h("b", event.chosen), h("span", {"class": "why"}, event.reason)),
         )
         for event in made[:_MAX_LISTED]

@@ -7,6 +7,7 @@ from typing import Final
 
 from pellucid.explain.ladder import FIELDS, LadderPrinter
 from pellucid.explain.reveal import Shown
+from pellucid.explain.sentences import choice_name
 from pellucid.explain.snippets import bounded
 from pellucid.explain.text import Line, cells, escaped, line, plain, wrap
 from pellucid.explain.tree import key_schedule, tree_lines
@@ -57,7 +58,9 @@ def _told(sentence: str, first: Line = _INDENT) -> list[str]:
 
 
 def _rows(facts: Iterable[tuple[str, str]]) -> list[str]:
-    return [row for name, value in facts for row in _told(value, line(f"  {name:<17} "))]
+    facts = list(facts)
+    column = max((len(name) for name, _ in facts), default=0)
+    return [row for name, value in facts for row in _told(value, line(f"  {name:<{column}}  "))]
 
 
 def _head(view: View) -> list[str]:
@@ -105,7 +108,7 @@ def _offer(view: View) -> list[str]:
     lines = [*_section("What the client offered"), *_rows(facts)]
     made = view.recorder.of(ChoiceMade)[:_MAX_EVENTS]
     if made:
-        chosen = [(event.what.replace("_", " "), f"{event.chosen}: {event.reason}") for event in made]
+        chosen = [(choice_name(event.what), f"{event.chosen}: {event.reason}") for event in made]
         lines += [*_section("What was chosen, and why"), *_rows(chosen)]
     return lines
 
@@ -165,4 +168,6 @@ def _states(view: View) -> list[str]:
 def _links(view: View) -> list[str]:
     if not view.links:
         return []
-    return [*_section("Take it with you"), *_rows((link.label, f"{link.url}  {link.note}") for link in view.links)]
+    # Without the query: it names this connection, and whoever reads text comes again on another.
+    rows = [(link.label, f"{link.url.partition('?')[0]}  {link.note}") for link in view.links]
+    return [*_section("Take it with you"), *_told("Of the connection that asks:"), *_rows(rows)]

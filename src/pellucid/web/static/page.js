@@ -184,12 +184,20 @@ function at(section, { id, index }) {
 // While it follows its connection the page tells of the new keys by itself: nothing has to be loaded anew. Other buttons
 // end this connection.
 function stay(form) {
+  const told = document.createElement("p");
+  told.className = "quiet";
+  told.setAttribute("role", "status");
+  form.append(told);
+  const where = document.createElement("a");
+  where.href = "#layer-since";
+  where.textContent = "Since then";
   form.addEventListener("submit", async (event) => {
     if (!following) return;
     event.preventDefault();
     try {
       const answer = await fetch(form.action, { method: "POST", headers: { accept: "application/json" } });
-      if (!answer.ok) location.reload();
+      if (answer.ok) told.replaceChildren("Both ends go on with new keys: see “", where, "”, below the steps.");
+      else location.reload();
     } catch {
       location.reload();
     }
