@@ -168,6 +168,9 @@ class ExtensionType:
     EXTERNAL_SESSION_ID: Final = 56
     QUIC_TRANSPORT_PARAMETERS: Final = 57
     TICKET_REQUEST: Final = 58
+    # Not assigned by IANA; Chromium sends both.
+    APPLICATION_SETTINGS: Final = 0x44CD
+    TRUST_ANCHORS: Final = 0xCA34
     ECH_OUTER_EXTENSIONS: Final = 0xFD00
     ENCRYPTED_CLIENT_HELLO: Final = 0xFE0D
     RENEGOTIATION_INFO: Final = 0xFF01

@@ -267,6 +267,8 @@ EXTENSIONS: Final[dict[int, str]] = {
     35: "session tickets, for TLS 1.2",
     0xFF01: "renegotiation, for TLS 1.2",
     34: "delegated credentials",
+    0x44CD: "settings of the application protocol, as Chromium sends them (a draft)",
+    0xCA34: "the trust anchors that Chromium knows (a draft)",
 }
 """extension type → what it is about"""
 
