@@ -54,7 +54,7 @@ def test_inspect_one_host_prints_everything(root: Path, capsys: pytest.CaptureFi
     assert result.out.startswith(f"localhost:{port}  good  ")
     for label in ("agreed", "checks", "groups", "suites", "signs with", "retry", "resumes", "KeyUpdate", "OCSP staple"):
         assert re.search(rf"^  {label} ", result.out, re.MULTILINE), label
-    assert "✓ dates: the leaf" in result.out and "128 bits, post-quantum" in result.out
+    assert "✓ dates (leaf): the leaf" in result.out and "128 bits, post-quantum" in result.out
     wide = [line for line in result.out.splitlines() if len(line) > 80]
     assert all(max(map(len, line.split())) > 60 for line in wide), wide  # a word is not broken: the path of a file
     assert "\x1b" not in result.out + result.err
