@@ -21,6 +21,7 @@ from typing import Any
 
 import pytest
 
+from pellucid.cli.devcert import DevelopmentCA
 from pellucid.cli.main import main
 from pellucid.config import ClientAuthentication, Credential, ServerConfig
 from pellucid.connection import Connection
@@ -579,3 +580,17 @@ def test_get_from_openssl(version: str, tmp_path: Path) -> None:
     else:
         assert found.returncode == 35
         assert b"does not speak TLS 1.3" in found.stderr
+
+
+def test_certificate_of_the_development_ca_is_recognised(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, get: Get
+) -> None:
+    monkeypatch.setenv("PELLUCID_HOME", str(tmp_path))
+    development = DevelopmentCA.open(tmp_path)
+    with Server(ServerConfig(credentials=(development.credential(),))) as server:
+        refused = get(server.url)
+        assert refused.code == 60
+        assert f"development CA issued it, as it says: --cacert {development.certificate_path}" in refused.err
+        assert get("--cacert", development.certificate_path, server.url, trust=False).code == 0
+    with Server(ServerConfig(credentials=(credential(CA("another").issue("localhost")),))) as server:
+        assert "development CA" not in get(server.url).err

@@ -15,6 +15,7 @@ import socket
 import stat
 import sys
 import tempfile
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -28,7 +29,7 @@ from pellucid.errors import PeerError, UsageError
 from pellucid.net.load import read_pem
 from pellucid.testing.ca import CA, DAY, private_key_pem
 
-__all__ = ["DevelopmentCA", "check_dates", "data_directory", "load_credential", "trust_lines"]
+__all__ = ["DevelopmentCA", "check_dates", "data_directory", "development_issuer", "load_credential", "trust_lines"]
 
 CERTIFICATE: Final = "ca.pem"
 KEY: Final = "ca-key.pem"
@@ -119,6 +120,20 @@ class DevelopmentCA:
         names = dict.fromkeys((*_ALWAYS, *(host for host in hosts if host)))
         leaf = self.authority.issue(*names, purposes=("server",), not_after=_now() + _LEAF_DAYS * DAY)
         return Credential.from_pem(leaf.chain_pem, leaf.key_pem)
+
+
+def development_issuer(presented: Sequence[bytes]) -> Path | None:
+    """Return the file of this user's development CA, if one of *presented* (DER) names it as its issuer, else None.
+
+    No CA is made here, and nothing is verified: what is returned is for a hint.
+    """
+    path = data_directory() / "ca" / CERTIFICATE
+    try:
+        authority = parse_certificate(certificates_from_pem(path.read_bytes())[0])
+        issued = any(parse_certificate(der).x509.issuer == authority.x509.subject for der in presented)
+    except (OSError, UsageError, PeerError, ValueError):  # there is none, or what was shown cannot be read
+        return None
+    return path if issued else None
 
 
 def trust_lines(certificate: Path, url: str) -> tuple[tuple[str, str], ...]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
+import shlex
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -17,7 +18,7 @@ import httpx2
 
 from pellucid import __version__
 from pellucid.cli.common import CommandFailed, exit_code, fail, keylog_option, keylog_path, pcapng_option, pcapng_writer
-from pellucid.cli.devcert import load_credential
+from pellucid.cli.devcert import development_issuer, load_credential
 from pellucid.cli.early_http import EarlyTransport
 from pellucid.cli.http import Backend, Clock, alpn_of, client_over
 from pellucid.cli.output import Output
@@ -486,6 +487,8 @@ def _failed(run: _Run, url: str, error: Exception) -> int:
     if verification is not None and verification.failure is Failure.WRONG_NAME:
         names = _presented_names(run.recorders)
         run.output.hint(f"the certificate is for: {', '.join(names[:20]) or 'no name at all'}")
+    elif verification is not None and (authority := development_issuer(verification.presented)) is not None:
+        run.output.hint(f"this user's development CA issued it, as it says: --cacert {shlex.quote(str(authority))}")
     return code
 
 
