@@ -6,6 +6,7 @@ import dataclasses
 import enum
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import Any
 
 from pellucid.messages.handshake import HEADER_LENGTH, Certificate, CertificateEntry, handshake_message
@@ -15,7 +16,7 @@ from pellucid.testing.faults.conversation import Conversation, Link
 from pellucid.testing.faults.mint import Mint, Shown, good
 from pellucid.trace import Role
 
-__all__ = ["NOTHING", "Fault", "Kind", "Listening", "Needs", "Recipe", "chain_edit"]
+__all__ = ["NOTHING", "Fault", "Kind", "Listening", "Needs", "Recipe", "chain_edit", "protocol_fault"]
 
 
 class Listening(enum.Enum):
@@ -105,6 +106,37 @@ class Fault:
     alert: int | None = None
     side: Role = Role.SERVER
     needs: Needs = NOTHING
+
+
+def protocol_fault(
+    name: str,
+    summary: str,
+    code: str,
+    alert: int | None,
+    rfc: str,
+    edit: Callable[[Shown], Edit] | None = None,
+    *,
+    shown: Callable[[Mint], Shown] = good,
+    config: Mapping[str, Any] = MappingProxyType({}),  # Any: each field's own type
+    rewrite: Rewrite | None = None,
+    connected: Callable[[Conversation], None] | None = None,
+    answer: Callable[[Conversation], None] | None = None,
+    link: Callable[[Link], None] | None = None,
+    needs: Needs = NOTHING,
+) -> Fault:
+    """Return a server's fault in the protocol: a row of its tables. The parameters are `Fault`'s and `Recipe`'s."""
+    return Fault(
+        name=name,
+        summary=summary,
+        kind=Kind.PROTOCOL,
+        code=code,
+        alert=alert,
+        rfc=rfc,
+        recipe=Recipe(
+            shown=shown, config=config, edit=edit, rewrite=rewrite, connected=connected, answer=answer, link=link
+        ),
+        needs=needs,
+    )
 
 
 def chain_edit(recipe: Recipe, shown: Shown) -> Edit:

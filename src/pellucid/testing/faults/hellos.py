@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any, Final
 
 from pellucid.messages import extensions as x
@@ -18,7 +18,8 @@ from pellucid.registry import SignatureScheme as S
 from pellucid.sessions.psk import ExternalPsk
 from pellucid.testing.bent import Edit, changing_body, changing_extensions
 from pellucid.testing.faults.conversation import Link
-from pellucid.testing.faults.fault import NOTHING, Fault, Kind, Needs, Recipe
+from pellucid.testing.faults.fault import Fault, Kind, Needs, Recipe
+from pellucid.testing.faults.fault import protocol_fault as _fault
 from pellucid.testing.faults.mint import Mint, Shown, good
 from pellucid.trace import Role
 
@@ -129,30 +130,6 @@ def _retry_again(_: Shown) -> Edit:
 
 def _other_name(mint: Mint) -> Shown:
     return good(Mint(mint.ca, "another.test"))
-
-
-def _fault(
-    name: str,
-    summary: str,
-    code: str,
-    alert: int | None,
-    rfc: str,
-    edit: Callable[[Shown], Edit] | None = None,
-    *,
-    config: Mapping[str, Any] | None = None,  # Any: each field's own type
-    needs: Needs = NOTHING,
-    link: Callable[[Link], None] | None = None,
-) -> Fault:
-    return Fault(
-        name=name,
-        summary=summary,
-        kind=Kind.PROTOCOL,
-        code=code,
-        alert=alert,
-        rfc=rfc,
-        recipe=Recipe(edit=edit, config={} if config is None else config, link=link),
-        needs=needs,
-    )
 
 
 def _trailing(_: Shown) -> Edit:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import dataclasses
 import functools
 import zlib
-from collections.abc import Callable, Mapping
-from typing import Any, Final
+from collections.abc import Callable
+from typing import Final
 
 from pellucid.config import ClientAuthentication, Credential
 from pellucid.crypto.signatures import PrivateKeySigner
@@ -19,7 +19,8 @@ from pellucid.registry import HandshakeType as H
 from pellucid.registry import SignatureScheme as S
 from pellucid.testing.bent import Edit, changing_body, changing_extensions, message, replacing, without
 from pellucid.testing.ca import CA
-from pellucid.testing.faults.fault import NOTHING, Fault, Kind, Needs, Recipe
+from pellucid.testing.faults.fault import Needs
+from pellucid.testing.faults.fault import protocol_fault as _fault
 from pellucid.testing.faults.mint import Mint, Shown, good
 from pellucid.trace import Role
 
@@ -107,30 +108,6 @@ def _strangers_certificate(mint: Mint) -> Shown:
 
 
 # ---- the table -------------------------------------------------------------------------------------------------------
-
-
-def _fault(
-    name: str,
-    summary: str,
-    code: str,
-    alert: int | None,
-    rfc: str,
-    edit: Callable[[Shown], Edit] | None = None,
-    *,
-    shown: Callable[[Mint], Shown] = good,
-    config: Mapping[str, Any] | None = None,  # Any: each field's own type
-    needs: Needs = NOTHING,
-) -> Fault:
-    return Fault(
-        name=name,
-        summary=summary,
-        kind=Kind.PROTOCOL,
-        code=code,
-        alert=alert,
-        rfc=rfc,
-        recipe=Recipe(shown=shown, edit=edit, config={} if config is None else config),
-        needs=needs,
-    )
 
 
 _ASKING: Final = {"client_authentication": ClientAuthentication.REQUIRED}

@@ -19,9 +19,9 @@ from pellucid.registry import AlertDescription as A
 from pellucid.registry import ContentType
 from pellucid.registry import ExtensionType as E
 from pellucid.registry import HandshakeType as H
-from pellucid.testing.bent import BentConnection, Edit, Rewrite, Step, before_message, message, replacing
+from pellucid.testing.bent import BentConnection, Edit, Step, before_message, message, replacing
 from pellucid.testing.faults.conversation import Conversation
-from pellucid.testing.faults.fault import Fault, Kind, Recipe
+from pellucid.testing.faults.fault import protocol_fault as _fault
 from pellucid.testing.faults.mint import Shown
 from pellucid.trace import Direction
 
@@ -97,29 +97,6 @@ _ENDLESS: Final = handshake_message(
     NewSessionTicket(60, 0, b"\0", b"ticket", (Extension(E.EARLY_DATA, b"\xff" * 2_000),))
 )
 _CHANGE_CIPHER_SPEC: Final = b"\x01"
-
-
-def _fault(
-    name: str,
-    summary: str,
-    code: str,
-    alert: int | None,
-    rfc: str,
-    *,
-    edit: Callable[[Shown], Edit] | None = None,
-    rewrite: Rewrite | None = None,
-    connected: Callable[[Conversation], None] | None = None,
-    answer: Callable[[Conversation], None] | None = None,
-) -> Fault:
-    return Fault(
-        name=name,
-        summary=summary,
-        kind=Kind.PROTOCOL,
-        code=code,
-        alert=alert,
-        rfc=rfc,
-        recipe=Recipe(edit=edit, rewrite=rewrite, connected=connected, answer=answer),
-    )
 
 
 RECORDS: Final = (
