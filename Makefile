@@ -6,7 +6,7 @@ STAMP := $(VENV)/.installed
 # One more than there are cores: some tests wait for a clock or a browser.
 WORKERS := $(shell $(PYTHON) -c 'import os; print((os.cpu_count() or 1) + 1)')
 
-.PHONY: setup demo pictures screenshots test soak coverage lint bench interop inspection conformance ledger diagnosis clean
+.PHONY: setup demo pictures screenshots test soak coverage lint bench interop inspection conformance ledger diagnosis ecosystem cpython clean
 
 setup: $(STAMP)
 
@@ -53,6 +53,14 @@ diagnosis: $(STAMP)
 
 inspection: $(STAMP)
 	$(BIN)/python -m tests.interop.inspection $(ARGS)
+
+# Libraries × what they do over TLS, each cell against a real server or client.
+ecosystem: $(STAMP)
+	$(BIN)/python -m tests.ecosystem $(ARGS)
+
+# CPython's own test_ssl, as it stands, with our context in place of its own.
+cpython: $(STAMP)
+	$(BIN)/python -m tests.cpython $(ARGS)
 
 ledger: $(STAMP)
 	$(BIN)/python -m tests.support.musts $(ARGS)

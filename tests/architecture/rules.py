@@ -25,8 +25,8 @@ RANKS = {
     "events": 4,
     **dict.fromkeys(("connection", "carrier", "early", "extraction", "quic", "dtls"), 5),
     **dict.fromkeys(("net", "explain"), 6),
-    **dict.fromkeys(("integrations", "inspection", "testing", "aio"), 7),
-    **dict.fromkeys(("cli", "web", "__init__"), 8),
+    **dict.fromkeys(("integrations", "inspection", "testing", "aio", "asyncio", "signers"), 7),
+    **dict.fromkeys(("cli", "web", "uvicorn", "__init__"), 8),
     "__main__": 9,
 }
 CORE_RANK = RANKS["connection"]
@@ -44,7 +44,7 @@ MAY_IMPORT_THREADING = {"sessions"}  # what it holds is shared by connections in
 SOURCE_OF_ENTROPY_AND_TIME = "crypto/pyca.py"
 MAY_IMPORT_CRYPTOGRAPHY = {"crypto", "verify", "testing"}
 MAY_IMPORT_SSL = {"integrations"}
-EDGE = {"net", "inspection", "integrations", "cli", "web", "testing", "aio"}
+EDGE = {"net", "inspection", "integrations", "cli", "web", "testing", "aio", "asyncio", "signers", "uvicorn"}
 REQUIRED_DEPENDENCIES = {"cryptography", "idna"}
 
 EXEMPT = {
