@@ -18,7 +18,8 @@ import httpx2
 
 from pellucid import __version__
 from pellucid.cli.common import CommandFailed, exit_code, fail, keylog_option, keylog_path, pcapng_option, pcapng_writer
-from pellucid.cli.devcert import development_issuer, load_credential
+from pellucid.cli.credential_files import load_credential
+from pellucid.cli.development_ca import development_issuer
 from pellucid.cli.early_http import EarlyTransport
 from pellucid.cli.http import Backend, Clock, alpn_of, client_over
 from pellucid.cli.output import Output

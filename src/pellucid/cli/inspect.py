@@ -11,7 +11,7 @@ from typing import Any, Final
 import click
 
 from pellucid.cli.common import CommandFailed, keylog_option, keylog_path, pcapng_option, pcapng_writer
-from pellucid.cli.devcert import load_credential
+from pellucid.cli.credential_files import load_credential
 from pellucid.cli.inspect_text import brief_lines, full_lines
 from pellucid.cli.output import Output
 from pellucid.cli.routes import routes

@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from pellucid.cli.common import CommandFailed
-from pellucid.cli.devcert import DevelopmentCA, check_dates, load_credential
+from pellucid.cli.credential_files import check_dates, load_credential
+from pellucid.cli.development_ca import DevelopmentCA
 from pellucid.cli.raw_keys import own_raw_public_key
 from pellucid.config import Credential
 from pellucid.errors import UsageError
