@@ -27,6 +27,7 @@ from pellucid.crypto.credentials import certificates_from_pem, private_key_from_
 from pellucid.crypto.pyca import PYCA
 from pellucid.errors import PeerError, UsageError
 from pellucid.net.load import read_pem
+from pellucid.signers import credential_at, is_location
 from pellucid.testing.ca import CA, DAY, private_key_pem
 
 __all__ = ["DevelopmentCA", "check_dates", "data_directory", "development_issuer", "load_credential", "trust_lines"]
@@ -43,14 +44,17 @@ _RENEW_DAYS: Final = 91
 # ---- files -------------------------------------------------------------------------------------------------------
 
 
-def load_credential(certificate: Path, key: Path | None, password: str | None) -> Credential:
+def load_credential(certificate: Path, key: str | Path | None, password: str | None) -> Credential:
     """Return the chain with its key: PEM, with the key in its own file or the same, or PKCS#12.
 
+    key: a file, or where a key is that is in none: "agent:SOCKET", "pkcs11:…".
     Raises CommandFailed (58): a file cannot be read, is not what it should be, or the two are no pair.
     """
     secret = password.encode() if password else None
     try:
         data = read_pem(certificate)
+        if isinstance(key, str) and is_location(key):
+            return credential_at(key, data)
         if b"-----BEGIN " in data:
             return Credential.from_pem(data, None if key is None else read_pem(key), secret)
         if key is not None:
