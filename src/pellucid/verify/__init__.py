@@ -15,6 +15,7 @@ from pellucid.verify.report import (
 from pellucid.verify.request import PeerVerifier, Purpose, VerificationRequest
 from pellucid.verify.revocation import RevocationPolicy
 from pellucid.verify.scts import SignedCertificateTimestamp, parse_sct, parse_sct_list
+from pellucid.verify.strictness import Strictness
 from pellucid.verify.trust import TrustStore
 from pellucid.verify.webpki import WebPKIVerifier, dangerous_accept_any
 
@@ -29,6 +30,7 @@ __all__ = [
     "RawPublicKeyVerifier",
     "RevocationPolicy",
     "SignedCertificateTimestamp",
+    "Strictness",
     "TrustStore",
     "VerificationReport",
     "VerificationRequest",

@@ -28,12 +28,13 @@ from pellucid.verify.checks import (
     signature_algorithm_check,
     version_check,
 )
-from pellucid.verify.names import ReferenceName, shown
+from pellucid.verify.names import ReferenceName, listing, presented_names, shown
 from pellucid.verify.paths import Candidate, Path, Search, display_name, find_paths, verify_link
 from pellucid.verify.report import Check, CheckGroup, Failure, Outcome
 from pellucid.verify.request import Purpose
 from pellucid.verify.scts import readable_scts
 from pellucid.verify.status import NOT_REACHED
+from pellucid.verify.strictness import DEFAULT_STRICTNESS, Strictness
 from pellucid.verify.trust import TrustStore
 
 # What upstream wraps its reason in: nothing that the other checks do not say.
@@ -53,6 +54,7 @@ class Case:
     reference: ReferenceName | None
     when: datetime.datetime
     scts: tuple[bytes, ...]
+    strictness: Strictness = DEFAULT_STRICTNESS
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -151,7 +153,7 @@ def _along(
             checks.append(purpose_check(issuer, case.purpose, is_leaf=False))
     checks += revocation
     checks += _transparency_checks(case)
-    checks.append(name_check(leaf, case.reference))
+    checks.append(_name_check(case, leaf))
     below = 0
     for issuer in path.certificates[1:]:
         if issuer not in unread:
@@ -163,6 +165,20 @@ def _along(
         ]
         below += not issuer.self_issued
     return Findings(path=path, checks=(*checks, *trust_checks))
+
+
+def _name_check(case: Case, leaf: Candidate) -> Check:
+    if case.purpose is Purpose.CLIENT_AUTH or not case.strictness.dangerous_skip_name_check:
+        return name_check(leaf, case.reference)
+    alternatives = extension(leaf, x509.SubjectAlternativeName)
+    names = listing(presented_names(tuple(alternatives))) if alternatives is not None else "nobody"
+    return Check(
+        group=CheckGroup.NAME,
+        name="subject alternative name",
+        outcome=Outcome.NOT_CHECKED,
+        evidence=f"given up (dangerous_skip_name_check); the certificate is for {names}",
+        certificate=0,
+    )
 
 
 def _transparency_checks(case: Case) -> tuple[Check, ...]:

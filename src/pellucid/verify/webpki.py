@@ -1,17 +1,7 @@
 """The verifier of X.509 certificates, servers' and clients': limits, our decisive checks, pyca/cryptography's verdict.
 
-A certificate is accepted when both accept it: our checks of the leaf (checks.py) and the verdict here. This is the one
-module that uses `cryptography.x509.verification`, whose interface upstream calls unstable.
-
-What is asked of extensions is upstream's Web PKI policy but for these, which browsers and OpenSSL accept, and which
-many private CAs issue:
-- a CA certificate without keyUsage; with it, keyCertSign is still required (RFC 5280 §4.2.1.3);
-- basicConstraints of a CA that is not marked critical (§4.2.1.9);
-- subjectAltName marked critical although there is a subject (§4.2.1.6);
-- a leaf without authorityKeyIdentifier (§4.2.1.1);
-- a client's leaf without subjectAltName: clients are not looked up by name;
-- a leaf that is a CA, if it is itself in the trust store, as `openssl req -x509` makes them. A leaf in the trust store
-  needs no issuer; its name, dates, key and purpose are checked like any other's.
+A certificate is accepted when both accept it: our checks of the leaf (checks.py) and the verdict here, by the policy
+in policy.py. A leaf in the trust store needs no issuer; its name, dates, key and purpose are checked like any other's.
 Ed25519 and Ed448 issuers: see `_edwards_verdict`.
 """
 
@@ -26,21 +16,14 @@ from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.hazmat.primitives.serialization import Encoding
-from cryptography.x509.verification import (
-    Criticality,
-    ExtensionPolicy,
-    Policy,
-    PolicyBuilder,
-    Store,
-    VerificationError,
-)
+from cryptography.x509.verification import PolicyBuilder, Store, VerificationError
 
 from pellucid.crypto.certificates import PARSE_ERRORS, X509Certificate
 from pellucid.errors import UsageError
 from pellucid.limits import MAX_CERTIFICATE_LIST, MAX_CERTIFICATES, MAX_PATH_DEPTH, MAX_RSA_BITS
 from pellucid.registry import CertificateType
 from pellucid.value import internal_value
-from pellucid.verify.checks import PURPOSE_OIDS, extension, key_check, name_check, special_issuer_key, subject_check
+from pellucid.verify.checks import extension, key_check, name_check, special_issuer_key, subject_check
 from pellucid.verify.findings import (
     Case,
     Findings,
@@ -53,6 +36,7 @@ from pellucid.verify.findings import (
 )
 from pellucid.verify.names import ReferenceName, matching_name, reference_name, wildcard_stand_in
 from pellucid.verify.paths import Candidate
+from pellucid.verify.policy import make_builder
 from pellucid.verify.report import (
     ALERTS,
     DECISIVE_ORDER,
@@ -66,6 +50,7 @@ from pellucid.verify.report import (
 from pellucid.verify.request import PeerVerifier, Purpose, VerificationRequest
 from pellucid.verify.revocation import DEFAULT_REVOCATION, RevocationPolicy, revocation_checks
 from pellucid.verify.status import NOT_ASKED, NOT_REACHED
+from pellucid.verify.strictness import DEFAULT_STRICTNESS, Strictness
 from pellucid.verify.trust import TrustStore
 
 _PYCA: Final = "pyca/cryptography accepts the path"
@@ -112,6 +97,7 @@ class WebPKIVerifier:
     max_certificates, max_bytes: what the peer may send, the leaf counted; more is refused unread.
     max_path_depth:              intermediates between leaf and root, 0..255.
     revocation:                  what is asked about revocation, once everything else is right.
+    strictness:                  which checks are given up.
     A raw public key is never accepted: nobody vouches for it.
     """
 
@@ -125,11 +111,14 @@ class WebPKIVerifier:
         max_bytes: int = MAX_CERTIFICATE_LIST,
         max_path_depth: int = MAX_PATH_DEPTH,
         revocation: RevocationPolicy = DEFAULT_REVOCATION,
+        strictness: Strictness = DEFAULT_STRICTNESS,
     ) -> None:
         if not isinstance(trust, TrustStore):
             raise UsageError(f"a verifier needs a TrustStore, not {type(trust).__name__}")
         if not isinstance(revocation, RevocationPolicy):
             raise UsageError(f"revocation is a RevocationPolicy, not {type(revocation).__name__}")
+        if not isinstance(strictness, Strictness):
+            raise UsageError(f"strictness is a Strictness, not {type(strictness).__name__}")
         if not 0 <= max_path_depth <= 255:
             raise UsageError(f"max_path_depth is {max_path_depth}; 0 to 255 are possible")
         self._trust = trust
@@ -137,6 +126,7 @@ class WebPKIVerifier:
         self._max_bytes = max_bytes
         self._max_path_depth = max_path_depth
         self._revocation = revocation
+        self._strictness = strictness
         self._builders: dict[Purpose, PolicyBuilder] = {}
 
     @property
@@ -153,14 +143,15 @@ class WebPKIVerifier:
     def session_identity(self) -> bytes:
         """What sessions are bound to: the same for verifiers that answer the same (attacks E7, E8)."""
         limits = f"webpki {self._max_certificates} {self._max_bytes} {self._max_path_depth} "
-        return limits.encode() + self._trust.digest + self._revocation.session_identity
+        demands = self._revocation.session_identity + self._strictness.session_identity
+        return limits.encode() + self._trust.digest + demands
 
     def verify(self, request: VerificationRequest) -> VerificationReport:
         """Return the report on *request*: the verdict now, the explanation of an accepted one when it is read.
 
         Raises UsageError if a server's name is missing or impossible, or a client has one; never for what a peer sent.
         """
-        reference, when = _reference(request), _moment(request.now)
+        reference, when = _reference(request, self._strictness), _moment(request.now)
         report = self._judge(request, reference, when)
         if not report.accepted:
             report = replace(report, presented=(request.leaf.der, *request.intermediates))
@@ -177,7 +168,7 @@ class WebPKIVerifier:
         if not isinstance(request.leaf, X509Certificate):
             text = "a raw public key was shown, and no CA vouches for one"
             return _refused((_bad(CheckGroup.TRUST, "certificate type", Failure.UNSUPPORTED, text, 0), *NOT_REACHED))
-        case, check = _parse(request, request.leaf, reference, when, self._trust)
+        case, check = _parse(request, request.leaf, reference, when, self._trust, self._strictness)
         if check is not None:
             return _refused((check, *NOT_REACHED))
         facts = _leaf_facts(case.leaf.certificate)
@@ -257,14 +248,15 @@ class WebPKIVerifier:
         path = tuple(one.certificate for one in findings.path.certificates)
         if len(path) - 2 > self._max_path_depth:
             return _Verdict(text=f"the path has more than {self._max_path_depth} intermediates")
-        builder = _make_builder(case.purpose, Store([path[0]]), frozenset(), self._max_path_depth)
+        builder = make_builder(case.purpose, Store([path[0]]), frozenset(), self._max_path_depth, self._strictness)
         verdict = _ask(builder, case, [])
         return replace(verdict, path=path, text=_PYCA_LEAF) if verdict.path else verdict
 
     def _builder(self, purpose: Purpose, store: Store) -> PolicyBuilder:
         builder = self._builders.get(purpose)
         if builder is None:
-            builder = _make_builder(purpose, store, frozenset(self._trust.certificates), self._max_path_depth)
+            pinned = frozenset(self._trust.certificates)
+            builder = make_builder(purpose, store, pinned, self._max_path_depth, self._strictness)
             self._builders[purpose] = builder
         return builder
 
@@ -302,10 +294,12 @@ def dangerous_accept_any(trust: TrustStore | None = None) -> PeerVerifier:
     return _DangerousVerifier(TrustStore.empty() if trust is None else trust)
 
 
-def _reference(request: VerificationRequest) -> ReferenceName | None:
+def _reference(request: VerificationRequest, strictness: Strictness) -> ReferenceName | None:
     if request.purpose is Purpose.CLIENT_AUTH:
         if request.server_name is not None:
             raise UsageError("a client's certificate is not verified against a server name")
+        return None
+    if strictness.dangerous_skip_name_check:
         return None
     if request.server_name is None:
         raise UsageError("a server's certificate cannot be verified without the server's name")
@@ -330,6 +324,7 @@ def _parse(
     reference: ReferenceName | None,
     when: datetime.datetime,
     trust: TrustStore,
+    strictness: Strictness,
 ) -> tuple[Case, Check | None]:
     """Parse what was sent after the leaf. One that is no certificate refuses the chain (RFC 9846 §4.5.1)."""
     presented: list[Candidate] = []
@@ -349,6 +344,7 @@ def _parse(
         reference=reference,
         when=when,
         scts=request.scts,
+        strictness=strictness,
     )
     return case, check
 
@@ -403,51 +399,6 @@ def _subject(leaf: Candidate, reference: ReferenceName) -> x509.DNSName | x509.I
     return None if stand_in is None else x509.DNSName(stand_in)
 
 
-def _make_builder(
-    purpose: Purpose, store: Store, pinned: frozenset[x509.Certificate], max_path_depth: int
-) -> PolicyBuilder:
-    """Build all of the policy but time and name. pinned: leaves that may be CAs."""
-
-    def ca_flag(_: Policy, certificate: x509.Certificate, constraints: x509.BasicConstraints | None) -> None:
-        if constraints is not None and constraints.ca and certificate not in pinned:
-            raise ValueError("the leaf is a CA certificate")
-
-    ca = (
-        ExtensionPolicy.webpki_defaults_ca()
-        .require_present(x509.BasicConstraints, Criticality.AGNOSTIC, None)
-        .may_be_present(x509.KeyUsage, Criticality.AGNOSTIC, _may_sign_certificates)
-    )
-
-    def key_usage(_: Policy, certificate: x509.Certificate, usage: x509.KeyUsage | None) -> None:
-        if usage is None:
-            return
-        if not usage.digital_signature or (usage.key_cert_sign and certificate not in pinned):
-            raise ValueError("the leaf's key usage is not that of a peer")
-
-    def extended_key_usage(_: Policy, __: x509.Certificate, usages: x509.ExtendedKeyUsage | None) -> None:
-        if usages is not None and PURPOSE_OIDS[purpose] not in usages:
-            raise ValueError(f"the leaf's extended key usage lacks {purpose.value}")
-
-    leaf = (
-        ExtensionPolicy.webpki_defaults_ee()
-        .may_be_present(x509.KeyUsage, Criticality.AGNOSTIC, key_usage)
-        .may_be_present(x509.ExtendedKeyUsage, Criticality.NON_CRITICAL, extended_key_usage)
-        .may_be_present(x509.AuthorityKeyIdentifier, Criticality.NON_CRITICAL, None)
-        .may_be_present(x509.BasicConstraints, Criticality.AGNOSTIC, ca_flag)
-    )
-    if purpose is Purpose.SERVER_AUTH:
-        leaf = leaf.require_present(x509.SubjectAlternativeName, Criticality.AGNOSTIC, None)
-    else:
-        leaf = leaf.may_be_present(x509.SubjectAlternativeName, Criticality.AGNOSTIC, None)
-    builder = PolicyBuilder().store(store).max_chain_depth(max_path_depth)
-    return builder.extension_policies(ca_policy=ca, ee_policy=leaf)
-
-
-def _may_sign_certificates(_: Policy, certificate: x509.Certificate, usage: x509.KeyUsage | None) -> None:
-    if usage is not None and not usage.key_cert_sign:
-        raise ValueError("a CA's key usage lacks keyCertSign")
-
-
 def _too_large_key(candidate: Candidate, path: tuple[x509.Certificate, ...]) -> bool:
     if candidate.certificate not in path:
         return False
@@ -483,13 +434,19 @@ def _encodings(case: Case, path: tuple[x509.Certificate, ...]) -> tuple[bytes, .
 
 
 def _accepted(case: Case, verdict: _Verdict, revocation: tuple[Check, ...]) -> VerificationReport:
-    who = case.reference.text if case.reference is not None else case.purpose.value
     return VerificationReport(
         accepted=True,
-        summary=f"the certificate is valid for {who}",
+        summary=f"the certificate is valid for {_whom(case)}",
         path=_encodings(case, verdict.path),
         explanation=LazyChecks(lambda: explain_accepted(case, verdict.path, verdict.text, revocation)),
     )
+
+
+def _whom(case: Case) -> str:
+    if case.reference is not None:
+        return case.reference.text
+    unnamed = case.purpose is Purpose.SERVER_AUTH
+    return f"{case.purpose.value}{'; NAME NOT CHECKED (dangerous_skip_name_check)' if unnamed else ''}"
 
 
 def _refused(checks: tuple[Check, ...], urls: tuple[str, ...] = ()) -> VerificationReport:
