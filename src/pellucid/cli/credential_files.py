@@ -11,18 +11,22 @@ from pellucid.crypto.certificates import X509Certificate
 from pellucid.crypto.pyca import PYCA
 from pellucid.errors import UsageError
 from pellucid.net.load import read_pem
+from pellucid.signers import credential_at, is_location
 
 __all__ = ["check_dates", "load_credential"]
 
 
-def load_credential(certificate: Path, key: Path | None, password: str | None) -> Credential:
+def load_credential(certificate: Path, key: str | Path | None, password: str | None) -> Credential:
     """Return the chain with its key: PEM, with the key in its own file or the same, or PKCS#12.
 
+    key: a file, or where a key is that is in none: "agent:SOCKET", "pkcs11:…".
     Raises CommandFailed (58): a file cannot be read, is not what it should be, or the two are no pair.
     """
     secret = password.encode() if password else None
     try:
         data = read_pem(certificate)
+        if isinstance(key, str) and is_location(key):
+            return credential_at(key, data)
         if b"-----BEGIN " in data:
             return Credential.from_pem(data, None if key is None else read_pem(key), secret)
         if key is not None:

@@ -18,6 +18,7 @@ except ImportError as error:  # an installation without the extra: say what is m
 from pellucid.cli.common import CommandFailed, fail
 
 COMMANDS: Final = {
+    "agent": "Hold private keys in a process of their own, and sign for servers.",
     "demo": "Tell the whole story of one HTTPS request, in six steps.",
     "dev-cert": "Make a certificate for development, and the local CA that it is from.",
     "explain": "Tell what a code of a diagnosis means, and what can be done.",
