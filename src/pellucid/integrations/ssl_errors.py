@@ -29,6 +29,10 @@ class WantRead(TLSError, ssl.SSLWantReadError):
         OSError.__init__(self, int(ssl.SSL_ERROR_WANT_READ), "more bytes of the peer are needed")
         self.reason = "more bytes of the peer are needed"
 
+    @property  # type: ignore[misc]  # object's can be set
+    def __class__(self) -> type:  # redis-py looks the class up in a table
+        return ssl.SSLWantReadError
+
 
 class WantWrite(TLSError, ssl.SSLWantWriteError):
     """The socket takes no more now: call again with the same data. errno: SSL_ERROR_WANT_WRITE."""
@@ -36,6 +40,10 @@ class WantWrite(TLSError, ssl.SSLWantWriteError):
     def __init__(self) -> None:
         OSError.__init__(self, int(ssl.SSL_ERROR_WANT_WRITE), "the socket takes no more now")
         self.reason = "the socket takes no more now"
+
+    @property  # type: ignore[misc]  # object's can be set
+    def __class__(self) -> type:  # redis-py looks the class up in a table
+        return ssl.SSLWantWriteError
 
 
 class ZeroReturn(UsageError, ssl.SSLZeroReturnError):

@@ -91,11 +91,17 @@ class SSLObject(Facts):
         return data
 
     def write(self, data: Buffer) -> int:
-        """Put *data*, protected, into *outgoing*; return how much of it: all, or 256 KiB of more."""
+        """Put all of *data*, protected, into *outgoing*; return how much that was: trio and anyio do not look at it."""
         try:
             if not self.handshake_complete:
                 self._receive()
-            return self._tls.write(data)
+            with memoryview(data) as given, given.cast("B") as view:
+                written = self._tls.write(view)
+                while written < len(view):
+                    self._send()
+                    with view[written:] as rest:
+                        written += self._tls.write(rest)
+                return written
         finally:
             self._send()
 
