@@ -130,7 +130,9 @@ class SSLContext(Settings, ssl.SSLContext):  # type: ignore[misc,override]  # at
         _no_session(session)
         name = _host_name(server_hostname)
         engine = self.new_engine(server_side=server_side, server_hostname=name)
-        return SSLObject(engine, incoming, outgoing, server_side=server_side, server_hostname=name)
+        return self.sslobject_class._create(
+            incoming, outgoing, engine=engine, server_side=server_side, server_hostname=name
+        )
 
     def wrap_socket(  # type: ignore[override]  # ours is no ssl.SSLSocket, whose constructor forbids it
         self,
@@ -149,12 +151,12 @@ class SSLContext(Settings, ssl.SSLContext):  # type: ignore[misc,override]  # at
         if server_side and name is not None:
             raise ValueError("server_hostname can only be specified in client mode")
         self._config(server_side=server_side)  # a mistake in the settings shows before the socket is taken
-        return SSLSocket(
-            self,
+        return self.sslsocket_class._create(
             sock,
+            context=self,
             server_side=server_side,
             server_hostname=name,
-            handshake=do_handshake_on_connect,
+            do_handshake_on_connect=do_handshake_on_connect,
             suppress_ragged_eofs=suppress_ragged_eofs,
         )
 
