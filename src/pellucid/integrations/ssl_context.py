@@ -193,7 +193,7 @@ class SSLContext(Settings, ssl.SSLContext):  # type: ignore[misc,override]  # at
         return callback
 
     def reload(self) -> None:
-        """Have the source of this context read everything again, as `ReloadingConfig.reload` does; raise what it raises.
+        """Have the source of this context read everything again, as `ReloadingConfig.reload` does, and raise as that.
 
         Connections that are there keep what they were made with. Raises ConfigurationError without such a source.
         """
