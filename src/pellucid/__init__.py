@@ -71,6 +71,8 @@ if TYPE_CHECKING:
     from pellucid import aio as aio
     from pellucid.integrations.ssl_context import SSLContext as SSLContext
     from pellucid.integrations.trace_of import trace_of as trace_of
+    from pellucid.net.reload import CredentialError as CredentialError
+    from pellucid.net.reload import ReloadingConfig as ReloadingConfig
 
 __all__ = [
     "NEED_DATA",
@@ -88,6 +90,7 @@ __all__ = [
     "ConfigSource",
     "Connection",
     "Credential",
+    "CredentialError",
     "CredentialNeeded",
     "CryptoProvider",
     "EarlyData",
@@ -108,6 +111,7 @@ __all__ = [
     "PeerError",
     "PskKeyExchangeMode",
     "RawPublicKeyVerifier",
+    "ReloadingConfig",
     "RevocationPolicy",
     "Role",
     "SSLContext",
@@ -138,6 +142,8 @@ __all__ = [
 
 _LAZY = {
     "aio": "pellucid.aio",
+    "CredentialError": "pellucid.net.reload",
+    "ReloadingConfig": "pellucid.net.reload",
     "SSLContext": "pellucid.integrations.ssl_context",
     "trace_of": "pellucid.integrations.trace_of",
 }

@@ -192,6 +192,16 @@ class SSLContext(Settings, ssl.SSLContext):  # type: ignore[misc,override]  # at
         self._built.clear()
         return callback
 
+    def reload(self) -> None:
+        """Have the source of this context read everything again, as `ReloadingConfig.reload` does, and raise as that.
+
+        Connections that are there keep what they were made with. Raises ConfigurationError without such a source.
+        """
+        again = getattr(self._source, "reload", None)
+        if not callable(again):
+            raise ConfigurationError("nothing can be reloaded: make the context with a ReloadingConfig")
+        again()
+
     # ---- certificates and trust ------------------------------------------------------------------------------------
 
     def load_cert_chain(
