@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from pellucid.crypto.provider import Buffer
 from pellucid.integrations.ssl_engine import Engine, Facts
 from pellucid.integrations.ssl_errors import WantRead
+from pellucid.integrations.ssl_hello import checked_context
 
 if TYPE_CHECKING:
     from pellucid.integrations.ssl_context import SSLContext
@@ -33,6 +34,7 @@ class SSLObject(Facts):
         server_hostname: str | None,
     ) -> None:
         self._engine = engine
+        engine.owner = weakref.ref(self)
         self._incoming = incoming
         self._outgoing = outgoing
         self._alert_announced = False
@@ -45,6 +47,11 @@ class SSLObject(Facts):
     @property
     def context(self) -> SSLContext:
         return self._tls.context
+
+    @context.setter
+    def context(self, context: SSLContext) -> None:
+        """Go on with the certificates of another context: for a server's `sni_callback`."""
+        self._tls.context = checked_context(context)
 
     def do_handshake(self) -> None:
         """Go on with the handshake. Raises WantRead until it is complete, or early data is accepted by this server."""

@@ -6,6 +6,7 @@ import contextlib
 import socket
 import ssl
 import threading
+import weakref
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, BinaryIO, Final
 
@@ -13,6 +14,8 @@ from pellucid.crypto.provider import Buffer
 from pellucid.errors import TLSError
 from pellucid.integrations.ssl_engine import Engine, Facts
 from pellucid.integrations.ssl_errors import ConfigurationError, WantRead, WantWrite, ssl_error
+from pellucid.integrations.ssl_hello import checked_context
+from pellucid.integrations.ssl_session import SSLSession
 from pellucid.net.setup import socket_address
 from pellucid.net.tcp import trace_wrapped
 from pellucid.net.trouble import explained
@@ -44,11 +47,13 @@ class SSLSocket(Facts, socket.socket):
         server_hostname: str | None,
         handshake: bool,
         suppress_ragged_eofs: bool,
+        session: SSLSession | None = None,
     ) -> None:
         timeout = sock.gettimeout()
         socket.socket.__init__(self, sock.family, sock.type, sock.proto, fileno=sock.detach())
         self.settimeout(timeout)
-        self.context = context
+        self._context = context
+        self._given_session = session
         self.server_side = server_side
         self.server_hostname = server_hostname
         self.do_handshake_on_connect = handshake
@@ -77,6 +82,17 @@ class SSLSocket(Facts, socket.socket):
         """Where httpcore looks for what was agreed on. None: not connected."""
         return None if self._engine is None else self
 
+    @property
+    def context(self) -> SSLContext:
+        """The context; a server's `sni_callback` may set another one, whose certificates are shown then."""
+        return self._context
+
+    @context.setter
+    def context(self, context: SSLContext) -> None:
+        self._context = checked_context(context)
+        if self._engine is not None:
+            self._engine.context = context
+
     # ---- connecting ------------------------------------------------------------------------------------------------
 
     def _connected(self) -> bool:
@@ -87,7 +103,10 @@ class SSLSocket(Facts, socket.socket):
         return True
 
     def _begin(self) -> None:
-        self._engine = self.context.new_engine(server_side=self.server_side, server_hostname=self.server_hostname)
+        self._engine = self._context.new_engine(
+            server_side=self.server_side, server_hostname=self.server_hostname, session=self._given_session
+        )
+        self._engine.owner = weakref.ref(self)
         if self._engine.observer is not None:
             trace_wrapped(self, self._engine.observer, Role.SERVER if self.server_side else Role.CLIENT)
         if self.do_handshake_on_connect:
@@ -115,12 +134,10 @@ class SSLSocket(Facts, socket.socket):
         """Return (a socket past its handshake, the client's address)."""
         plain, address = super().accept()
         try:
-            wrapped = SSLSocket(
-                self.context,
+            wrapped = self._context.wrap_socket(
                 plain,
                 server_side=True,
-                server_hostname=None,
-                handshake=self.do_handshake_on_connect,
+                do_handshake_on_connect=self.do_handshake_on_connect,
                 suppress_ragged_eofs=self.suppress_ragged_eofs,
             )
         except BaseException:
