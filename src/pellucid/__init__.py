@@ -70,6 +70,7 @@ from pellucid.verify.trust import TrustStore
 if TYPE_CHECKING:
     from pellucid import aio as aio
     from pellucid.integrations.ssl_context import SSLContext as SSLContext
+    from pellucid.integrations.trace_of import trace_of as trace_of
 
 __all__ = [
     "NEED_DATA",
@@ -131,10 +132,15 @@ __all__ = [
     "connect",
     "listen",
     "pad_to_multiple",
+    "trace_of",
     "wrap",
 ]
 
-_LAZY = {"aio": "pellucid.aio", "SSLContext": "pellucid.integrations.ssl_context"}
+_LAZY = {
+    "aio": "pellucid.aio",
+    "SSLContext": "pellucid.integrations.ssl_context",
+    "trace_of": "pellucid.integrations.trace_of",
+}
 
 
 def _explained(error: BaseException) -> Explanation:

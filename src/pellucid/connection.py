@@ -410,7 +410,6 @@ class Connection(Detachable):
             raise AlertReceived(AlertDescription.USER_CANCELED if self._patience.canceled else description)
         self._peer_closed = True
         self._receiving = False
-        self._incoming.clear()
         self._events.append(CloseNotify())
         if self._trace is not None:
             self._trace(ClosedTraced(direction=Direction.RECEIVED, how="close_notify"))
@@ -481,10 +480,11 @@ class Connection(Detachable):
             self._receiving = not action.begins
         else:
             client = action.authentication
-            peer = client.peer if isinstance(client, Authenticated) else None
-            if peer is not None:
-                self._authenticated = peer
-            self._events.append(PeerAuthenticated(peer, action.request_context))
+            if isinstance(client, Authenticated):
+                self._authenticated = client.peer
+                self._events.append(PeerAuthenticated(client.peer, action.request_context, client.presented))
+            else:
+                self._events.append(PeerAuthenticated(None, action.request_context))
 
     def _completed(self, complete: Complete) -> None:
         negotiated = complete.negotiated

@@ -187,6 +187,7 @@ class Negotiated:
     early_data:       what became of 0-RTT, and why.
     authenticated_at: when the handshake was made that the resumed session began with, seconds since 1970; else None.
     peer_ocsp_response, peer_scts: what the peer stapled to its leaf, as VerificationRequest has them.
+    peer_certificates: the peer's certificates as it sent them, leaf first; its verified path is in peer.chain.
     """
 
     cipher_suite: int
@@ -208,6 +209,7 @@ class Negotiated:
     authenticated_at: float | None = None
     peer_ocsp_response: bytes | None = field(default=None, repr=False)
     peer_scts: tuple[bytes, ...] = field(default=(), repr=False)
+    peer_certificates: tuple[bytes, ...] = field(default=(), repr=False)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -55,11 +55,24 @@ _CONTEXT_STRINGS: Final = {
     Role.SERVER: b"TLS 1.3, server CertificateVerify",
     Role.CLIENT: b"TLS 1.3, client CertificateVerify",
 }
+_TRANSCRIPT_HASHES: Final = frozenset({32, 48})  # SHA-256, SHA-384 (§B.4)
 
 
 def signed_content(signer: Role, transcript_hash: bytes) -> bytes:
     """Return what CertificateVerify signs (RFC 9846 §4.5.2). transcript_hash: up to and with Certificate."""
     return b"\x20" * 64 + _CONTEXT_STRINGS[signer] + b"\0" + transcript_hash
+
+
+def signing_role(content: bytes) -> Role | None:
+    """Return whose CertificateVerify signs *content*; None if none of TLS 1.3 does (RFC 9846 §4.5.2).
+
+    For who signs on behalf of another process: with this asked first a key signs handshakes and nothing else.
+    """
+    for role in _CONTEXT_STRINGS:
+        prefix = signed_content(role, b"")
+        if content.startswith(prefix) and len(content) - len(prefix) in _TRANSCRIPT_HASHES:
+            return role
+    return None
 
 
 # ---- the peer's ----------------------------------------------------------------------------------------------------

@@ -146,7 +146,9 @@ class SSLContext(Trust, Settings, Callbacks, RealContext):  # type: ignore[misc,
         """Return a TLS connection between two buffers. server_hostname: text, or ASCII bytes as anyio gives it."""
         name = self._checked_name(server_hostname, session, server_side=server_side)
         engine = self.new_engine(server_side=server_side, server_hostname=name, session=session)
-        return self.sslobject_class(engine, incoming, outgoing, server_side=server_side, server_hostname=name)
+        return self.sslobject_class._create(
+            incoming, outgoing, engine=engine, server_side=server_side, server_hostname=name
+        )
 
     def wrap_socket(  # type: ignore[override]  # ours is no ssl.SSLSocket, whose constructor forbids it
         self,
@@ -164,12 +166,12 @@ class SSLContext(Trust, Settings, Callbacks, RealContext):  # type: ignore[misc,
             raise ValueError("server_hostname can only be specified in client mode")
         name = self._checked_name(server_hostname, session, server_side=server_side)
         self.config(server_side=server_side)  # a mistake in the settings shows before the socket is taken
-        return self.sslsocket_class(
-            self,
+        return self.sslsocket_class._create(
             sock,
+            context=self,
             server_side=server_side,
             server_hostname=name,
-            handshake=do_handshake_on_connect,
+            do_handshake_on_connect=do_handshake_on_connect,
             suppress_ragged_eofs=suppress_ragged_eofs,
             session=session,
         )

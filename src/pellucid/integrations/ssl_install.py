@@ -9,17 +9,10 @@ parameters, names within functions and instances. Interpreted programs that use 
 
 from __future__ import annotations
 
-import contextlib
 import ssl
 import sys
-import threading
-from collections.abc import Callable, Iterator
-from types import ModuleType
-from typing import Any, Final, NamedTuple
 
-from pellucid.errors import UsageError
 from pellucid.integrations.ssl_context import SSLContext
-from pellucid.integrations.ssl_real import RealContext, real_context
 from pellucid.integrations.ssl_trust import FilePath
 
 __all__ = ["create_default_context", "install", "installed", "uninstall"]
