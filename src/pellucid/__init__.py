@@ -70,6 +70,10 @@ from pellucid.verify.trust import TrustStore
 if TYPE_CHECKING:
     from pellucid import aio as aio
     from pellucid.integrations.ssl_context import SSLContext as SSLContext
+    from pellucid.integrations.ssl_default import create_default_context as create_default_context
+    from pellucid.integrations.ssl_install import install as install
+    from pellucid.integrations.ssl_install import installed as installed
+    from pellucid.integrations.ssl_install import uninstall as uninstall
     from pellucid.integrations.trace_of import trace_of as trace_of
 
 __all__ = [
@@ -130,16 +134,24 @@ __all__ = [
     "__version__",
     "aio",
     "connect",
+    "create_default_context",
+    "install",
+    "installed",
     "listen",
     "pad_to_multiple",
     "trace_of",
+    "uninstall",
     "wrap",
 ]
 
 _LAZY = {
     "aio": "pellucid.aio",
     "SSLContext": "pellucid.integrations.ssl_context",
+    "create_default_context": "pellucid.integrations.ssl_default",
+    "install": "pellucid.integrations.ssl_install",
+    "installed": "pellucid.integrations.ssl_install",
     "trace_of": "pellucid.integrations.trace_of",
+    "uninstall": "pellucid.integrations.ssl_install",
 }
 
 

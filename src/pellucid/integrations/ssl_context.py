@@ -99,6 +99,8 @@ class SSLContext(Trust, Settings, Callbacks, RealContext):  # type: ignore[misc,
             self._prepare(isinstance(config, ServerConfig), config, allow_unverified=dangerous_allow_unverified)
         elif isinstance(config, int):
             self._prepare(_side(config), None, allow_unverified=dangerous_allow_unverified, empty=True)
+            if self._server_side is None and self._allow_unverified:  # as PROTOCOL_TLS in ssl
+                self._check_name, self._mode = False, ssl.CERT_NONE
         elif config is None:
             self._allow_unverified = dangerous_allow_unverified or self._allow_unverified
         else:

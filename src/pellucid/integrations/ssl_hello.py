@@ -7,7 +7,6 @@ ClientHello go to a connection too, which refuses them with the right alert.
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
@@ -123,7 +122,7 @@ def _ask_for_name(callback: SniCallback, context: SSLContext, engine: Engine, na
     try:
         answer = callback(owner, name, context)
     except Exception as error:
-        _unraisable(error, callback)
+        _Untold(error)
         alert = AlertDescription.HANDSHAKE_FAILURE
         raise CallbackFailed(f"callback failed: {type(error).__name__} in sni_callback", alert) from error
     if answer is None:
@@ -131,16 +130,20 @@ def _ask_for_name(callback: SniCallback, context: SSLContext, engine: Engine, na
     number: Any = answer  # Any: whatever the application returned
     if not isinstance(number, int) or not 0 <= number <= 255:
         wrong = TypeError(f"sni_callback returns None or an alert's number, not {type(answer).__name__}")
-        _unraisable(wrong, callback)
+        _Untold(wrong)
         alert = AlertDescription.INTERNAL_ERROR
         raise CallbackFailed("callback failed: sni_callback returned what is no alert", alert) from wrong
     raise CallbackFailed(f"callback failed: sni_callback answered {alert_name(int(answer))}", int(answer))
 
 
-def _unraisable(error: BaseException, callback: object) -> None:
-    """Tell of *error* as `ssl` does: no caller is there to catch it."""
-    made: Any = sys.UnraisableHookArgs  # Any: a structseq, which typeshed has as a protocol
-    sys.unraisablehook(made((type(error), error, error.__traceback__, None, callback)))
+class _Untold:
+    """Has `sys.unraisablehook` told of an error when it is dropped: what makes that hook's argument has no name."""
+
+    def __init__(self, error: BaseException) -> None:
+        self.error = error
+
+    def __del__(self) -> None:
+        raise self.error
 
 
 def switched_config(context: SSLContext, other: SSLContext) -> ServerConfig:
@@ -190,7 +193,7 @@ def _with_psk(context: SSLContext, config: ServerConfig, offer: ClientOffer) -> 
                 raise TypeError(f"a PSK callback returns bytes, not {type(key).__name__}")
             psk = ExternalPsk.plain(identity.encode(), bytes(key), role=Role.SERVER) if len(key) else None
         except Exception as error:
-            _unraisable(error, callback)
+            _Untold(error)
             alert = AlertDescription.INTERNAL_ERROR
             raise CallbackFailed(f"callback failed: {type(error).__name__} in the PSK callback", alert) from error
         if psk is not None:

@@ -56,6 +56,9 @@ class Trust:
     """Whether verification that is turned off is refused when a connection is made rather than at once: there are
     libraries that make such a context when they are imported, and use it only if they are told to."""
 
+    allows_unverified = False
+    """Whether every context of the class may be turned to verify nobody."""
+
     base: Any  # Any: property of SSLContext
     _server_side: bool | None
     _changed: Callable[[], None]
@@ -63,7 +66,7 @@ class Trust:
 
     def _prepare_trust(self, *, allow_unverified: bool, empty: bool) -> None:
         """empty: nobody is trusted until roots are loaded, as with `ssl`; else the system's are if none are."""
-        self._allow_unverified = allow_unverified
+        self._allow_unverified = allow_unverified or self.allows_unverified
         self._starts_empty = empty
         self._added_trust: TrustStore | None = None
         self._crls: tuple[bytes, ...] = ()
@@ -95,12 +98,7 @@ class Trust:
             if cafile is not None:
                 self._read_file(_existing(cafile, "cafile"), found, crls)
             if capath is not None:
-                directory = _existing(capath, "capath")
-                crls += _crls_in(directory)
-                if not crls or os.path.isfile(directory):
-                    found.append(load_trust(directory))
-                else:
-                    self._read_directory(directory, found)
+                self._read_directory(_existing(capath, "capath"), found, crls)
             if cadata is not None:
                 found.append(_from_data(cadata, crls))
             RevocationPolicy(crls=tuple(crls))  # what cannot be parsed is refused here
@@ -120,11 +118,15 @@ class Trust:
             found.append(load_trust(path))
 
     @staticmethod
-    def _read_directory(path: str, found: list[TrustStore]) -> None:
+    def _read_directory(path: str, found: list[TrustStore], crls: list[bytes]) -> None:
+        """Read a directory of roots and CRLs. One without roots is no mistake, as with OpenSSL: it trusts nobody."""
+        crls += _crls_in(path)
         try:
             found.append(load_trust(path))
-        except UsageError as error:  # a directory of CRLs alone is one, too
-            found.append(TrustStore.empty(origin=error.reason))
+        except UsageError:
+            if not os.path.isdir(path):
+                raise
+            found.append(TrustStore.empty(origin=path))
 
     def load_default_certs(self, purpose: ssl.Purpose = ssl.Purpose.SERVER_AUTH) -> None:
         """Trust the system's roots (too). Raises ConfigurationError if there are none on this machine."""
@@ -282,8 +284,8 @@ class Trust:
     def _allowed(self, what: str) -> None:
         if not self._allow_unverified:
             raise ConfigurationError(
-                f"{what}, and this context does not allow that; verify, or, for tests, {_OFF}; "
-                "under pellucid.install: pellucid.install(dangerous_allow_unverified=True)"
+                f"{what}, and this context does not allow that; {_OFF}; under pellucid.install, call "
+                "pellucid.install(dangerous_allow_unverified=True)"
             )
 
     def _revocation(self, base: RevocationPolicy) -> RevocationPolicy:
