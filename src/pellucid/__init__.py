@@ -75,6 +75,8 @@ if TYPE_CHECKING:
     from pellucid.integrations.ssl_install import installed as installed
     from pellucid.integrations.ssl_install import uninstall as uninstall
     from pellucid.integrations.trace_of import trace_of as trace_of
+    from pellucid.net.reload import CredentialError as CredentialError
+    from pellucid.net.reload import ReloadingConfig as ReloadingConfig
 
 __all__ = [
     "NEED_DATA",
@@ -92,6 +94,7 @@ __all__ = [
     "ConfigSource",
     "Connection",
     "Credential",
+    "CredentialError",
     "CredentialNeeded",
     "CryptoProvider",
     "EarlyData",
@@ -112,6 +115,7 @@ __all__ = [
     "PeerError",
     "PskKeyExchangeMode",
     "RawPublicKeyVerifier",
+    "ReloadingConfig",
     "RevocationPolicy",
     "Role",
     "SSLContext",
@@ -146,6 +150,8 @@ __all__ = [
 
 _LAZY = {
     "aio": "pellucid.aio",
+    "CredentialError": "pellucid.net.reload",
+    "ReloadingConfig": "pellucid.net.reload",
     "SSLContext": "pellucid.integrations.ssl_context",
     "create_default_context": "pellucid.integrations.ssl_default",
     "install": "pellucid.integrations.ssl_install",

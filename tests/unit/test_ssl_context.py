@@ -254,6 +254,8 @@ def test_object_wants_to_read_as_a_stdlib_error_with_its_number() -> None:
     with pytest.raises(ssl.SSLWantReadError) as caught:
         client.do_handshake()
     assert caught.value.errno == ssl.SSL_ERROR_WANT_READ
+    assert caught.value.__class__ is ssl.SSLWantReadError  # redis-py looks it up in a table
+    assert isinstance(caught.value, TLSError)
     assert outgoing.pending > 200
     assert (
         client.version() is client.cipher() is client.selected_alpn_protocol() is client.get_channel_binding() is None
@@ -312,16 +314,15 @@ def test_object_reads_what_was_written_in_pieces_and_into_buffers(wire: Wire) ->
         wire.server.read()
 
 
-def test_object_large_write_is_taken_in_part(wire: Wire) -> None:
+def test_object_large_write_is_taken_whole(wire: Wire) -> None:
+    """trio and anyio do not look at how much was: what was left out would be lost."""
     data = bytes(range(256)) * 4096
-    sent = 0
+    assert wire.client.write(memoryview(data).cast("I")) == len(data)
+    wire.move()
     received = b""
-    while sent < len(data):
-        sent += wire.client.write(memoryview(data)[sent:])
-        wire.move()
-        with contextlib.suppress(ssl.SSLWantReadError):
-            while True:
-                received += bytes(wire.server.read(100_000))  # type: ignore[arg-type]
+    with contextlib.suppress(ssl.SSLWantReadError):
+        while True:
+            received += bytes(wire.server.read(100_000))  # type: ignore[arg-type]
     assert received == data
 
 

@@ -263,6 +263,16 @@ class SSLContext(Trust, Settings, Callbacks, RealContext):  # type: ignore[misc,
         self._changed()
         return callback
 
+    def reload(self) -> None:
+        """Have the source of this context read everything again, as `ReloadingConfig.reload` does, and raise as that.
+
+        Connections that are there keep what they were made with. Raises ConfigurationError without such a source.
+        """
+        again = getattr(self._base, "reload", None)
+        if not callable(again):
+            raise ConfigurationError("nothing can be reloaded: make the context with a ReloadingConfig")
+        again()
+
     # ---- certificates ----------------------------------------------------------------------------------------------
 
     def load_cert_chain(self, certfile: FilePath, keyfile: FilePath | None = None, password: _PASSWORD = None) -> None:
