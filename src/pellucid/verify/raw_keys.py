@@ -13,7 +13,6 @@ from collections.abc import Iterable, Sequence
 from typing import Final
 
 from pellucid.crypto.certificates import RawPublicKey, parse_raw_public_key
-from pellucid.crypto.provider import Pending
 from pellucid.crypto.signatures import is_small_order
 from pellucid.errors import PeerError, UsageError
 from pellucid.registry import CertificateType
@@ -27,7 +26,7 @@ from pellucid.verify.report import (
     Outcome,
     VerificationReport,
 )
-from pellucid.verify.request import PeerVerifier, Purpose, VerificationRequest
+from pellucid.verify.request import PeerVerifier, Purpose, VerificationRequest, VerifierAnswer
 
 _PEM: Final = re.compile(rb"-----BEGIN PUBLIC KEY-----(?P<body>.*?)-----END PUBLIC KEY-----", re.DOTALL)
 _NAMELESS: Final = Check(
@@ -119,7 +118,7 @@ class _ByType:
             return None
         return b"either " + _digest(identity) + _digest(self._raw_keys.session_identity)
 
-    def verify(self, request: VerificationRequest) -> VerificationReport | Pending:
+    def verify(self, request: VerificationRequest) -> VerifierAnswer:
         if request.certificate_type == CertificateType.RAW_PUBLIC_KEY:
             return self._raw_keys.verify(request)
         return self._certificates.verify(request)
