@@ -7,7 +7,14 @@ import importlib
 from typing import TYPE_CHECKING
 
 from pellucid._version import __version__
-from pellucid.config import ClientAuthentication, ClientConfig, Credential, ServerConfig, pad_to_multiple
+from pellucid.config import (
+    ClientAuthentication,
+    ClientConfig,
+    ConfigSource,
+    Credential,
+    ServerConfig,
+    pad_to_multiple,
+)
 from pellucid.connection import Connection
 from pellucid.crypto.provider import PENDING, CryptoProvider
 from pellucid.crypto.pyca import PYCA
@@ -63,6 +70,7 @@ from pellucid.verify.trust import TrustStore
 if TYPE_CHECKING:
     from pellucid import aio as aio
     from pellucid.integrations.ssl_context import SSLContext as SSLContext
+    from pellucid.integrations.trace_of import trace_of as trace_of
 
 __all__ = [
     "NEED_DATA",
@@ -77,6 +85,7 @@ __all__ = [
     "ClientConfig",
     "ClientSession",
     "CloseNotify",
+    "ConfigSource",
     "Connection",
     "Credential",
     "CredentialNeeded",
@@ -123,10 +132,15 @@ __all__ = [
     "connect",
     "listen",
     "pad_to_multiple",
+    "trace_of",
     "wrap",
 ]
 
-_LAZY = {"aio": "pellucid.aio", "SSLContext": "pellucid.integrations.ssl_context"}
+_LAZY = {
+    "aio": "pellucid.aio",
+    "SSLContext": "pellucid.integrations.ssl_context",
+    "trace_of": "pellucid.integrations.trace_of",
+}
 
 
 def _explained(error: BaseException) -> Explanation:

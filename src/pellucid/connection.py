@@ -77,7 +77,7 @@ class Connection(Detachable):
         """
         if config.peer_verifier is None and not config.psks:
             raise UsageError("a client needs trust, a verifier, or an external PSK: nobody could be verified")
-        context = Context(Role.CLIENT, config, observer_of(config, trace))
+        context = Context(Role.CLIENT, config, observer_of(config, trace), port)
         handshake = Handshake(context, CLIENT_ARROWS, client_side.HANDLERS, ClientState.START, None)
         connection = cls(Role.CLIENT, context, handshake, context.trace)
         key = SessionKey(host=normalize_server_name(server_name), port=port, scope=config.session_scope)
@@ -180,6 +180,18 @@ class Connection(Detachable):
             del self._incoming[:offset]
         if self._peer_ended and self._error is None and not self._peer_closed:
             self._end_of_stream()
+
+    def resume_with_error(self, error: Exception, need: Need | None = None) -> None:
+        """End the connection because what was asked for cannot be had, as if the function asked had raised *error*.
+
+        A PeerError's alert is sent, internal_error for any other; `next_event` raises what the connection ended with.
+        Raises UsageError if nobody waits for the answer.
+        """
+        self._check_usable()
+        waiting = [self._handshake.need, *(aside.need for aside in self._asides)]
+        if not any(one is not None and (need is None or one is need) for one in waiting):
+            raise UsageError("nobody waits for that answer")
+        self._failed(error)
 
     def _resume_aside(self, answer: object, need: Need | None) -> None:
         waiting = [aside for aside in self._asides if need is None or aside.need is need]
@@ -398,7 +410,6 @@ class Connection(Detachable):
             raise AlertReceived(AlertDescription.USER_CANCELED if self._patience.canceled else description)
         self._peer_closed = True
         self._receiving = False
-        self._incoming.clear()
         self._events.append(CloseNotify())
         if self._trace is not None:
             self._trace(ClosedTraced(direction=Direction.RECEIVED, how="close_notify"))
@@ -469,10 +480,11 @@ class Connection(Detachable):
             self._receiving = not action.begins
         else:
             client = action.authentication
-            peer = client.peer if isinstance(client, Authenticated) else None
-            if peer is not None:
-                self._authenticated = peer
-            self._events.append(PeerAuthenticated(peer, action.request_context))
+            if isinstance(client, Authenticated):
+                self._authenticated = client.peer
+                self._events.append(PeerAuthenticated(client.peer, action.request_context, client.presented))
+            else:
+                self._events.append(PeerAuthenticated(None, action.request_context))
 
     def _completed(self, complete: Complete) -> None:
         negotiated = complete.negotiated

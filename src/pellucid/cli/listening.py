@@ -18,8 +18,9 @@ from typing import Any, Final
 from hypercorn.utils import LifespanFailureError, LifespanTimeoutError
 
 from pellucid.cli.common import CommandFailed, OutputClosed
-from pellucid.cli.devcert import DevelopmentCA, trust_lines
+from pellucid.cli.development_ca import DevelopmentCA
 from pellucid.cli.output import Output
+from pellucid.cli.trust_lines import trust_lines
 from pellucid.config import Credential
 from pellucid.crypto.certificates import RawPublicKey
 from pellucid.explain.keylog import KeyLogWriter

@@ -40,8 +40,9 @@ _WITH_FAULT: Final = frozenset({"target", "fault", "port", "keylog", "pcapng", "
 @click.option("--cert", metavar="FILE", multiple=True,
               help="The certificate chain: PEM or PKCS#12. Of several, each client is shown the first for the name it "
               "asked for that it can verify.  [default: a development one]")  # fmt: skip
-@click.option("--key", metavar="FILE", multiple=True,
-              help="The private key, where --cert does not hold it; as many as --cert, in the same order.")  # fmt: skip
+@click.option("--key", metavar="KEY", multiple=True,
+              help="The private key, where --cert does not hold it: a file, agent:SOCKET of `pellucid agent`, or a "
+              "pkcs11: URI; as many as --cert, in the same order.")  # fmt: skip
 @click.option("--pass", "password", metavar="PASSWORD", envvar="PELLUCID_PASS",
               help="The private key's password.  [env: PELLUCID_PASS]")  # fmt: skip
 @click.option("--ocsp", metavar="FILE",

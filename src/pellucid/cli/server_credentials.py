@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from pellucid.cli.common import CommandFailed
-from pellucid.cli.devcert import DevelopmentCA, check_dates, load_credential
+from pellucid.cli.credential_files import check_dates, load_credential
+from pellucid.cli.development_ca import DevelopmentCA
 from pellucid.cli.raw_keys import own_raw_public_key
 from pellucid.config import Credential
 from pellucid.errors import UsageError
@@ -46,7 +47,7 @@ def _credentials(options: Mapping[str, Any]) -> tuple[tuple[Credential, ...], De
         return (authority.credential(*([] if _is_wildcard(host) else [host])),), authority
     credentials = []
     for number, file in enumerate(certificates):
-        credential = load_credential(Path(file), Path(keys[number]) if keys else None, options["password"])
+        credential = load_credential(Path(file), keys[number] if keys else None, options["password"])
         check_dates(credential, file)
         credentials.append(replace(credential, ocsp_response=_ocsp_file(staple)) if staple else credential)
     return tuple(credentials), None

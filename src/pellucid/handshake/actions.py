@@ -6,19 +6,22 @@ RFC 9846 App. A: "send", "K_send =", "K_recv =" beside the arrows.
 from __future__ import annotations
 
 import enum
-from collections.abc import Callable
+import inspect
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 from pellucid.config import CertificateRequestInfo, ClientHelloInfo
-from pellucid.crypto.provider import Signer, Suite
+from pellucid.crypto.provider import Pending, Signer, Suite
+from pellucid.errors import InternalError
+from pellucid.handshake.answers import Answering
 from pellucid.handshake.states import State
 from pellucid.messages.handshake import NewSessionTicket
 from pellucid.schedule import TrafficSecret
 from pellucid.sessions.client import ClientSession
 from pellucid.trace import Direction, Epoch, Role
-from pellucid.verify.report import VerifiedPeer
-from pellucid.verify.request import PeerVerifier, VerificationRequest
+from pellucid.verify.report import VerificationReport, VerifiedPeer
+from pellucid.verify.request import PeerVerifier, PendingPart, VerificationRequest, VerifierAnswer
 
 
 class SendMessage(NamedTuple):
@@ -185,6 +188,7 @@ class Negotiated:
     early_data:       what became of 0-RTT, and why.
     authenticated_at: when the handshake was made that the resumed session began with, seconds since 1970; else None.
     peer_ocsp_response, peer_scts: what the peer stapled to its leaf, as VerificationRequest has them.
+    peer_certificates: the peer's certificates as it sent them, leaf first; its verified path is in peer.chain.
     """
 
     cipher_suite: int
@@ -206,6 +210,7 @@ class Negotiated:
     authenticated_at: float | None = None
     peer_ocsp_response: bytes | None = field(default=None, repr=False)
     peer_scts: tuple[bytes, ...] = field(default=(), repr=False)
+    peer_certificates: tuple[bytes, ...] = field(default=(), repr=False)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -280,18 +285,22 @@ def ends_peer_flight(action: Action) -> bool:
 
 
 # ---- pauses: where the outside world may be slow -----------------------------------------------------------------
+#
+# answer: what is to be awaited, where what was asked gave an awaitable; None: it said PENDING.
 
 
 class NeedCredential(NamedTuple):
     """Which certificate to show? Answer: a Credential or None."""
 
     request: ClientHelloInfo | CertificateRequestInfo
+    answer: Answering | None = None
 
 
 class NeedTicket(NamedTuple):
     """What does this ticket stand for? Answer: a ServerSession or None."""
 
     ticket: bytes
+    answer: Answering | None = None
 
 
 class NeedFirstUse(NamedTuple):
@@ -299,6 +308,7 @@ class NeedFirstUse(NamedTuple):
 
     key: bytes
     issued_at: float
+    answer: Answering | None = None
 
 
 class NeedSignature(NamedTuple):
@@ -307,6 +317,7 @@ class NeedSignature(NamedTuple):
     signer: Signer
     scheme: int
     data: bytes
+    answer: Answering | None = None
 
 
 class NeedVerification(NamedTuple):
@@ -314,6 +325,7 @@ class NeedVerification(NamedTuple):
 
     verifier: PeerVerifier
     request: VerificationRequest
+    answer: Answering | None = None
 
 
 Need = NeedCredential | NeedSignature | NeedVerification | NeedTicket | NeedFirstUse
@@ -335,3 +347,54 @@ class Pause(NamedTuple):
 
 
 Result = Step | Pause
+
+A = TypeVar("A")
+
+
+def answered(
+    ask: Callable[[], A | Pending | Awaitable[A]],
+    need: Callable[[Answering | None], Need],
+    then: Callable[[A], Result],
+) -> Result:
+    """Ask, and go on with the answer; pause where it is PENDING, or has to be awaited."""
+    answer = ask()
+    if isinstance(answer, Pending):
+        return Pause(need(None), then)
+    if inspect.isawaitable(answer):
+        return Pause(need(Answering(ask, answer)), then)
+    return then(answer)
+
+
+def judged(
+    verifier: PeerVerifier, request: VerificationRequest, then: Callable[[VerificationReport], Result]
+) -> Result:
+    """Ask *verifier*, and go on with its report; pause while it, or a part of it, needs time.
+
+    A combination of verifiers may need several pauses: each is for the part that is to be answered for.
+    """
+    return _judged(lambda: verifier.verify(request), verifier, request, then)
+
+
+def _judged(
+    ask: Callable[[], VerifierAnswer],
+    verifier: PeerVerifier,
+    request: VerificationRequest,
+    then: Callable[[VerificationReport], Result],
+) -> Result:
+    def go_on(answer: object) -> Result:
+        if isinstance(answer, PendingPart):
+            part = answer
+            return Pause(NeedVerification(part.verifier, part.request), lambda report: told(part, report))
+        return then(_a_report(answer))
+
+    def told(part: PendingPart, report: object) -> Result:
+        known = _a_report(report)
+        return _judged(lambda: part.then(known), verifier, request, then)
+
+    return answered(ask, lambda answer: NeedVerification(verifier, request, answer), go_on)
+
+
+def _a_report(answer: object) -> VerificationReport:
+    if not isinstance(answer, VerificationReport):
+        raise InternalError("the answer to NeedVerification is a VerificationReport")
+    return answer

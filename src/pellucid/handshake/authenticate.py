@@ -12,7 +12,7 @@ from typing import Any, Final
 
 from pellucid.config import Credential
 from pellucid.crypto.certificates import EndEntity
-from pellucid.crypto.provider import PENDING, Verifier
+from pellucid.crypto.provider import Verifier
 from pellucid.crypto.signatures import PrivateKeySigner
 from pellucid.errors import (
     BadCertificate,
@@ -25,10 +25,10 @@ from pellucid.handshake.actions import (
     Authenticated,
     FinishedChecked,
     NeedSignature,
-    NeedVerification,
-    Pause,
     Result,
     SignatureChecked,
+    answered,
+    judged,
 )
 from pellucid.handshake.certificate_types import parse_end_entity
 from pellucid.handshake.certificates import tell_stapled
@@ -55,11 +55,24 @@ _CONTEXT_STRINGS: Final = {
     Role.SERVER: b"TLS 1.3, server CertificateVerify",
     Role.CLIENT: b"TLS 1.3, client CertificateVerify",
 }
+_TRANSCRIPT_HASHES: Final = frozenset({32, 48})  # SHA-256, SHA-384 (§B.4)
 
 
 def signed_content(signer: Role, transcript_hash: bytes) -> bytes:
     """Return what CertificateVerify signs (RFC 9846 §4.5.2). transcript_hash: up to and with Certificate."""
     return b"\x20" * 64 + _CONTEXT_STRINGS[signer] + b"\0" + transcript_hash
+
+
+def signing_role(content: bytes) -> Role | None:
+    """Return whose CertificateVerify signs *content*; None if none of TLS 1.3 does (RFC 9846 §4.5.2).
+
+    For who signs on behalf of another process: with this asked first a key signs handshakes and nothing else.
+    """
+    for role in _CONTEXT_STRINGS:
+        prefix = signed_content(role, b"")
+        if content.startswith(prefix) and len(content) - len(prefix) in _TRANSCRIPT_HASHES:
+            return role
+    return None
 
 
 # ---- the peer's ----------------------------------------------------------------------------------------------------
@@ -148,20 +161,16 @@ def check_certificate_verify(
         ocsp_response=presented.ocsp_response,
         scts=presented.scts,
         status_requested=context.config.request_ocsp and presented.leaf.certificate_type == CertificateType.X509,
+        port=context.port,
     )
 
     def judge(report: VerificationReport) -> Result:
-        if not isinstance(report, VerificationReport):
-            raise InternalError("the answer to NeedVerification is a VerificationReport")
         peer = _verdict(context, signer, presented.leaf, scheme, report, valid=valid)
         sent = (presented.leaf.der, *presented.intermediates)
         proof = SignatureChecked(scheme.code)
         return then(Authenticated(peer, proof, sent, presented.ocsp_response, presented.scts))
 
-    report = verifier.verify(request)
-    if report is PENDING:
-        return Pause(NeedVerification(verifier, request), judge)
-    return judge(report)
+    return judged(verifier, request, judge)
 
 
 def _scheme_of(context: Context[Any], code: int, leaf: EndEntity) -> Verifier:
@@ -205,6 +214,8 @@ def _verdict(
         failure=Failure.BAD_SIGNATURE if valid is False else None,
     )
     report = report.with_check(check)
+    if valid:
+        report = report.proven()
     if context.trace is not None:
         context.trace(SignatureTraced(what="CertificateVerify", signer=signer, scheme=scheme.code, valid=valid is True))
         context.trace(VerificationTraced(report=report))
@@ -260,7 +271,7 @@ def sign_certificate_verify(
 ) -> Result:
     """Make our CertificateVerify over the transcript, which must end with our Certificate; go on with *then*.
 
-    Pauses if the signer answers PENDING. Raises InternalError if a signature is wrong that must be checked: those of
+    Pauses for a signer that takes its time. Raises InternalError if a signature is wrong that must be checked: those of
     RSA keys, and all of signers that are not ours (RFC 9846 §C.3).
     """
     content = signed_content(context.role, context.transcript.digest())
@@ -277,10 +288,9 @@ def sign_certificate_verify(
             context.trace(SignatureTraced(what="CertificateVerify", signer=context.role, scheme=scheme, valid=True))
         return then(handshake_message(CertificateVerify(scheme, signature)))
 
-    signature = signer.sign(scheme, content)
-    if signature is PENDING:
-        return Pause(NeedSignature(signer, scheme, content), finish)
-    return finish(signature)
+    return answered(
+        lambda: signer.sign(scheme, content), lambda answer: NeedSignature(signer, scheme, content, answer), finish
+    )
 
 
 def finished_message(secret: TrafficSecret, transcript_hash: bytes) -> bytes:

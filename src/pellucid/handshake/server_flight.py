@@ -441,6 +441,7 @@ def negotiated_by(answered: Answered, client: Authenticated | Unauthenticated | 
         authenticated_at=None if session is None else session.authenticated_at,
         peer_ocsp_response=client.ocsp_response if isinstance(client, Authenticated) else None,
         peer_scts=client.scts if isinstance(client, Authenticated) else (),
+        peer_certificates=client.presented if isinstance(client, Authenticated) else (),
     )
 
 

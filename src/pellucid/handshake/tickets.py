@@ -8,18 +8,17 @@ from typing import Any
 
 from pellucid.config import ClientConfig, ServerConfig
 from pellucid.crypto.certificates import valid_until
-from pellucid.crypto.provider import PENDING, Suite
-from pellucid.errors import InternalError, UsageError
+from pellucid.crypto.provider import Suite
+from pellucid.errors import UsageError
 from pellucid.handshake.actions import (
     Action,
     Authenticated,
-    NeedVerification,
     Negotiated,
-    Pause,
     PskChecked,
     Result,
     SendMessage,
     Unauthenticated,
+    judged,
 )
 from pellucid.handshake.certificate_types import parse_end_entity
 from pellucid.handshake.core import Context
@@ -83,19 +82,15 @@ def recall_peer(
         scts=remembered.scts,
         # What was stapled then was good then, and the peer staples nothing now: CRLs are asked, it is not.
         status_requested=False,
+        port=context.port,
     )
 
     def judge(report: VerificationReport) -> Result:
-        if not isinstance(report, VerificationReport):
-            raise InternalError("the answer to NeedVerification is a VerificationReport")
         if context.trace is not None:
             context.trace(VerificationTraced(report=report))
         return then(PskChecked(verified_peer(leaf, report)))
 
-    report = verifier.verify(request)
-    if report is PENDING:
-        return Pause(NeedVerification(verifier, request), judge)
-    return judge(report)
+    return judged(verifier, request, judge)
 
 
 # ---- the client's ----------------------------------------------------------------------------------------------------

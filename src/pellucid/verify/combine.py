@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import inspect
-from collections.abc import Awaitable, Generator, Sequence
+from collections.abc import Awaitable, Callable, Generator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Final, NoReturn, cast
 
@@ -181,8 +181,20 @@ def _paused(
     if answer is PENDING:
         if whose is None:
             raise UsageError("a requirement answers with checks, or an awaitable of them; it cannot be PENDING")
-        return PendingPart(whose, request, lambda report: _go_on(steps, request, whose, report))
+        return PendingPart(whose, request, _once(lambda report: _go_on(steps, request, whose, report)))
     return _Later(steps, request, whose, answer) if inspect.isawaitable(answer) else None
+
+
+def _once(then: Callable[[VerificationReport], VerifierAnswer]) -> Callable[[VerificationReport], VerifierAnswer]:
+    """Return *then* for one call: a second answer would be taken for that of the next part."""
+    calls: list[Callable[[VerificationReport], VerifierAnswer]] = [then]
+
+    def call(report: VerificationReport) -> VerifierAnswer:
+        if not calls:
+            raise UsageError("this part of a combination of verifiers was answered already")
+        return calls.pop()(report)
+
+    return call
 
 
 def _go_on(steps: _Steps, request: VerificationRequest, whose: PeerVerifier | None, answer: object) -> VerifierAnswer:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import datetime
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
@@ -78,22 +79,26 @@ def find(case: Case) -> list[Findings]:
 
 def moments_of_validity(case: Case) -> list[datetime.datetime]:
     """Return, for each path to a root, the moment nearest to now at which all of it was valid, if there is one."""
-    moments: list[datetime.datetime] = []
-    for path in find_paths(case.leaf, case.presented, case.trust).paths:
-        certificates = [one.certificate for one in path.certificates]
-        start = max(one.not_valid_before_utc for one in certificates)
-        end = min(one.not_valid_after_utc for one in certificates)
-        if path.anchored and start <= end:
-            moments.append(min(max(case.when, start), end))
-    return moments
+    paths = [path for path in find_paths(case.leaf, case.presented, case.trust).paths if path.anchored]
+    return [moment for path in paths if (moment := common_moment(path, case.when)) is not None]
 
 
-def beyond_limits(case: Case) -> Findings | None:
+def common_moment(path: Path, when: datetime.datetime) -> datetime.datetime | None:
+    """Return the moment nearest to *when* at which all certificates of *path* were valid; None if there is none."""
+    certificates = [one.certificate for one in path.certificates]
+    start = max(one.not_valid_before_utc for one in certificates)
+    end = min(one.not_valid_after_utc for one in certificates)
+    return min(max(when, start), end) if start <= end else None
+
+
+def beyond_limits(case: Case, excused: Callable[[Findings], bool]) -> Findings | None:
     """Return the findings along a path to a root that is not for the leaf's names; None if there is no such path.
 
-    case: with every root that is trusted for anything.
+    case: with every root that is trusted for anything.   excused: whether what failed on a path would not refuse it.
     """
-    for findings in find(case):
+    for found in find(case):
+        passed = tuple(check for check in found.checks if check.outcome is not Outcome.FAILED)
+        findings = Findings(path=found.path, checks=passed) if excused(found) else found
         root = findings.path.certificates[-1]
         limits = case.trust.limits_of(root.der)
         if findings.path.anchored and limits is not None:

@@ -148,9 +148,12 @@ def _digest_of(data: bytes) -> bytes:
             raise UsageError("there is neither a certificate nor a public key in the PEM text") from None
     try:
         x509.load_der_x509_certificate(data)
-        return hashlib.sha256(certificate_fields(data)[SPKI].encoding).digest()
     except PARSE_ERRORS:
-        pass  # not a certificate: a key, perhaps
+        return _digest_of_key(data)
+    return hashlib.sha256(certificate_fields(data)[SPKI].encoding).digest()
+
+
+def _digest_of_key(data: bytes) -> bytes:
     try:
         return hashlib.sha256(parse_raw_public_key(data).der).digest()
     except PeerError as error:

@@ -32,6 +32,7 @@ from pellucid.verify.findings import (
     Findings,
     beyond_limits,
     candidates_of,
+    common_moment,
     explain_accepted,
     find,
     issuer_urls,
@@ -290,7 +291,7 @@ class WebPKIVerifier:
                     return turned, None
         findings = candidates[0]
         if case.trust is not self._trust and not verdict.path:
-            findings = beyond_limits(replace(case, trust=self._trust)) or findings
+            findings = beyond_limits(replace(case, trust=self._trust), _only_edwards) or findings
         failure = None
         if not findings.failures:
             unsupported = "Forbidden" in verdict.text or "nsupported" in verdict.text
@@ -314,9 +315,10 @@ class WebPKIVerifier:
         if len(path) - 2 > self._max_path_depth:
             return _Verdict(text=f"the path has more than {self._max_path_depth} intermediates")
         builder = make_builder(case.purpose, Store([path[0]]), frozenset(), self._max_path_depth, self._strictness)
-        verdict = _ask(builder, case, [], case.when)
-        if not verdict.path and self._strictness.dangerous_skip_dates:
-            verdict = _ask(builder, case, [], path[0].not_valid_after_utc)
+        when = common_moment(findings.path, case.when) if self._strictness.dangerous_skip_dates else case.when
+        if when is None:
+            return _Verdict(text="there is no moment at which all certificates of the path were valid")
+        verdict = _ask(builder, case, [], when)
         return replace(verdict, path=path, text=_PYCA_LEAF) if verdict.path else verdict
 
     def _builder(self, purpose: Purpose, trust: TrustStore, store: Store) -> PolicyBuilder:
