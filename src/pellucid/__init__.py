@@ -70,7 +70,13 @@ from pellucid.verify.trust import TrustStore
 if TYPE_CHECKING:
     from pellucid import aio as aio
     from pellucid.integrations.ssl_context import SSLContext as SSLContext
+    from pellucid.integrations.ssl_default import create_default_context as create_default_context
+    from pellucid.integrations.ssl_install import install as install
+    from pellucid.integrations.ssl_install import installed as installed
+    from pellucid.integrations.ssl_install import uninstall as uninstall
     from pellucid.integrations.trace_of import trace_of as trace_of
+    from pellucid.net.reload import CredentialError as CredentialError
+    from pellucid.net.reload import ReloadingConfig as ReloadingConfig
 
 __all__ = [
     "NEED_DATA",
@@ -88,6 +94,7 @@ __all__ = [
     "ConfigSource",
     "Connection",
     "Credential",
+    "CredentialError",
     "CredentialNeeded",
     "CryptoProvider",
     "EarlyData",
@@ -108,6 +115,7 @@ __all__ = [
     "PeerError",
     "PskKeyExchangeMode",
     "RawPublicKeyVerifier",
+    "ReloadingConfig",
     "RevocationPolicy",
     "Role",
     "SSLContext",
@@ -130,16 +138,26 @@ __all__ = [
     "__version__",
     "aio",
     "connect",
+    "create_default_context",
+    "install",
+    "installed",
     "listen",
     "pad_to_multiple",
     "trace_of",
+    "uninstall",
     "wrap",
 ]
 
 _LAZY = {
     "aio": "pellucid.aio",
+    "CredentialError": "pellucid.net.reload",
+    "ReloadingConfig": "pellucid.net.reload",
     "SSLContext": "pellucid.integrations.ssl_context",
+    "create_default_context": "pellucid.integrations.ssl_default",
+    "install": "pellucid.integrations.ssl_install",
+    "installed": "pellucid.integrations.ssl_install",
     "trace_of": "pellucid.integrations.trace_of",
+    "uninstall": "pellucid.integrations.ssl_install",
 }
 
 

@@ -5,6 +5,7 @@ What is offered is what the provider holds and the configuration names; the orde
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import inspect
 from collections.abc import Awaitable, Callable
@@ -347,6 +348,17 @@ class ClientConfig(_Config):
         )
         object.__setattr__(self, "session_scope", scope or bytes(32))
         object.__setattr__(self, "session_store", None if scope is None else self.sessions)
+
+    def with_sessions(self, sessions: ClientSessionStore) -> ClientConfig:
+        """Return this configuration with another store, at a fraction of what `dataclasses.replace` takes.
+
+        Where no sessions can be kept, having nothing to bind them to, or *sessions* was None, none are.
+        """
+        changed = copy.copy(self)
+        if self.session_store is not None:
+            object.__setattr__(changed, "sessions", sessions)
+            object.__setattr__(changed, "session_store", sessions)
+        return changed
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

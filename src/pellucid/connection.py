@@ -49,7 +49,7 @@ from pellucid.handshake.core import Context, Handshake
 from pellucid.handshake.offer import first_offer
 from pellucid.handshake.server_flight import WaitClientHello
 from pellucid.handshake.states import CLIENT_ARROWS, SERVER_ARROWS, ClientState, ServerState
-from pellucid.limits import MAX_EPOCH, SMALL_RECORD
+from pellucid.limits import MAX_CIPHERTEXT, MAX_EPOCH, RECORD_HEADER, SMALL_RECORD
 from pellucid.record.reader import Record
 from pellucid.record.reassembly import take_message
 from pellucid.registry import AlertDescription, ContentType, content_type_name
@@ -131,16 +131,38 @@ class Connection(Detachable):
         if self.negotiated is None:
             self._reader.handshake_bytes += len(data)
         incoming = self._incoming
+        begin = 0
+        if incoming and self._receiving and len(data) > MAX_CIPHERTEXT:
+            begin = self._complete_record(data)
+            if self._error is not None:
+                return
         source: bytes | bytearray = incoming
         if incoming:
-            incoming += data
+            incoming += data if not begin else data[begin:]
+            begin = 0
         else:
             source = data if isinstance(data, bytes) else bytes(data)
-        offset = self._consume(source)
+        offset = self._consume(source, begin)
         if source is incoming:
             del incoming[:offset]
         elif offset < len(source):
             incoming += source[offset:]
+
+    def _complete_record(self, data: Buffer) -> int:
+        """Complete the record that is cut in `_incoming` and take it; return how much of *data* that took.
+
+        Bulk data ends in a cut record nearly every time. What follows it is then read where it lies: appending all of
+        *data* to a few bytes would copy it once more (5 % of a transfer over loopback).
+        """
+        incoming = self._incoming
+        begin = max(0, RECORD_HEADER - len(incoming))
+        incoming += data[:begin]
+        missing = RECORD_HEADER + (incoming[3] << 8 | incoming[4]) - len(incoming)
+        if missing > 0:  # at most 64 KiB; whether a record may be so long is said below
+            incoming += data[begin : begin + missing]
+            begin += missing
+        del incoming[: self._consume(incoming)]
+        return min(begin, len(data))
 
     def next_event(self) -> Event | NeedData:
         """Return what happened next, or NEED_DATA. Raises PeerError, AlertReceived, TruncatedStream, InternalError."""
@@ -308,9 +330,8 @@ class Connection(Detachable):
 
     # ---- records ---------------------------------------------------------------------------------------------------
 
-    def _consume(self, data: bytes | bytearray) -> int:
+    def _consume(self, data: bytes | bytearray, offset: int = 0) -> int:
         """Work through the records in *data*; return how far. Stops at a cut record, a pause, an error, a close."""
-        offset = 0
         reader = self._reader
         size = len(data)
         if self._start is not None:

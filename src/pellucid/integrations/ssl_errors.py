@@ -33,6 +33,10 @@ class WantRead(TLSError, ssl.SSLWantReadError):
         OSError.__init__(self, int(ssl.SSL_ERROR_WANT_READ), "The operation did not complete (read)")
         self.reason = "The operation did not complete (read)"
 
+    @property  # type: ignore[misc]  # object's can be set
+    def __class__(self) -> type:  # redis-py looks the class up in a table
+        return ssl.SSLWantReadError
+
 
 class WantWrite(TLSError, ssl.SSLWantWriteError):
     """The socket takes no more now: call again with the same data. errno: SSL_ERROR_WANT_WRITE."""
@@ -40,6 +44,10 @@ class WantWrite(TLSError, ssl.SSLWantWriteError):
     def __init__(self) -> None:
         OSError.__init__(self, int(ssl.SSL_ERROR_WANT_WRITE), "The operation did not complete (write)")
         self.reason = "The operation did not complete (write)"
+
+    @property  # type: ignore[misc]  # object's can be set
+    def __class__(self) -> type:  # redis-py looks the class up in a table
+        return ssl.SSLWantWriteError
 
 
 class ZeroReturn(UsageError, ssl.SSLZeroReturnError):

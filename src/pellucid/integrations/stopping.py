@@ -33,7 +33,7 @@ class StoppingContext(SSLContext):
         self, incoming: ssl.MemoryBIO, outgoing: ssl.MemoryBIO, *_: object, **__: object
     ) -> SSLObject:
         engine = self.new_engine(server_side=True, server_hostname=None)
-        return _Object(engine, incoming, outgoing, server_side=True, server_hostname=None)
+        return _Object._create(incoming, outgoing, engine=engine, server_side=True, server_hostname=None)
 
     def _observer(self, config: ClientConfig | ServerConfig) -> Observer | None:
         others = super()._observer(config)
