@@ -69,6 +69,7 @@ from pellucid.verify.trust import TrustStore
 
 if TYPE_CHECKING:
     from pellucid import aio as aio
+    from pellucid.integrations.logging import log_to as log_to
     from pellucid.integrations.ssl_context import SSLContext as SSLContext
     from pellucid.integrations.trace_of import trace_of as trace_of
     from pellucid.net.reload import CredentialError as CredentialError
@@ -135,6 +136,7 @@ __all__ = [
     "aio",
     "connect",
     "listen",
+    "log_to",
     "pad_to_multiple",
     "trace_of",
     "wrap",
@@ -145,6 +147,7 @@ _LAZY = {
     "CredentialError": "pellucid.net.reload",
     "ReloadingConfig": "pellucid.net.reload",
     "SSLContext": "pellucid.integrations.ssl_context",
+    "log_to": "pellucid.integrations.logging",
     "trace_of": "pellucid.integrations.trace_of",
 }
 
