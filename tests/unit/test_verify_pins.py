@@ -104,8 +104,8 @@ def test_a_pin_is_that_of_openssl(kind: str, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("form", ["sha256/{}", "sha256//{}", "SHA256/{}", 'pin-sha256="{}"', " sha256/{} "])
 def test_pins_are_read_in_the_forms_that_people_write(form: str) -> None:
-    pin = hashlib.sha256(b"x").digest()
-    assert parse_pin(form.format(base64.b64encode(pin).decode())) == parse_pin(pin) == pin
+    for pin in (hashlib.sha256(b"x").digest(), b"\xff" * 32, b"\xfb" + bytes(31)):  # base64 begins with a slash, a plus
+        assert parse_pin(form.format(base64.b64encode(pin).decode())) == parse_pin(pin) == pin
 
 
 @pytest.mark.parametrize(

@@ -25,7 +25,8 @@ from pellucid.verify.trust import certificates_in_pem
 
 __all__ = ["SpkiPins", "parse_pin", "parse_pins", "path_pins", "pin_text", "spki_pin"]
 
-_PREFIX: Final = re.compile(r"^(?:sha256//?|pin-sha256=)", re.IGNORECASE)  # curl's has two slashes
+# curl writes two slashes, and base64 may begin with one: a digest has 43 characters and a padding.
+_PIN: Final = re.compile(r"(?:sha256//?|pin-sha256=)(\"?)(?P<digest>[A-Za-z0-9+/]{43}=)\1", re.IGNORECASE)
 _PUBLIC_KEY: Final = re.compile(rb"-----BEGIN PUBLIC KEY-----(?P<body>.*?)-----END PUBLIC KEY-----", re.DOTALL)
 _MAX_PINS: Final = 1000
 
@@ -57,16 +58,13 @@ def parse_pin(text: bytes | str) -> bytes:
         if len(text) != hashlib.sha256().digest_size:
             raise UsageError(f"a pin in bytes has 32 of them, SHA-256 of a public key; there are {len(text)}")
         return bytes(text)
-    prefix = _PREFIX.match(text.strip())
-    if prefix is None:
-        raise UsageError(f"{shown(text)} is no pin: it begins with sha256/ and goes on with base64")
+    found = _PIN.fullmatch(text.strip())
+    if found is None:
+        raise UsageError(f"{shown(text)} is no pin: that is sha256/ and the 44 characters of a SHA-256 in base64")
     try:
-        pin = binascii.a2b_base64(text.strip()[prefix.end() :].strip('"'), strict_mode=True)
-    except (binascii.Error, ValueError) as error:
+        return binascii.a2b_base64(found["digest"], strict_mode=True)
+    except binascii.Error as error:
         raise UsageError(f"{shown(text)} is no pin: {error}") from error
-    if len(pin) != hashlib.sha256().digest_size:
-        raise UsageError(f"{shown(text)} is no pin: SHA-256 has 32 bytes, and there are {len(pin)}")
-    return pin
 
 
 def parse_pins(pins: bytes | str | Iterable[bytes | str]) -> frozenset[bytes]:
