@@ -69,7 +69,12 @@ from pellucid.verify.trust import TrustStore
 
 if TYPE_CHECKING:
     from pellucid import aio as aio
+    from pellucid.integrations.logging import log_to as log_to
     from pellucid.integrations.ssl_context import SSLContext as SSLContext
+    from pellucid.integrations.ssl_default import create_default_context as create_default_context
+    from pellucid.integrations.ssl_install import install as install
+    from pellucid.integrations.ssl_install import installed as installed
+    from pellucid.integrations.ssl_install import uninstall as uninstall
     from pellucid.integrations.trace_of import trace_of as trace_of
     from pellucid.net.reload import CredentialError as CredentialError
     from pellucid.net.reload import ReloadingConfig as ReloadingConfig
@@ -134,9 +139,14 @@ __all__ = [
     "__version__",
     "aio",
     "connect",
+    "create_default_context",
+    "install",
+    "installed",
     "listen",
+    "log_to",
     "pad_to_multiple",
     "trace_of",
+    "uninstall",
     "wrap",
 ]
 
@@ -145,7 +155,12 @@ _LAZY = {
     "CredentialError": "pellucid.net.reload",
     "ReloadingConfig": "pellucid.net.reload",
     "SSLContext": "pellucid.integrations.ssl_context",
+    "log_to": "pellucid.integrations.logging",
+    "create_default_context": "pellucid.integrations.ssl_default",
+    "install": "pellucid.integrations.ssl_install",
+    "installed": "pellucid.integrations.ssl_install",
     "trace_of": "pellucid.integrations.trace_of",
+    "uninstall": "pellucid.integrations.ssl_install",
 }
 
 

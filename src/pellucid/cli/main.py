@@ -21,11 +21,14 @@ COMMANDS: Final = {
     "agent": "Hold private keys in a process of their own, and sign for servers.",
     "demo": "Tell the whole story of one HTTPS request, in six steps.",
     "dev-cert": "Make a certificate for development, and the local CA that it is from.",
+    "doctor": "Try whether the programs on this machine trust the development CA, and tell what helps.",
     "explain": "Tell what a code of a diagnosis means, and what can be done.",
     "get": "Fetch a URL, and see the connection it came over.",
     "inspect": "Examine servers: what they accept, how they behave, what that is worth.",
     "page": "Show each visitor of a page its own TLS connection.",
     "serve": "Serve a directory or an ASGI application over HTTPS.",
+    "trust": "Have other programs trust the development CA.",
+    "untrust": "Take the development CA out of other programs' stores again.",
 }
 """name → one line of help. The command is `command` in pellucid.cli.<name>, with "_" for "-"; one that is not there is
 not listed."""

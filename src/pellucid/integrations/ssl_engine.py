@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import ssl
+import time
 import weakref
 from collections import deque
 from typing import TYPE_CHECKING, Any, Final
@@ -22,6 +23,7 @@ from pellucid.events import (
     EarlyData,
     EarlyDataAccepted,
     FirstUseNeeded,
+    HandshakeComplete,
     PeerAuthenticated,
     SignatureNeeded,
     TicketNeeded,
@@ -32,6 +34,8 @@ from pellucid.handshake.post_handshake import NOT_OFFERED
 from pellucid.integrations.handshake_watch import HandshakeWatch
 from pellucid.integrations.ssl_certificate import certificate_dict
 from pellucid.integrations.ssl_errors import ConfigurationError, WantRead, ZeroReturn, ssl_error
+from pellucid.integrations.ssl_hello import CallbackFailed, FirstFlight
+from pellucid.integrations.ssl_session import ConnectionSessions, SSLSession
 from pellucid.registry import AlertDescription, group_name, scheme_name, suite_name
 from pellucid.trace import Observer, Role
 from pellucid.verify.report import VerificationReport, VerifiedPeer
@@ -67,6 +71,8 @@ class Engine:
         *,
         own: Observer | None = None,
         watch: HandshakeWatch | None = None,
+        sessions: ConnectionSessions | None = None,
+        hello: FirstFlight | None = None,
     ) -> None:
         self.connection = connection
         self.context = context
@@ -76,14 +82,21 @@ class Engine:
         """of those who are told, the one that the configuration's `trace` made"""
         self.watch = watch
         """what tells of the handshake's end; None: nobody wants to know"""
+        self.sessions = sessions
+        """client: what is resumed, and what came to be resumed"""
+        self.hello = hello
+        """server: the ClientHello that callbacks wait for; then *connection* is not yet the one that goes on"""
+        self.owner: weakref.ref[Facts] | None = None
+        """the SSLObject or SSLSocket; weak, so that neither waits for the other to be collected"""
+        self._counted = False
+        self.completed_at = 0.0
+        """when the handshake was complete, seconds since 1970"""
         self.discarding = False
         """whether what the peer still sends is thrown away: this end has closed"""
         self.peer_closed = False
         self.error: TLSError | None = None
         self.early_bytes = 0
         """how many bytes came as early data, accepted: the first that are read, and perhaps somebody's replay"""
-        self.owner: weakref.ref[Facts] | None = None
-        """the SSLObject or SSLSocket; weak, so that neither waits for the other to be collected"""
         self.later_certificates: tuple[bytes, ...] = ()
         """server: what the client showed after the handshake, as it came, leaf first"""
         self._accepted: Negotiated | None = None
@@ -96,6 +109,9 @@ class Engine:
     def feed(self, data: bytes) -> None:
         """Take bytes of the peer, b"" for the end of its stream. What is wrong with them is raised by the next call."""
         if self.peer_closed or self.error is not None:
+            return
+        if self.hello is not None:
+            self._hear(self.hello, data)
             return
         self._guarded(lambda: self.connection.receive_data(data))
         self._work()
@@ -121,6 +137,9 @@ class Engine:
         """Return once data may flow: the handshake is complete, or early data is accepted. WantRead before that."""
         if self.negotiated is not None:
             return
+        if not self._counted:
+            self._counted = True
+            self.context.statistics.count("accept" if self.connection.role is Role.SERVER else "connect")
         self.connection.start()
         self._work()
         self.check()
@@ -237,6 +256,10 @@ class Engine:
                 self._accepted = event.negotiated
             elif isinstance(event, CloseNotify):
                 self.peer_closed = True
+            elif isinstance(event, HandshakeComplete):
+                self.completed_at = time.time()
+                good = "accept_good" if self.connection.role is Role.SERVER else "connect_good"
+                self.context.statistics.count(good, *(("hits",) if event.negotiated.resumed else ()))
             elif isinstance(event, PeerAuthenticated):
                 self.later_certificates = event.certificates or self.later_certificates
             elif isinstance(event, Pause):
@@ -246,6 +269,28 @@ class Engine:
         if not self.discarding:
             self._plain.append(data)
             self.pending += len(data)
+
+    def _hear(self, hello: FirstFlight, data: bytes) -> None:
+        """Wait for the whole ClientHello; then make the connection that the callbacks choose, and go on with it."""
+        offer = hello.take(data)
+        if offer is None and not hello.over:
+            return
+        self.hello = None
+        if offer is not None:
+            try:
+                self.connection = self.context.server_connection(self, offer)
+            except TLSError as error:
+                alert = error.alert if isinstance(error, CallbackFailed) else AlertDescription.INTERNAL_ERROR
+                self.connection.fail(alert)
+                self.error = ssl_error(error)
+                return
+        self._guarded(lambda: self.connection.receive_data(bytes(hello.data)))
+        if not data:
+            self._guarded(lambda: self.connection.receive_data(data))
+        self._work()
+        if offer is None and self.error is None:  # nobody was asked about it: it cannot go on
+            self.connection.fail(AlertDescription.UNEXPECTED_MESSAGE)
+            self.error = ssl_error(UsageError("the callbacks could not read the ClientHello"))
 
     def _answer(self, pause: Pause) -> None:
         answer = self.context.answer
@@ -316,8 +361,25 @@ class Facts:
         return None if self._engine is None else self._engine.own
 
     @property
-    def session(self) -> None:
-        return None
+    def session(self) -> SSLSession | None:
+        """What can be given to a later connection, with the newest ticket; None before the handshake is complete.
+
+        Client: before the handshake it may be set to a session of the same context. Raises TypeError and ValueError.
+        """
+        engine = self._engine
+        if engine is None or not self.handshake_complete:
+            return None if engine is None or engine.sessions is None else engine.sessions.given
+        return engine.context.session_of(engine)
+
+    @session.setter
+    def session(self, session: SSLSession | None) -> None:
+        engine = self._tls
+        if self.negotiated is not None:
+            raise ValueError("Cannot set session after handshake.")
+        if session is not None:
+            engine.context.check_session(session, server_side=self.server_side)
+        if engine.sessions is not None:
+            engine.sessions.given = session
 
     @property
     def session_reused(self) -> bool | None:
@@ -351,7 +413,12 @@ class Facts:
         return list(sent) or self.get_verified_chain()[:1]
 
     def version(self) -> str | None:
-        return None if self._agreed is None else VERSION
+        """Return "TLSv1.3"; None before the handshake is complete.
+
+        While a server reads early data too: trio holds back what a server of TLS 1.3 sends after its handshake, which
+        is tickets elsewhere, and would be the ServerHello here.
+        """
+        return None if self._agreed is None or not self.handshake_complete else VERSION
 
     def cipher(self) -> Cipher | None:
         """Return (IANA's name of the suite, "TLSv1.3", key bits); None before the handshake is complete."""

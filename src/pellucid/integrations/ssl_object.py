@@ -10,6 +10,7 @@ from pellucid.crypto.provider import Buffer
 from pellucid.integrations.ssl_engine import Engine, Facts
 from pellucid.integrations.ssl_errors import WantRead
 from pellucid.integrations.ssl_handle import Handle
+from pellucid.integrations.ssl_hello import checked_context
 
 if TYPE_CHECKING:
     from pellucid.integrations.ssl_context import SSLContext
@@ -69,7 +70,7 @@ class SSLObject(Facts):
 
     @context.setter
     def context(self, context: SSLContext) -> None:
-        self._tls.context = context
+        self._tls.context = checked_context(context)
 
     def do_handshake(self) -> None:
         """Go on with the handshake. Raises WantRead until it is complete, or early data is accepted by this server."""

@@ -18,6 +18,8 @@ from pellucid.handshake.actions import Negotiated
 from pellucid.integrations.ssl_engine import Engine, Facts
 from pellucid.integrations.ssl_errors import ConfigurationError, PlaintextFirst, WantRead, WantWrite, ssl_error
 from pellucid.integrations.ssl_handle import Handle
+from pellucid.integrations.ssl_hello import checked_context
+from pellucid.integrations.ssl_session import SSLSession
 from pellucid.net.setup import socket_address
 from pellucid.net.tcp import trace_wrapped
 from pellucid.net.trouble import explained
@@ -61,6 +63,7 @@ class SSLSocket(Facts, socket.socket):
         server_hostname: str | None,
         do_handshake_on_connect: bool,
         suppress_ragged_eofs: bool,
+        session: SSLSession | None = None,
     ) -> Self:
         """Take *sock* over, and shake hands if it is connected; `SSLContext.wrap_socket` calls it."""
         timeout = sock.gettimeout()
@@ -70,7 +73,7 @@ class SSLSocket(Facts, socket.socket):
         self.server_hostname = server_hostname
         self.do_handshake_on_connect = do_handshake_on_connect
         self.suppress_ragged_eofs = suppress_ragged_eofs
-        self._prepare(context)
+        self._prepare(context, session)
         try:
             self._connected = self._is_connected()
             self.settimeout(timeout)
@@ -82,8 +85,9 @@ class SSLSocket(Facts, socket.socket):
             raise
         return self
 
-    def _prepare(self, context: SSLContext) -> None:
+    def _prepare(self, context: SSLContext, session: SSLSession | None) -> None:
         self._context = context
+        self._given_session = session
         self._engine: Engine | None = None
         self._under_tls = False
         """whether reading and writing go through TLS now: from connecting to `unwrap` or `close`"""
@@ -115,7 +119,7 @@ class SSLSocket(Facts, socket.socket):
 
     @context.setter
     def context(self, context: SSLContext) -> None:
-        self._context = context
+        self._context = checked_context(context)
         if self._engine is not None:
             self._engine.context = context
 
@@ -148,7 +152,9 @@ class SSLSocket(Facts, socket.socket):
         return True
 
     def _begin(self) -> None:
-        engine = self._context.new_engine(server_side=self.server_side, server_hostname=self.server_hostname)
+        engine = self._context.new_engine(
+            server_side=self.server_side, server_hostname=self.server_hostname, session=self._given_session
+        )
         engine.owner = weakref.ref(self)
         self._engine = engine
         self._under_tls = True
