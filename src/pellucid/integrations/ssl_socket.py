@@ -315,12 +315,17 @@ class SSLSocket(Facts, socket.socket):
                     self._flush_if_free()
                     return data
                 self._flush_if_free()
-                self._fill()
+                self._fill(size)
 
-    def _fill(self) -> None:
-        """Wait for bytes of the peer, and take them."""
+    def _fill(self, size: int = 0) -> None:
+        """Wait for bytes of the peer, and take those that a read of *size* bytes needs, or the handshake: 0.
+
+        Of a socket that does not wait, one record at a time: even a close_notify stays where `select` sees it.
+        """
+        with self._core:
+            wanted = self._tls.wanted(0 if self.gettimeout() == 0 else size)
         try:
-            data = super().recv(_RECEIVE_SIZE)
+            data = super().recv(wanted)
         except BlockingIOError:
             raise WantRead from None
         except OSError as error:
