@@ -16,6 +16,9 @@ LEAVES_OPEN = {"aiosmtplib", "aiosmtpd", "asyncio"}
 
 
 @pytest.mark.filterwarnings("ignore::ResourceWarning")
+@pytest.mark.filterwarnings(
+    "ignore:Exception ignored in. <(socket|function _Selector):pytest.PytestUnraisableExceptionWarning"
+)
 @pytest.mark.parametrize("one", [pytest.param(one, id=one.name) for one in cells()])
 def test_library_works_over_pellucid(one: Cell) -> None:
     outcome = run(one)
