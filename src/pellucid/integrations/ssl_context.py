@@ -204,7 +204,7 @@ class SSLContext(Trust, Settings, Callbacks, RealContext):  # type: ignore[misc,
         observer = own if watch is None else tee(own, watch)
         told = unwatched if observer is None else observer
         if isinstance(config, ServerConfig):
-            hello = FirstFlight() if self._sni_callback or self._psk_server else None
+            hello = FirstFlight() if self._hears_first else None
             connection = Connection.server(config, trace=told)
             return Engine(connection, self, observer, own=own, watch=watch, hello=hello)
         sessions = ConnectionSessions(config.session_store if isinstance(self._base, ClientConfig) else None)

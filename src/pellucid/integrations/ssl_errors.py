@@ -24,6 +24,7 @@ class ConfigurationError(UsageError, ssl.SSLError, ValueError):
 
     def __init__(self, reason: str) -> None:
         UsageError.__init__(self, reason)
+        OSError.__init__(self, int(ssl.SSL_ERROR_SSL), reason)  # aiohttp shows `strerror` and nothing else
 
 
 class WantRead(TLSError, ssl.SSLWantReadError):
