@@ -32,7 +32,7 @@ class Callbacks:
     @property
     def _hears_first(self) -> bool:
         """Whether a server waits for the ClientHello to ask callbacks."""
-        return not (self._sni_callback is self._alpn_callback is self._psk_server is None)
+        return any(one is not None for one in (self._sni_callback, self._alpn_callback, self._psk_server))
 
     # ---- names -----------------------------------------------------------------------------------------------------
 
