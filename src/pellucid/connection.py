@@ -77,7 +77,7 @@ class Connection(Detachable):
         """
         if config.peer_verifier is None and not config.psks:
             raise UsageError("a client needs trust, a verifier, or an external PSK: nobody could be verified")
-        context = Context(Role.CLIENT, config, observer_of(config, trace))
+        context = Context(Role.CLIENT, config, observer_of(config, trace), port)
         handshake = Handshake(context, CLIENT_ARROWS, client_side.HANDLERS, ClientState.START, None)
         connection = cls(Role.CLIENT, context, handshake, context.trace)
         key = SessionKey(host=normalize_server_name(server_name), port=port, scope=config.session_scope)

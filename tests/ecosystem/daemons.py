@@ -6,9 +6,7 @@ process. A program that is missing fails the test in CI, and skips it elsewhere.
 
 from __future__ import annotations
 
-import atexit
 import contextlib
-import functools
 import glob
 import grp
 import os
@@ -89,14 +87,8 @@ host    all plain     127.0.0.1/32 trust
 """
 
 
-@functools.cache
-def _cluster() -> Path:
-    """Return a new cluster, to be copied: `initdb` takes longer than everything else together."""
+def _new_cluster(data: Path) -> None:
     initdb = program("initdb", _POSTGRES[0], _POSTGRES[1].format("initdb"))
-    folder = tempfile.mkdtemp(prefix="pellucid-postgres-cluster-")
-    atexit.register(shutil.rmtree, folder, ignore_errors=True)
-    _owned(Path(folder))
-    data = Path(folder) / "data"
     words = ("--auth=trust", "--no-sync", "--no-instructions", "--locale=C", "--encoding=UTF8", "--wal-segsize=1")
     done = subprocess.run(
         [initdb, "-D", data, "-U", "postgres", *words],
@@ -109,7 +101,6 @@ def _cluster() -> Path:
     )
     if done.returncode:
         raise PeerFailed(f"initdb failed:\n{(done.stdout + done.stderr).decode(errors='replace')}")
-    return data
 
 
 @contextlib.contextmanager
@@ -121,10 +112,10 @@ def postgres(ca: CA) -> Iterator[Daemon]:
     binary = program("postgres", _POSTGRES[0], _POSTGRES[1].format("postgres"))
     with _folder("postgres") as folder:
         keys = Keys(folder, ca)
-        data = folder / "data"
-        shutil.copytree(_cluster(), data)
-        (data / "pg_hba.conf").write_text(_ACCESS, encoding="ascii")
         _owned(folder)
+        data = folder / "data"
+        _new_cluster(data)
+        (data / "pg_hba.conf").write_text(_ACCESS, encoding="utf-8")
         settings = {
             "listen_addresses": "127.0.0.1",
             "unix_socket_directories": "",

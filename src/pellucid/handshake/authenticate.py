@@ -25,10 +25,10 @@ from pellucid.handshake.actions import (
     Authenticated,
     FinishedChecked,
     NeedSignature,
-    NeedVerification,
     Result,
     SignatureChecked,
     answered,
+    judged,
 )
 from pellucid.handshake.certificate_types import parse_end_entity
 from pellucid.handshake.certificates import tell_stapled
@@ -161,17 +161,16 @@ def check_certificate_verify(
         ocsp_response=presented.ocsp_response,
         scts=presented.scts,
         status_requested=context.config.request_ocsp and presented.leaf.certificate_type == CertificateType.X509,
+        port=context.port,
     )
 
     def judge(report: VerificationReport) -> Result:
-        if not isinstance(report, VerificationReport):
-            raise InternalError("the answer to NeedVerification is a VerificationReport")
         peer = _verdict(context, signer, presented.leaf, scheme, report, valid=valid)
         sent = (presented.leaf.der, *presented.intermediates)
         proof = SignatureChecked(scheme.code)
         return then(Authenticated(peer, proof, sent, presented.ocsp_response, presented.scts))
 
-    return answered(lambda: verifier.verify(request), lambda answer: NeedVerification(verifier, request, answer), judge)
+    return judged(verifier, request, judge)
 
 
 def _scheme_of(context: Context[Any], code: int, leaf: EndEntity) -> Verifier:
@@ -215,6 +214,8 @@ def _verdict(
         failure=Failure.BAD_SIGNATURE if valid is False else None,
     )
     report = report.with_check(check)
+    if valid:
+        report = report.proven()
     if context.trace is not None:
         context.trace(SignatureTraced(what="CertificateVerify", signer=signer, scheme=scheme.code, valid=valid is True))
         context.trace(VerificationTraced(report=report))

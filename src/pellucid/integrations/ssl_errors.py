@@ -88,6 +88,10 @@ _VERIFY_CODES: Final = {
     Failure.NOT_A_CA: 24,
     Failure.WRONG_PURPOSE: 26,
     Failure.CONSTRAINT: 47,
+    Failure.NOT_ALLOWED: 28,  # X509_V_ERR_CERT_REJECTED
+    Failure.KEY_CHANGED: 28,
+    Failure.WRONG_PIN: 28,
+    Failure.POLICY: 28,
     Failure.WRONG_NAME: 62,
     Failure.WEAK_KEY: 66,
     Failure.WEAK_SIGNATURE: 68,
@@ -109,6 +113,7 @@ _VERIFY_MESSAGES: Final = {
     23: "certificate revoked",
     24: "invalid CA certificate",
     26: "unsuitable certificate purpose",
+    28: "certificate rejected",
     47: "permitted subtree violation",
     66: "EE certificate key too weak",
     68: "CA signature digest algorithm too weak",

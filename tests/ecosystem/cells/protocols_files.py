@@ -52,7 +52,7 @@ class _Data(TLS_DTPHandler):
 
 
 @contextlib.contextmanager
-def _ftp_server(trial: Trial, folder: Path) -> Iterator[tuple[int, list[bool]]]:
+def ftp_server(trial: Trial, folder: Path) -> Iterator[tuple[int, list[bool]]]:
     """pyftpdlib with TLS by OpenSSL on both connections: its port, and of each data connection whether it resumed."""
     authorizer = DummyAuthorizer()
     authorizer.add_user("ada", "secret", folder, perm="elradfmw")
@@ -71,7 +71,7 @@ def _ftp_server(trial: Trial, folder: Path) -> Iterator[tuple[int, list[bool]]]:
 
         def serve() -> None:
             while not stop.is_set():
-                server.serve_forever(timeout=0.05, blocking=False, handle_exit=False)
+                server.ioloop.loop(timeout=0.05, blocking=False)
             server.close_all()
 
         thread = threading.Thread(target=serve, daemon=True)
@@ -93,7 +93,7 @@ def _ftp(port: int, context: ssl.SSLContext, host: str = "localhost") -> ftplib.
 @cell("ftplib", "start_tls")
 def ftplib_logs_in_under_tls(trial: Trial) -> None:
     """AUTH TLS on the control connection."""
-    port, _ = trial.enter(_ftp_server(trial, trial.folder()))
+    port, _ = trial.enter(ftp_server(trial, trial.folder()))
     with _ftp(port, trial.client()) as ftp:
         assert ftp.login("ada", "secret").startswith("230")
         assert ftp.sock.version() == "TLSv1.3"
@@ -112,7 +112,7 @@ def ftplib_logs_in_under_tls(trial: Trial) -> None:
 def ftplib_transfers_over_sessions_that_resume(trial: Trial) -> None:
     """PROT P: each data connection is under TLS and resumes the control connection's session. The server insists."""
     folder = trial.folder()
-    port, resumed = trial.enter(_ftp_server(trial, folder))
+    port, resumed = trial.enter(ftp_server(trial, folder))
     with _ftp(port, trial.client()) as ftp:
         ftp.login("ada", "secret")
         ftp.prot_p()
@@ -141,10 +141,11 @@ empty("xmlrpc", "start_tls", "HTTPS is TLS from the first byte")
 
 
 @contextlib.contextmanager
-def _xmlrpc_server(context: ssl.SSLContext) -> Iterator[int]:
+def xmlrpc_server(context: ssl.SSLContext) -> Iterator[int]:
     with SimpleXMLRPCServer(("127.0.0.1", 0), logRequests=False) as server:
         server.socket = context.wrap_socket(server.socket, server_side=True)
         server.register_function(lambda words: "".join(reversed(words)), "backwards")
+        server.register_function(lambda a, b: a + b, "add")
         thread = threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True)
         thread.start()
         try:
@@ -161,7 +162,7 @@ def _backwards(port: int, context: ssl.SSLContext, host: str = "localhost") -> A
 
 @cell("xmlrpc", "client")
 def xmlrpc_calls(trial: Trial) -> None:
-    port = trial.enter(_xmlrpc_server(trial.stdlib_server()))
+    port = trial.enter(xmlrpc_server(trial.stdlib_server()))
     assert _backwards(port, trial.client()) == "c" + "b" * 100_000 + "a"
     with trial.refuses(ssl.SSLCertVerificationError):
         _backwards(port, trial.client(), "127.0.0.1")
@@ -171,6 +172,6 @@ def xmlrpc_calls(trial: Trial) -> None:
 
 @cell("xmlrpc", "server")
 def xmlrpc_answers(trial: Trial) -> None:
-    port = trial.enter(_xmlrpc_server(trial.server()))
+    port = trial.enter(xmlrpc_server(trial.server()))
     for _ in range(2):
         assert _backwards(port, trial.stdlib_client()) == "c" + "b" * 100_000 + "a"
