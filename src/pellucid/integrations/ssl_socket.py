@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 __all__ = ["SSLSocket"]
 
 _RECEIVE_SIZE: Final = 2**16
+_MUCH: Final = 2**14  # a record has no more data: who wants more is given what several have
 _STDLIB_CLASS: Final = ssl.SSLSocket  # before anybody replaces it
 _DONT_WAIT: Final = getattr(socket, "MSG_DONTWAIT", 0)
 
@@ -320,10 +321,11 @@ class SSLSocket(Facts, socket.socket):
     def _fill(self, size: int = 0) -> None:
         """Wait for bytes of the peer, and take those that a read of *size* bytes needs, or the handshake: 0.
 
-        Of a socket that does not wait, one record at a time: even a close_notify stays where `select` sees it.
+        Of a socket that does not wait, and where little is wanted, one record at a time: even a close_notify stays
+        where `select` sees it.
         """
         with self._core:
-            wanted = self._tls.wanted(0 if self.gettimeout() == 0 else size)
+            wanted = self._tls.wanted(size if size > _MUCH and self.gettimeout() != 0 else 0)
         try:
             data = super().recv(wanted)
         except BlockingIOError:
