@@ -268,6 +268,25 @@ def test_socket_sendfile_leaves_the_file_behind_what_was_sent(tmp_path: Path) ->
             one.sendfile(file)
 
 
+def test_socket_send_takes_all_of_the_data_where_it_may_wait() -> None:
+    """As OpenSSL: programs of ssl's age do not look at what send returns."""
+    with pair() as (one, other):
+        data = bytes(range(256)) * 4096
+        sent: list[int] = []
+        thread = threading.Thread(target=lambda: sent.append(one.send(data)))
+        thread.start()
+        found = b""
+        while len(found) < len(data):
+            found += other.recv(2**16)
+        thread.join(10)
+        assert sent == [len(data)] and found == data
+        assert one.send(b"") == 0
+        one.setblocking(False)
+        with pytest.raises(ssl.SSLWantWriteError):
+            while True:
+                assert one.send(data) <= 2**18
+
+
 # ---- sockets: what select sees -------------------------------------------------------------------------------------
 
 

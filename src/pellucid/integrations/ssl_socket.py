@@ -369,11 +369,24 @@ class SSLSocket(Facts, socket.socket):
         return self.send(data)
 
     def send(self, data: Any, flags: int = 0) -> int:  # Any: a readable buffer
-        """Send *data*; return how much of it: all, or 256 KiB of more."""
+        """Send *data*; return how much of it: all, as OpenSSL does. On a socket that does not wait: 256 KiB of more."""
         if not self._under_tls:
             self._check_not_between()
             return super().send(data, flags)
         _no_flags(flags, "send")
+        if self.gettimeout() == 0:
+            return self._send_piece(data)
+        return self._send_pieces(data)
+
+    def _send_pieces(self, data: Any) -> int:  # Any: a readable buffer
+        with self._writing, memoryview(data) as given, given.cast("B") as view:
+            at = self._send_piece(view)
+            while at < len(view):
+                with view[at:] as rest:
+                    at += self._send_piece(rest)
+            return at
+
+    def _send_piece(self, data: Any) -> int:  # Any: a readable buffer
         self._ready()
         with self._writing:
             if self._sealed:
@@ -399,12 +412,7 @@ class SSLSocket(Facts, socket.socket):
             super().sendall(data, flags)
             return
         _no_flags(flags, "sendall")
-        self._ready()
-        with self._writing, memoryview(data) as given, given.cast("B") as view:
-            at = 0
-            while at < len(view):
-                with view[at:] as rest:
-                    at += self.send(rest)
+        self._send_pieces(data)
 
     def sendfile(self, file: BinaryIO, offset: int = 0, count: int | None = None) -> int:  # type: ignore[override]
         """Send a file's content through TLS, for the kernel's sendfile would send it in plaintext; return its size.
