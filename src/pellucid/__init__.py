@@ -69,6 +69,7 @@ from pellucid.verify.trust import TrustStore
 
 if TYPE_CHECKING:
     from pellucid import aio as aio
+    from pellucid.integrations.logging import log_to as log_to
     from pellucid.integrations.ssl_context import SSLContext as SSLContext
     from pellucid.integrations.ssl_default import create_default_context as create_default_context
     from pellucid.integrations.ssl_install import install as install
@@ -142,6 +143,7 @@ __all__ = [
     "install",
     "installed",
     "listen",
+    "log_to",
     "pad_to_multiple",
     "trace_of",
     "uninstall",
@@ -153,6 +155,7 @@ _LAZY = {
     "CredentialError": "pellucid.net.reload",
     "ReloadingConfig": "pellucid.net.reload",
     "SSLContext": "pellucid.integrations.ssl_context",
+    "log_to": "pellucid.integrations.logging",
     "create_default_context": "pellucid.integrations.ssl_default",
     "install": "pellucid.integrations.ssl_install",
     "installed": "pellucid.integrations.ssl_install",

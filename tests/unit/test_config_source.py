@@ -114,7 +114,6 @@ def test_context_asks_at_each_connection_and_keeps_what_was_set() -> None:
         assert one.selected_alpn_protocol() == "h2"
         assert one.getpeercert(True) == OTHER.chain[0]
     assert context.config(server_side=True) is context.config(server_side=True)
-    assert SSLContext(found).config(server_side=True) is found.given
 
 
 def test_context_of_a_source_is_a_servers_and_takes_no_certificates() -> None:

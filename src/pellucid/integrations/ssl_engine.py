@@ -413,7 +413,12 @@ class Facts:
         return list(sent) or self.get_verified_chain()[:1]
 
     def version(self) -> str | None:
-        return None if self._agreed is None else VERSION
+        """Return "TLSv1.3"; None before the handshake is complete.
+
+        While a server reads early data too: trio holds back what a server of TLS 1.3 sends after its handshake, which
+        is tickets elsewhere, and would be the ServerHello here.
+        """
+        return None if self._agreed is None or not self.handshake_complete else VERSION
 
     def cipher(self) -> Cipher | None:
         """Return (IANA's name of the suite, "TLSv1.3", key bits); None before the handshake is complete."""

@@ -15,7 +15,7 @@ import ssl
 import sys
 import threading
 from collections.abc import Callable, Iterator
-from types import ModuleType
+from types import FrameType, ModuleType
 from typing import Any, Final, NamedTuple
 
 from pellucid.config import ClientConfig, ConfigSource, ServerConfig
@@ -47,6 +47,9 @@ _REMADE: Final = (
     _Remade("requests.adapters", "_preloaded_ssl_context", lambda _: None),  # then urllib3 makes one when it connects
 )
 
+# Libraries that go on in plaintext where TLS fails: asyncpg does, by default (sslmode=prefer).
+_FALL_BACK: Final = frozenset({"asyncpg"})
+
 # What the real class's setters look for with super(SSLContext, SSLContext), by its name in `ssl`.
 _RAW: Final = ("_msg_callback", "maximum_version", "minimum_version", "options", "verify_flags", "verify_mode")
 
@@ -74,8 +77,11 @@ def _kind(*, unverified: bool) -> type[SSLContext]:
     """Return the class to install."""
 
     class InstalledContext(_Raw, SSLContext, metaclass=_Shape):  # type: ignore[misc,override]  # as SSLContext
-        refuses_late = True
         allows_unverified = unverified
+
+        @property
+        def refuses_late(self) -> bool:  # type: ignore[override]  # at once where a late refusal would undo all of TLS
+            return _caller() not in _FALL_BACK
 
         def __init__(
             self,
@@ -93,6 +99,18 @@ def _kind(*, unverified: bool) -> type[SSLContext]:
     InstalledContext.__name__ = InstalledContext.__qualname__ = "SSLContext"
     InstalledContext.__doc__ = SSLContext.__doc__
     return InstalledContext
+
+
+def _caller() -> str:
+    """Return the name of the package that called into this one."""
+    frame = sys._getframe()
+    while frame.f_back is not None and _package(frame) in _SELF:
+        frame = frame.f_back
+    return _package(frame)
+
+
+def _package(frame: FrameType) -> str:
+    return str(frame.f_globals.get("__name__", "")).partition(".")[0]
 
 
 def _attribute(kind: type, name: str) -> object:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO, Final, Self
 from pellucid.crypto.provider import Buffer
 from pellucid.errors import TLSError
 from pellucid.handshake.actions import Negotiated
+from pellucid.integrations.record_bounds import RecordBounds
 from pellucid.integrations.ssl_engine import Engine, Facts
 from pellucid.integrations.ssl_errors import ConfigurationError, PlaintextFirst, WantRead, WantWrite, ssl_error
 from pellucid.integrations.ssl_handle import Handle
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
 __all__ = ["SSLSocket"]
 
 _RECEIVE_SIZE: Final = 2**16
+_MUCH: Final = 2**14  # a record has no more data: who wants more is given what several have
 _STDLIB_CLASS: Final = ssl.SSLSocket  # before anybody replaces it
 _DONT_WAIT: Final = getattr(socket, "MSG_DONTWAIT", 0)
 
@@ -99,6 +101,7 @@ class SSLSocket(Facts, socket.socket):
         self._reading = threading.RLock()
         self._writing = threading.RLock()
         self._unsent = memoryview(b"")
+        self._bounds = RecordBounds()
         self._sealed = 0
         """bytes of a write that raised WantWrite: they are sealed, and partly sent"""
         self._broken = False
@@ -315,12 +318,17 @@ class SSLSocket(Facts, socket.socket):
                     self._flush_if_free()
                     return data
                 self._flush_if_free()
-                self._fill()
+                self._fill(size)
 
-    def _fill(self) -> None:
-        """Wait for bytes of the peer, and take them."""
+    def _fill(self, wanted: int = 0) -> None:
+        """Wait for bytes of the peer, and take them: those of one record, or what *wanted* bytes of data can be in."""
         try:
-            data = super().recv(_RECEIVE_SIZE)
+            if wanted - self._bounds.held > _MUCH:  # as much ciphertext cannot be more data than is wanted
+                data = super().recv(min(wanted - self._bounds.held, _RECEIVE_SIZE))
+                self._bounds.take_all(data)
+            else:
+                waiting = super().recv(_RECEIVE_SIZE, socket.MSG_PEEK)
+                data = super().recv(self._bounds.take(waiting)) if waiting else b""
         except BlockingIOError:
             raise WantRead from None
         except OSError as error:
