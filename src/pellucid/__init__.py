@@ -75,6 +75,7 @@ if TYPE_CHECKING:
     from pellucid.integrations.ssl_install import install as install
     from pellucid.integrations.ssl_install import installed as installed
     from pellucid.integrations.ssl_install import uninstall as uninstall
+    from pellucid.integrations.tls_buffer import TLSBuffer as TLSBuffer
     from pellucid.integrations.trace_of import trace_of as trace_of
     from pellucid.net.reload import CredentialError as CredentialError
     from pellucid.net.reload import ReloadingConfig as ReloadingConfig
@@ -126,6 +127,7 @@ __all__ = [
     "SignatureNeeded",
     "Stream",
     "StrikeRegister",
+    "TLSBuffer",
     "TLSError",
     "TicketKeys",
     "TicketNeeded",
@@ -155,6 +157,7 @@ _LAZY = {
     "CredentialError": "pellucid.net.reload",
     "ReloadingConfig": "pellucid.net.reload",
     "SSLContext": "pellucid.integrations.ssl_context",
+    "TLSBuffer": "pellucid.integrations.tls_buffer",
     "log_to": "pellucid.integrations.logging",
     "create_default_context": "pellucid.integrations.ssl_default",
     "install": "pellucid.integrations.ssl_install",

@@ -122,9 +122,17 @@ def _listens(port: int) -> bool:
 
 @pytest.mark.parametrize("page", ["uvicorn", "hypercorn", "flask"])
 def test_page_of_a_server_says_hello(trial: Trial, tmp_path: Path, page: str) -> None:
-    (text,) = blocks(page)
+    text = blocks(page)[0]
     with serving(trial, tmp_path, text) as (port, _):
         assert fetched(port) == b"hello\n"
+
+
+@pytest.mark.parametrize("page", ["uvicorn", "hypercorn"])
+def test_page_of_a_server_of_asgi_knows_its_client(trial: Trial, tmp_path: Path, page: str) -> None:
+    _, text = blocks(page)
+    (tmp_path / "clients.pem").write_bytes(trial.ca_file.read_bytes())
+    with serving(trial, tmp_path, text) as (port, _):
+        assert fetched(port, context=trial.stdlib_client(certificate=True)) == b"CN=localhost"
 
 
 def test_page_of_gunicorn_configures_it(trial: Trial, tmp_path: Path) -> None:

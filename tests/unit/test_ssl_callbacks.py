@@ -178,6 +178,30 @@ def test_sni_callback_takes_what_ssl_takes() -> None:
         wire.server.context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
 
 
+def test_alpn_callback_chooses_of_what_is_offered() -> None:
+    other, one = server(), client()
+    seen: list[object] = []
+
+    def choose(sslobj: Any, offered: tuple[str, ...], context: Any) -> str | None:
+        seen.append((sslobj.server_side, offered, context is other))
+        return {"a": "a", "b": None, "c": "not offered"}[offered[0]]
+
+    other.alpn_callback = choose
+    assert other.alpn_callback is choose
+    other.set_alpn_protocols(["z"])
+    assert Wire(one, other).shake().client.selected_alpn_protocol() is None
+    assert not seen
+    for offered, chosen in ((["a", "b"], "a"), (["b"], None)):
+        one.set_alpn_protocols(offered)
+        assert Wire(one, other).shake().client.selected_alpn_protocol() == chosen
+    one.set_alpn_protocols(["c"])
+    with pytest.raises(ssl.SSLError, match="internal_error"):
+        Wire(one, other).shake()
+    assert seen[0] == (True, ("a", "b"), True)
+    with pytest.raises(ConfigurationError):
+        one.alpn_callback = choose
+
+
 # ---- keys ----------------------------------------------------------------------------------------------------------
 
 

@@ -41,7 +41,6 @@ from pellucid.integrations.ssl_trust import FilePath, Trust
 from pellucid.sessions import MemoryServerSessions, TicketKeys
 from pellucid.sessions.tickets import ServerSessions
 from pellucid.trace import Observer, unwatched
-from pellucid.verify.revocation import DEFAULT_REVOCATION
 
 __all__ = ["SSLContext"]
 
@@ -204,7 +203,7 @@ class SSLContext(Trust, Settings, Callbacks, RealContext):  # type: ignore[misc,
         observer = own if watch is None else tee(own, watch)
         told = unwatched if observer is None else observer
         if isinstance(config, ServerConfig):
-            hello = FirstFlight() if self._sni_callback or self._psk_server else None
+            hello = FirstFlight() if self._hears_first else None
             connection = Connection.server(config, trace=told)
             return Engine(connection, self, observer, own=own, watch=watch, hello=hello)
         sessions = ConnectionSessions(config.session_store if isinstance(self._base, ClientConfig) else None)
@@ -398,27 +397,22 @@ class SSLContext(Trust, Settings, Callbacks, RealContext):  # type: ignore[misc,
         changes = self._overrides(server_side=True)
         asks = self._client_authentication() or ClientAuthentication.NONE
         in_handshake = ClientAuthentication.NONE if self._later else asks
-        trust = self._trusted() or (None if base is None else base.client_trust)
         credentials = _signing_with(self._credentials(base), self._server_schemes)
         if base is None and not credentials:
             if self._psk_server is None:
                 raise ConfigurationError("a server needs a certificate: call load_cert_chain first")
             changes["credential_resolver"] = no_credential
-        own = base is not None and base.verifier is not None
-        if not trust and not own and asks is not ClientAuthentication.NONE:
-            raise ConfigurationError("no CA of clients is trusted: call load_verify_locations first")
         if self._tickets is not None:
             changes |= {"tickets": self._tickets, "tickets_on_resumption": min(self._tickets, 1)}
         changes |= {
             "credentials": credentials,
             "client_authentication": in_handshake,
-            "client_trust": trust,
+            **self._server_trust_settings(base),
             "sessions": CountedSessions(self._sessions(base), self.statistics),
         }
         if base is None:
-            return ServerConfig(revocation=self._revocation(DEFAULT_REVOCATION), **changes)
-        changes |= {"revocation": self._revocation(base.revocation), "replay_guard": base.early_data_guard}
-        return replace(base, **changes)
+            return ServerConfig(**changes)
+        return replace(base, replay_guard=base.early_data_guard, **changes)
 
     def _sessions(self, base: ServerConfig | None) -> ServerSessions:
         """Return what tickets stand for: the configuration's own; else of this context, whatever is set meanwhile."""

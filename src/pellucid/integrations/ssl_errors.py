@@ -24,6 +24,7 @@ class ConfigurationError(UsageError, ssl.SSLError, ValueError):
 
     def __init__(self, reason: str) -> None:
         UsageError.__init__(self, reason)
+        OSError.__init__(self, int(ssl.SSL_ERROR_SSL), reason)  # aiohttp shows `strerror` and nothing else
 
 
 class WantRead(TLSError, ssl.SSLWantReadError):
@@ -112,6 +113,7 @@ _VERIFY_MESSAGES: Final = {
     23: "certificate revoked",
     24: "invalid CA certificate",
     26: "unsuitable certificate purpose",
+    28: "certificate rejected",
     47: "permitted subtree violation",
     66: "EE certificate key too weak",
     68: "CA signature digest algorithm too weak",

@@ -251,7 +251,8 @@ class _Installation:
         instead |= {id(RealContext): new["SSLContext"], id(self._before["SSLContext"]): new["SSLContext"]}
         for module, name, value in _names():
             if (replacement := instead.get(id(value))) is not None and replacement is not value:
-                self._replaced.setdefault((id(module), name), (module, value))
+                if value not in old.values():
+                    self._replaced.setdefault((id(module), name), (module, value))
                 setattr(module, name, replacement)
         for module, one in _remade():
             self._replaced.setdefault((id(module), one.name), (module, getattr(module, one.name)))

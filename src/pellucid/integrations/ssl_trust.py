@@ -228,6 +228,11 @@ class Trust:
         if refused := wanted & ~ssl.VerifyFlags(_MAY_BE_SET):
             why = "proxy certificates (RFC 3820) are never accepted, and nothing else is known by such a number"
             raise ConfigurationError(f"verify_flags cannot have {refused!r}: {why}; a verifier of your own may differ")
+        if wanted & ssl.VERIFY_X509_STRICT and self.base is not None and self.base.verifier is not None:
+            raise ConfigurationError(
+                "the config has a verifier, which alone decides: make it WebPKIVerifier(trust, "
+                "strictness=Strictness(conforming_issuers=True))"
+            )
         self._flags = wanted | _ALWAYS
         self._changed()
 
@@ -274,12 +279,30 @@ class Trust:
             return {"trust": trust, "verifier": dangerous_accept_any(trust), "revocation": DEFAULT_REVOCATION}
         if base.trust is None and self._added_trust is None and not self._starts_empty:
             trust = system_trust()
-        if self._check_name:
+        if not self._check_name:
+            self._allowed("check_hostname is False: any server with a certificate would do")
+        elif not self._strict:
             return {"trust": trust, "revocation": revocation}
-        self._allowed("check_hostname is False: any server with a certificate would do")
-        unnamed = Strictness(dangerous_skip_name_check=True)
-        verifier = WebPKIVerifier(trust, revocation=revocation, strictness=unnamed)
+        strictness = Strictness(conforming_issuers=self._strict, dangerous_skip_name_check=not self._check_name)
+        verifier = WebPKIVerifier(trust, revocation=revocation, strictness=strictness)
         return {"trust": trust, "verifier": verifier, "revocation": DEFAULT_REVOCATION}
+
+    def _server_trust_settings(self, base: ServerConfig | None) -> dict[str, Any]:  # Any: each setting has its own type
+        """Return client_trust, verifier and revocation of a server's configuration. Raises ConfigurationError."""
+        trust = self._trusted() or (None if base is None else base.client_trust)
+        revocation = self._revocation(DEFAULT_REVOCATION if base is None else base.revocation)
+        own = base is not None and base.verifier is not None
+        asks = self._client_authentication() or ClientAuthentication.NONE
+        if not trust and not own and asks is not ClientAuthentication.NONE:
+            raise ConfigurationError("no CA of clients is trusted: call load_verify_locations first")
+        if not self._strict or own or trust is None:
+            return {"client_trust": trust, "revocation": revocation}
+        verifier = WebPKIVerifier(trust, revocation=revocation, strictness=Strictness(conforming_issuers=True))
+        return {"client_trust": trust, "verifier": verifier, "revocation": DEFAULT_REVOCATION}
+
+    @property
+    def _strict(self) -> bool:
+        return bool(self._flags & ssl.VERIFY_X509_STRICT)
 
     def _allowed(self, what: str) -> None:
         if not self._allow_unverified:

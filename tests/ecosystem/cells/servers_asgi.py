@@ -20,6 +20,9 @@ import uvloop
 import websockets.sync.client
 from hypercorn.config import Config
 
+from pellucid.integrations.hypercorn import connections
+from pellucid.integrations.hypercorn_trio import trio_connections
+from pellucid.integrations.uvicorn import uvicorn_protocol
 from tests.ecosystem.matrix import cell, empty, library
 from tests.ecosystem.peers import BODY, fetched
 from tests.ecosystem.trial import Trial
@@ -101,6 +104,26 @@ class _Running:
                 assert websocket.recv(SECONDS) == data
         assert self.application.scopes[-1]["scheme"] == "wss"
 
+    def sees_its_clients(self, trial: Trial) -> None:
+        """ASGI's tls extension, all six fields, of a client that shows a certificate; who shows none is refused."""
+        assert fetched(self.port, context=trial.stdlib_client("http/1.1", certificate=True)) == BODY
+        (handshake,) = trial.handshakes
+        shown = ssl.DER_cert_to_PEM_cert(trial.credential.chain[0])
+        extensions = self.application.scopes[-1]["extensions"]
+        assert extensions["tls"] == {
+            "server_cert": shown,
+            "client_cert_chain": (shown, trial.authority.root_pem.decode("ascii")),  # OpenSSL sends the root as well
+            "client_cert_name": "CN=localhost",
+            "client_cert_error": None,
+            "tls_version": 0x0304,
+            "cipher_suite": handshake.cipher_suite,
+        }
+        assert extensions["pellucid"]["negotiated"]["version"] == "TLSv1.3"
+        assert extensions["pellucid"]["verification"].accepted
+        with contextlib.suppress(OSError, http.client.HTTPException):
+            fetched(self.port, context=trial.stdlib_client("http/1.1"))
+            raise AssertionError("it answered somebody without a certificate")
+
     def survives(self) -> None:
         """Say what is no TLS, and leave in the middle of a handshake: others are served all the same."""
         for data in (b"GET / HTTP/1.1\r\n\r\n", b"\x16\x03\x01\x02\x00\x01"):
@@ -172,6 +195,12 @@ def uvicorn_httptools_answers(trial: Trial) -> None:
     with _uvicorn(trial.server(), http="httptools", loop="asyncio") as running:
         running.answers(trial.stdlib_client())
         running.survives()
+
+
+@cell("uvicorn", "server", "tls extension")
+def uvicorn_knows_its_clients(trial: Trial) -> None:
+    with _uvicorn(trial.asking_server(), http=uvicorn_protocol("httptools"), loop="asyncio") as running:
+        running.sees_its_clients(trial)
 
 
 @cell("uvicorn", "async", "websockets", side="server", verifies=False)
@@ -260,6 +289,12 @@ def hypercorn_asyncio_answers(trial: Trial) -> None:
         running.survives()
 
 
+@cell("hypercorn (asyncio)", "server", "tls extension")
+def hypercorn_asyncio_knows_its_clients(trial: Trial) -> None:
+    with connections(), _hypercorn(trial.asking_server(alpn=("http/1.1",)), _on_asyncio) as running:
+        running.sees_its_clients(trial)
+
+
 @cell("hypercorn (asyncio)", "HTTP/2", side="server", verifies=False)
 def hypercorn_asyncio_speaks_http2(trial: Trial) -> None:
     with _hypercorn(trial.server(alpn=("h2", "http/1.1")), _on_asyncio) as running:
@@ -284,6 +319,12 @@ def hypercorn_trio_answers(trial: Trial) -> None:
     with _hypercorn(trial.server(alpn=("http/1.1",)), _on_trio) as running:
         running.answers(trial.stdlib_client("http/1.1"))
         running.survives()
+
+
+@cell("hypercorn (trio)", "server", "tls extension")
+def hypercorn_trio_knows_its_clients(trial: Trial) -> None:
+    with trio_connections(), _hypercorn(trial.asking_server(alpn=("http/1.1",)), _on_trio) as running:
+        running.sees_its_clients(trial)
 
 
 @cell("hypercorn (trio)", "HTTP/2", side="server", verifies=False)
