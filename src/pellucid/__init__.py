@@ -7,7 +7,14 @@ import importlib
 from typing import TYPE_CHECKING
 
 from pellucid._version import __version__
-from pellucid.config import ClientAuthentication, ClientConfig, Credential, ServerConfig, pad_to_multiple
+from pellucid.config import (
+    ClientAuthentication,
+    ClientConfig,
+    ConfigSource,
+    Credential,
+    ServerConfig,
+    pad_to_multiple,
+)
 from pellucid.connection import Connection
 from pellucid.crypto.provider import PENDING, CryptoProvider
 from pellucid.crypto.pyca import PYCA
@@ -77,6 +84,7 @@ __all__ = [
     "ClientConfig",
     "ClientSession",
     "CloseNotify",
+    "ConfigSource",
     "Connection",
     "Credential",
     "CredentialNeeded",

@@ -161,6 +161,9 @@ class Carrier:
         self._update_owed = False
         self._incoming.clear()
         self._message.clear()
+        for aside in self._asides:
+            if aside.need.answer is not None:
+                aside.need.answer.close()
         self._asides.clear()
         self._exporter_secret = None
         self._early_exporter_secret = None

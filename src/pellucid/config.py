@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import hashlib
 import inspect
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
-from typing import Final, TypeVar
+from typing import Final, Protocol, TypeVar
 
 from pellucid.credential import ONLY_X509, check_codes
 from pellucid.credential import CertificateRequestInfo as CertificateRequestInfo
@@ -56,6 +56,10 @@ DEFAULT_GROUPS: Final = tuple(group.code for group in PYCA.groups)
 DEFAULT_KEY_SHARES: Final = (G.X25519MLKEM768, G.X25519)
 DEFAULT_SCHEMES: Final = tuple(verifier.code for verifier in PYCA.verifiers)
 
+
+A = TypeVar("A")
+CredentialResolver = Callable[[A], Credential | Pending | Awaitable[Credential | None] | None]
+"""What the peer asked for → the credential to show it: at once, later (PENDING), or as something to await."""
 
 PaddingPolicy = Callable[[int, int], int]
 """(content type, content length) → zero bytes to append to the record, 0..2^14 - length (RFC 9846 §5.4)."""
@@ -254,7 +258,7 @@ class ClientConfig(_Config):
     request_ocsp, request_scts: whether the server is asked to staple an OCSP response and SCTs to its leaf.
     key_shares:  groups to send shares for at once; None: X25519MLKEM768 and x25519 as far as they are in *groups*.
     credentials: client certificates to choose from when the server asks.
-    credential_resolver: chooses one by itself; may answer PENDING, or None for "no certificate".
+    credential_resolver: chooses one by itself; None for "no certificate". May be an `async def`, or answer PENDING.
     server_certificate_types: what the server may show, preferred first (RFC 7250): CertificateType.X509,
                  RAW_PUBLIC_KEY or both. The verifier must be for them: `verify.RawPublicKeyVerifier`, `verify.either`.
     client_certificate_types: what can be shown to the server; None: the types of *credentials*, in their order. For
@@ -274,7 +278,7 @@ class ClientConfig(_Config):
     request_ocsp: bool = True
     request_scts: bool = True
     key_shares: tuple[int, ...] | None = None
-    credential_resolver: Callable[[CertificateRequestInfo], Credential | Pending | None] | None = None
+    credential_resolver: CredentialResolver[CertificateRequestInfo] | None = None
     server_certificate_types: tuple[int, ...] = ONLY_X509
     client_certificate_types: tuple[int, ...] | None = None
     insist_on_credential: bool = False
@@ -339,7 +343,8 @@ class ServerConfig(_Config):
     """How a server behaves. One value serves any number of connections.
 
     credentials: chosen by SNI, then by what the client can verify; the first is the default.
-    credential_resolver: chooses one by itself; may answer PENDING; None falls back to *credentials*.
+    credential_resolver: chooses one by itself; None falls back to *credentials*. May be an `async def`, or answer
+                         PENDING.
     strict_server_name:  refuse a client whose SNI no credential is for (unrecognized_name).
     client_authentication, client_trust: whether to ask for a certificate in the handshake, and whom to believe. With
                          NONE and a client_trust, `Connection.request_client_certificate` may ask after it.
@@ -365,7 +370,7 @@ class ServerConfig(_Config):
     client_authentication: ClientAuthentication = ClientAuthentication.NONE
     client_trust: TrustStore | None = None
     client_certificate_types: tuple[int, ...] = ONLY_X509
-    credential_resolver: Callable[[ClientHelloInfo], Credential | Pending | None] | None = None
+    credential_resolver: CredentialResolver[ClientHelloInfo] | None = None
     strict_server_name: bool = False
     request_ocsp: bool = False
     request_scts: bool = False
@@ -437,6 +442,26 @@ class ServerConfig(_Config):
         if guard is None and self.max_early_data:
             guard = StrikeRegister(self.provider)
         set_field(self, "early_data_guard", guard if self.max_early_data else None)
+
+
+class ConfigSource(Protocol):
+    """Where a server's configuration is at hand that may change while it serves: `pellucid.ReloadingConfig`.
+
+    Whatever takes a ServerConfig for its listener takes one of these too, and asks once for each connection.
+    """
+
+    @property
+    def current(self) -> ServerConfig:
+        """What new connections are made with. Neither blocks nor raises; called in any thread."""
+        ...
+
+
+def current_config(source: ServerConfig | ConfigSource) -> ServerConfig:
+    """Return what a connection made now is made with. Raises UsageError if *source* is no source of a ServerConfig."""
+    config = source if isinstance(source, ServerConfig) else getattr(source, "current", None)
+    if not isinstance(config, ServerConfig):
+        raise UsageError(f"a server takes a ServerConfig or a source of one, not {type(source).__name__}")
+    return config
 
 
 # help() shows what is inherited, but not what was written of it.

@@ -202,6 +202,18 @@ class Connection(Detachable):
         if self._peer_ended and self._error is None and not self._peer_closed:
             self._end_of_stream()
 
+    def resume_with_error(self, error: Exception, need: Need | None = None) -> None:
+        """End the connection because what was asked for cannot be had, as if the function asked had raised *error*.
+
+        A PeerError's alert is sent, internal_error for any other; `next_event` raises what the connection ended with.
+        Raises UsageError if nobody waits for the answer.
+        """
+        self._check_usable()
+        waiting = [self._handshake.need, *(aside.need for aside in self._asides)]
+        if not any(one is not None and (need is None or one is need) for one in waiting):
+            raise UsageError("nobody waits for that answer")
+        self._failed(error)
+
     def _resume_aside(self, answer: object, need: Need | None) -> None:
         waiting = [aside for aside in self._asides if need is None or aside.need is need]
         if not waiting:

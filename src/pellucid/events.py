@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import enum
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Any, Final, NamedTuple
 
 from pellucid.config import CertificateRequestInfo
@@ -116,33 +116,53 @@ class CloseNotify(NamedTuple):
 
 
 class CredentialNeeded(NamedTuple):
-    """The configuration's resolver answered PENDING: `resume(credential)`, or None for "no certificate"."""
+    """The configuration's resolver answers later: `resume(credential)`, or None for "no certificate"."""
 
     need: NeedCredential
 
+    @property
+    def answer(self) -> Awaitable[object] | None:
+        return self.need.answer
+
 
 class SignatureNeeded(NamedTuple):
-    """The signer answered PENDING: `resume(signature)`."""
+    """The signer answers later: `resume(signature)`."""
 
     need: NeedSignature
 
+    @property
+    def answer(self) -> Awaitable[object] | None:
+        return self.need.answer
+
 
 class TicketNeeded(NamedTuple):
-    """The store of sessions answered PENDING: `resume(session)`, or None for a ticket that stands for nothing."""
+    """The store of sessions answers later: `resume(session)`, or None for a ticket that stands for nothing."""
 
     need: NeedTicket
 
+    @property
+    def answer(self) -> Awaitable[object] | None:
+        return self.need.answer
+
 
 class FirstUseNeeded(NamedTuple):
-    """The replay guard answered PENDING: `resume(True)` if the key was never seen, else `resume(False)`."""
+    """The replay guard answers later: `resume(True)` if the key was never seen, else `resume(False)`."""
 
     need: NeedFirstUse
 
+    @property
+    def answer(self) -> Awaitable[object] | None:
+        return self.need.answer
+
 
 class VerificationNeeded(NamedTuple):
-    """The verifier answered PENDING: `resume(report)`."""
+    """The verifier answers later: `resume(report)`."""
 
     need: NeedVerification
+
+    @property
+    def answer(self) -> Awaitable[object] | None:
+        return self.need.answer
 
 
 Event = (

@@ -7,7 +7,7 @@ random=…)` makes a test deterministic. No implementation lives here.
 from __future__ import annotations
 
 import enum
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Final, Protocol
 
@@ -113,7 +113,11 @@ class Verifier:
 
 
 class Pending(enum.Enum):
-    """The answer of a signer, resolver or verifier that needs the outside world: the connection pauses."""
+    """The answer of a signer, resolver, verifier or store that needs the outside world: the connection pauses.
+
+    What it needs is told by an event, and `Connection.resume` takes it. An awaitable pauses likewise, and the event has
+    it: async drivers await it by themselves.
+    """
 
     PENDING = "pending"
 
@@ -127,8 +131,8 @@ class Signer(Protocol):
     @property
     def schemes(self) -> tuple[int, ...]: ...
 
-    def sign(self, scheme: int, data: bytes) -> bytes | Pending:
-        """Return the signature over *data* (not a digest), or PENDING: then the connection pauses for it."""
+    def sign(self, scheme: int, data: bytes) -> bytes | Pending | Awaitable[bytes]:
+        """Return the signature over *data* (not a digest), PENDING, or an awaitable: the connection then pauses."""
         ...
 
 

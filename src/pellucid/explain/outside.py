@@ -5,8 +5,9 @@ A configuration is copied so that all of it goes through one function: it can be
 
 from __future__ import annotations
 
+import inspect
 import struct
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from typing import Any, TypeVar
 
@@ -189,7 +190,9 @@ class _Guard:
 T = TypeVar("T")
 
 
-def _at_once(answer: T | Pending) -> T:
-    if isinstance(answer, Pending):
+def _at_once(answer: T | Pending | Awaitable[T]) -> T:
+    if isinstance(answer, Pending) or inspect.isawaitable(answer):
+        if inspect.iscoroutine(answer):
+            answer.close()
         raise UsageError("what is not answered at once cannot be recorded")
     return answer

@@ -6,12 +6,14 @@ RFC 9846 App. A: "send", "K_send =", "K_recv =" beside the arrows.
 from __future__ import annotations
 
 import enum
-from collections.abc import Callable
+import inspect
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 from pellucid.config import CertificateRequestInfo, ClientHelloInfo
-from pellucid.crypto.provider import Signer, Suite
+from pellucid.crypto.provider import Pending, Signer, Suite
+from pellucid.handshake.answers import Answering
 from pellucid.handshake.states import State
 from pellucid.messages.handshake import NewSessionTicket
 from pellucid.schedule import TrafficSecret
@@ -280,18 +282,22 @@ def ends_peer_flight(action: Action) -> bool:
 
 
 # ---- pauses: where the outside world may be slow -----------------------------------------------------------------
+#
+# answer: what is to be awaited, where what was asked gave an awaitable; None: it said PENDING.
 
 
 class NeedCredential(NamedTuple):
     """Which certificate to show? Answer: a Credential or None."""
 
     request: ClientHelloInfo | CertificateRequestInfo
+    answer: Answering | None = None
 
 
 class NeedTicket(NamedTuple):
     """What does this ticket stand for? Answer: a ServerSession or None."""
 
     ticket: bytes
+    answer: Answering | None = None
 
 
 class NeedFirstUse(NamedTuple):
@@ -299,6 +305,7 @@ class NeedFirstUse(NamedTuple):
 
     key: bytes
     issued_at: float
+    answer: Answering | None = None
 
 
 class NeedSignature(NamedTuple):
@@ -307,6 +314,7 @@ class NeedSignature(NamedTuple):
     signer: Signer
     scheme: int
     data: bytes
+    answer: Answering | None = None
 
 
 class NeedVerification(NamedTuple):
@@ -314,6 +322,7 @@ class NeedVerification(NamedTuple):
 
     verifier: PeerVerifier
     request: VerificationRequest
+    answer: Answering | None = None
 
 
 Need = NeedCredential | NeedSignature | NeedVerification | NeedTicket | NeedFirstUse
@@ -335,3 +344,19 @@ class Pause(NamedTuple):
 
 
 Result = Step | Pause
+
+A = TypeVar("A")
+
+
+def answered(
+    ask: Callable[[], A | Pending | Awaitable[A]],
+    need: Callable[[Answering | None], Need],
+    then: Callable[[A], Result],
+) -> Result:
+    """Ask, and go on with the answer; pause where it is PENDING, or has to be awaited."""
+    answer = ask()
+    if isinstance(answer, Pending):
+        return Pause(need(None), then)
+    if inspect.isawaitable(answer):
+        return Pause(need(Answering(ask, answer)), then)
+    return then(answer)

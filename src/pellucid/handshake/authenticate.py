@@ -12,7 +12,7 @@ from typing import Any, Final
 
 from pellucid.config import Credential
 from pellucid.crypto.certificates import EndEntity
-from pellucid.crypto.provider import PENDING, Verifier
+from pellucid.crypto.provider import Verifier
 from pellucid.crypto.signatures import PrivateKeySigner
 from pellucid.errors import (
     BadCertificate,
@@ -26,9 +26,9 @@ from pellucid.handshake.actions import (
     FinishedChecked,
     NeedSignature,
     NeedVerification,
-    Pause,
     Result,
     SignatureChecked,
+    answered,
 )
 from pellucid.handshake.certificate_types import parse_end_entity
 from pellucid.handshake.certificates import tell_stapled
@@ -158,10 +158,7 @@ def check_certificate_verify(
         proof = SignatureChecked(scheme.code)
         return then(Authenticated(peer, proof, sent, presented.ocsp_response, presented.scts))
 
-    report = verifier.verify(request)
-    if report is PENDING:
-        return Pause(NeedVerification(verifier, request), judge)
-    return judge(report)
+    return answered(lambda: verifier.verify(request), lambda answer: NeedVerification(verifier, request, answer), judge)
 
 
 def _scheme_of(context: Context[Any], code: int, leaf: EndEntity) -> Verifier:
@@ -260,7 +257,7 @@ def sign_certificate_verify(
 ) -> Result:
     """Make our CertificateVerify over the transcript, which must end with our Certificate; go on with *then*.
 
-    Pauses if the signer answers PENDING. Raises InternalError if a signature is wrong that must be checked: those of
+    Pauses for a signer that takes its time. Raises InternalError if a signature is wrong that must be checked: those of
     RSA keys, and all of signers that are not ours (RFC 9846 §C.3).
     """
     content = signed_content(context.role, context.transcript.digest())
@@ -277,10 +274,9 @@ def sign_certificate_verify(
             context.trace(SignatureTraced(what="CertificateVerify", signer=context.role, scheme=scheme, valid=True))
         return then(handshake_message(CertificateVerify(scheme, signature)))
 
-    signature = signer.sign(scheme, content)
-    if signature is PENDING:
-        return Pause(NeedSignature(signer, scheme, content), finish)
-    return finish(signature)
+    return answered(
+        lambda: signer.sign(scheme, content), lambda answer: NeedSignature(signer, scheme, content, answer), finish
+    )
 
 
 def finished_message(secret: TrafficSecret, transcript_hash: bytes) -> bytes:

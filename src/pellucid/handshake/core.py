@@ -144,6 +144,8 @@ class Handshake(Generic[Config]):
 
     def forget(self) -> None:
         """Let go of all that is known, secrets with it: the connection has failed."""
+        if self.need is not None and self.need.answer is not None:
+            self.need.answer.close()
         self.phase = None
         self.need = self._resume = None
 

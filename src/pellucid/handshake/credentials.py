@@ -6,10 +6,16 @@ RFC 9846 §4.5.1.2. Both sides use the same rules; resolvers, pauses and the tra
 from __future__ import annotations
 
 from collections.abc import Callable, Container
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
-from pellucid.config import CertificateRequestInfo, ClientConfig, ClientHelloInfo, Credential, ServerConfig
-from pellucid.crypto.provider import PENDING, Pending
+from pellucid.config import (
+    CertificateRequestInfo,
+    ClientConfig,
+    ClientHelloInfo,
+    Credential,
+    CredentialResolver,
+    ServerConfig,
+)
 from pellucid.errors import (
     HandshakeFailure,
     InternalError,
@@ -17,7 +23,7 @@ from pellucid.errors import (
     UnrecognizedName,
     UnsupportedCertificate,
 )
-from pellucid.handshake.actions import NeedCredential, Pause, Result
+from pellucid.handshake.actions import NeedCredential, Result, answered
 from pellucid.handshake.core import Context
 from pellucid.handshake.negotiate import covers, names
 from pellucid.handshake.oid_filters import read_filters, satisfies
@@ -27,6 +33,7 @@ from pellucid.registry import CertificateType, certificate_type_name, scheme_nam
 
 Asked = ClientHelloInfo | CertificateRequestInfo
 """What the peer said of the certificates that it can use."""
+A = TypeVar("A", ClientHelloInfo, CertificateRequestInfo)
 
 
 class Choice(NamedTuple):
@@ -184,7 +191,7 @@ def read_certificate_request(
 def server_credential(
     context: Context[ServerConfig], asked: ClientHelloInfo, then: Callable[[Choice], Result]
 ) -> Result:
-    """Go on with the resolver's credential, or the best of the configuration's. Pauses if the resolver is PENDING.
+    """Go on with the resolver's credential, or the best of the configuration's. Pauses for a slow resolver.
 
     Raises as `choose_credential` does.
     """
@@ -203,7 +210,7 @@ def server_credential(
             _tell_scheme(context, choice, asked, "the first that its key can make and the client accepts")
         return then(choice)
 
-    return _answered(None if config.credential_resolver is None else config.credential_resolver(asked), asked, chosen)
+    return _resolve(config.credential_resolver, asked, chosen)
 
 
 def client_credential(
@@ -211,7 +218,7 @@ def client_credential(
 ) -> Result:
     """Go on with the resolver's credential, or the best of the configuration's; with None if none can be used.
 
-    Pauses if the resolver is PENDING. Raises HandshakeFailure if the configuration insists on a credential and none
+    Pauses for a slow resolver. Raises HandshakeFailure if the configuration insists on a credential and none
     can be used.
     """
     config = context.config
@@ -236,13 +243,17 @@ def client_credential(
                 _tell_scheme(context, choice, asked, "the first that its key can make and the server accepts")
         return then(choice)
 
-    return _answered(None if resolver is None else resolver(asked), asked, chosen)
+    return _resolve(resolver, asked, chosen)
 
 
-def _answered(
-    answer: Credential | Pending | None, asked: Asked, chosen: Callable[[Credential | None], Result]
+def _resolve(
+    resolver: CredentialResolver[A] | None,
+    asked: A,
+    chosen: Callable[[Credential | None], Result],
 ) -> Result:
-    return Pause(NeedCredential(asked), chosen) if answer is PENDING else chosen(answer)
+    if resolver is None:
+        return chosen(None)
+    return answered(lambda: resolver(asked), lambda answer: NeedCredential(asked, answer), chosen)
 
 
 def _resolved(answer: object, asked: Asked, config: ClientConfig | ServerConfig) -> Choice:

@@ -11,9 +11,9 @@ from dataclasses import field
 from typing import Final
 
 from pellucid.config import ServerConfig
-from pellucid.crypto.provider import PENDING, Suite
+from pellucid.crypto.provider import Suite
 from pellucid.errors import InternalError
-from pellucid.handshake.actions import EarlyDataOutcome, NeedFirstUse, NeedTicket, Pause, Result
+from pellucid.handshake.actions import EarlyDataOutcome, NeedFirstUse, NeedTicket, Result, answered
 from pellucid.handshake.certificate_types import types_accepted
 from pellucid.handshake.core import Context
 from pellucid.handshake.negotiate import ClientOffer
@@ -57,8 +57,8 @@ def choose_psk(
 
     before: what was chosen of the ClientHello before a retry. Its ticket is not looked up again: a store that gives
             each session once would have nothing left.
-    At most MAX_PSK_IDENTITIES are looked at (attack E23), and no binder is computed yet. Pauses where the store of
-    sessions answers PENDING. Raises IllegalParameter if identities and binders are not of the same number.
+    At most MAX_PSK_IDENTITIES are looked at (attack E23), and no binder is computed yet. Pauses for a store of
+    sessions that takes its time. Raises IllegalParameter if identities and binders are not of the same number.
     """
     offered = offer.extensions.get(x.OFFERED_PSKS)
     if offered is None:
@@ -106,12 +106,14 @@ class _Search:
             return self._found(index, external, None)
         if isinstance(before, SelectedPsk) and before.session and before.psk.identity == identity:
             return self.judge(index, before.session)
-        if config.session_store is None:
+        store = config.session_store
+        if store is None:
             return self.look(index + 1, "the PSK is not known here, and no sessions are kept")
-        session = config.session_store.redeem(identity, self.context.provider.now())
-        if session is PENDING:
-            return Pause(NeedTicket(identity), lambda answer: self.judge(index, answer))
-        return self.judge(index, session)
+        return answered(
+            lambda: store.redeem(identity, self.context.provider.now()),
+            lambda answer: NeedTicket(identity, answer),
+            lambda session: self.judge(index, session),
+        )
 
     def judge(self, index: int, session: ServerSession | None) -> Result:
         """Take what the store says of the identity at *index*."""
@@ -189,7 +191,7 @@ def decide_early_data(
     selected: SelectedPsk | None,
     then: Callable[[EarlyDataOutcome], Result],
 ) -> Result:
-    """Go on with whether early data is taken, and why not (§4.3.10, §8). Pauses where the guard answers PENDING.
+    """Go on with whether early data is taken, and why not (§4.3.10, §8). Pauses for a guard that takes its time.
 
     It is offered, and the binder has been checked: that is what a ClientHello is recognised by, and nobody else can
     make one.
@@ -214,7 +216,8 @@ def decide_early_data(
         return then(EarlyDataOutcome.ACCEPTED if first is True else EarlyDataOutcome.REPLAYED)
 
     key = offered.binders[0]
-    first = guard.first_use(key, now=now, issued_at=session.issued_at)
-    if first is PENDING:
-        return Pause(NeedFirstUse(key, session.issued_at), judge)
-    return judge(first)
+    return answered(
+        lambda: guard.first_use(key, now=now, issued_at=session.issued_at),
+        lambda answer: NeedFirstUse(key, session.issued_at, answer),
+        judge,
+    )

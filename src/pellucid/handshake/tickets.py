@@ -8,18 +8,18 @@ from typing import Any
 
 from pellucid.config import ClientConfig, ServerConfig
 from pellucid.crypto.certificates import valid_until
-from pellucid.crypto.provider import PENDING, Suite
+from pellucid.crypto.provider import Suite
 from pellucid.errors import InternalError, UsageError
 from pellucid.handshake.actions import (
     Action,
     Authenticated,
     NeedVerification,
     Negotiated,
-    Pause,
     PskChecked,
     Result,
     SendMessage,
     Unauthenticated,
+    answered,
 )
 from pellucid.handshake.certificate_types import parse_end_entity
 from pellucid.handshake.core import Context
@@ -92,10 +92,7 @@ def recall_peer(
             context.trace(VerificationTraced(report=report))
         return then(PskChecked(verified_peer(leaf, report)))
 
-    report = verifier.verify(request)
-    if report is PENDING:
-        return Pause(NeedVerification(verifier, request), judge)
-    return judge(report)
+    return answered(lambda: verifier.verify(request), lambda answer: NeedVerification(verifier, request, answer), judge)
 
 
 # ---- the client's ----------------------------------------------------------------------------------------------------

@@ -13,7 +13,14 @@ from collections.abc import Callable, Iterable
 from dataclasses import replace
 from typing import Any, Final, TypeVar
 
-from pellucid.config import ClientAuthentication, ClientConfig, Credential, ServerConfig
+from pellucid.config import (
+    ClientAuthentication,
+    ClientConfig,
+    ConfigSource,
+    Credential,
+    ServerConfig,
+    current_config,
+)
 from pellucid.connection import Connection
 from pellucid.crypto.certificates import parse_certificate
 from pellucid.crypto.provider import Buffer
@@ -49,7 +56,8 @@ H = TypeVar("H", bound=HandshakeCallback)
 class SSLContext(Settings, ssl.SSLContext):  # type: ignore[misc,override]  # attributes there, properties here
     """An `ssl.SSLContext` in shape, TLS 1.3 by Pellucid in fact.
 
-    config: a ClientConfig or a ServerConfig makes a context of that side; None one of either side, a client's with the
+    config: a ClientConfig or a ServerConfig makes a context of that side, as does a source of a ServerConfig, which is
+            asked at each connection (`ReloadingConfig`); None makes one of either side, a client's with the
             system's roots, a server's once `load_cert_chain` was called. `ssl.PROTOCOL_TLS_CLIENT` and
             `PROTOCOL_TLS_SERVER` are taken too.
     answer: answers the pauses of a signer, resolver or verifier that said PENDING; called in the connection's thread.
@@ -65,8 +73,19 @@ class SSLContext(Settings, ssl.SSLContext):  # type: ignore[misc,override]  # at
     def __new__(cls, *_: object, **__: object) -> SSLContext:
         return ssl.SSLContext.__new__(cls, ssl.PROTOCOL_TLS_CLIENT)
 
-    def __init__(self, config: Config | int | None = None, *, answer: Callable[[Pause], object] | None = None) -> None:
+    def __init__(
+        self,
+        config: Config | ConfigSource | int | None = None,
+        *,
+        answer: Callable[[Pause], object] | None = None,
+    ) -> None:
         side = {int(ssl.PROTOCOL_TLS_CLIENT): False, int(ssl.PROTOCOL_TLS_SERVER): True, int(ssl.PROTOCOL_TLS): None}
+        self._source: ConfigSource | None = None
+        self._built_of: tuple[ServerConfig, ServerConfig] | None = None
+        """of a source: what it gave last, and what was made of it"""
+        if config is not None and not isinstance(config, (ClientConfig, ServerConfig, int)):
+            current_config(config)
+            self._source, config = config, int(ssl.PROTOCOL_TLS_SERVER)
         if isinstance(config, int):
             if config not in side:
                 raise ConfigurationError("only TLS 1.3 is spoken here: PROTOCOL_TLS_CLIENT or PROTOCOL_TLS_SERVER")
@@ -183,6 +202,8 @@ class SSLContext(Settings, ssl.SSLContext):  # type: ignore[misc,override]  # at
 
         Raises OSError if a file cannot be read, ConfigurationError if what it holds cannot be used.
         """
+        if self._source is not None:
+            raise ConfigurationError("the certificates of this context are those of the source it was made with")
         with open(certfile, "rb") as file:
             chain = file.read()
         key = None
@@ -255,6 +276,8 @@ class SSLContext(Settings, ssl.SSLContext):  # type: ignore[misc,override]  # at
         """CERT_REQUIRED for a client; for a server whether clients are asked for a certificate."""
         if self._server_side is not True and self._authentication is None:
             return ssl.CERT_REQUIRED
+        if self._source is not None and self._authentication is None:
+            return _AUTHENTICATION[current_config(self._source).client_authentication]
         return _AUTHENTICATION[self._authentication or ClientAuthentication.NONE]
 
     @verify_mode.setter
@@ -311,7 +334,8 @@ class SSLContext(Settings, ssl.SSLContext):  # type: ignore[misc,override]  # at
         self._built.clear()
         try:
             for server_side in (False, True):
-                if self._server_side in (None, server_side) and not (server_side and not self._credentials):
+                unready = server_side and not self._credentials and self._source is None
+                if self._server_side in (None, server_side) and not unready:
                     self._config(server_side=server_side)
         except ConfigurationError:
             self.__dict__.update(before)
@@ -320,6 +344,8 @@ class SSLContext(Settings, ssl.SSLContext):  # type: ignore[misc,override]  # at
     def _config(self, *, server_side: bool) -> Config:
         if self._server_side not in (None, server_side):
             raise ConfigurationError(f"this context is for a {'server' if self._server_side else 'client'} only")
+        if self._source is not None:
+            return self._sourced_config(self._source)
         built = self._built.get(server_side)
         if built is None:
             try:
@@ -354,6 +380,26 @@ class SSLContext(Settings, ssl.SSLContext):  # type: ignore[misc,override]  # at
             credentials=self._credentials, client_authentication=in_handshake, client_trust=trust, **overrides
         )
 
+    def _sourced_config(self, source: ConfigSource) -> ServerConfig:
+        """Return what the source has now, with what was set here."""
+        base, known = current_config(source), self._built_of
+        if known is not None and known[0] is base and self._built:
+            return known[1]
+        changes = self._overrides()
+        mode = base.client_authentication if self._authentication is None else self._authentication
+        if self._later and mode is not ClientAuthentication.NONE:
+            mode = ClientAuthentication.NONE
+        if mode is not base.client_authentication:
+            changes["client_authentication"] = mode
+        if self._trust is not None:
+            changes["client_trust"] = self._trust
+        try:
+            built = replace(base, **changes) if changes else base
+        except UsageError as error:
+            raise ConfigurationError(error.reason) from error
+        self._built_of, self._built = (base, built), {True: built}
+        return built
+
     def _overrides(self) -> dict[str, Any]:  # Any: each setting has its own type
         names = {"alpn": self._alpn, "suites": self._suites, "groups": self._groups, "signature_schemes": self._schemes}
         changes: dict[str, Any] = {name: value for name, value in names.items() if value is not None}
@@ -372,7 +418,10 @@ class SSLContext(Settings, ssl.SSLContext):  # type: ignore[misc,override]  # at
         return self._base is not None and self._base.verifier is not None
 
     def _trusted(self) -> TrustStore:
-        return TrustStore.empty() if self._trust is None else self._trust
+        trust = self._trust
+        if trust is None and self._source is not None:
+            trust = current_config(self._source).client_trust
+        return TrustStore.empty() if trust is None else trust
 
     def _add_trust(self, trust: TrustStore) -> None:
         self._trust = trust if self._trust is None else self._trust | trust

@@ -211,10 +211,11 @@ class Engine:
     def _answer(self, pause: Pause) -> None:
         answer = self.context.answer
         if answer is None:
+            awaits = pause.answer is not None
             self.connection.fail(AlertDescription.INTERNAL_ERROR)
             raise ConfigurationError(
                 f"nobody answers {type(pause).__name__}: give SSLContext an `answer`, or a signer and verifier "
-                "that answer at once"
+                "that answer at once" + ("; what must be awaited, pellucid.asyncio and pellucid.aio await" * awaits)
             )
         try:
             value = answer(pause)

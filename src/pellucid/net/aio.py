@@ -14,7 +14,7 @@ from typing import Any, Final, TypeVar
 import anyio
 import anyio.abc
 
-from pellucid.config import ClientConfig, ServerConfig
+from pellucid.config import ClientConfig, ConfigSource, ServerConfig, current_config
 from pellucid.connection import Connection
 from pellucid.errors import TLSError, UsageError
 from pellucid.limits import CLOSE_TIMEOUT_SECONDS, CONNECT_TIMEOUT_SECONDS, HANDSHAKE_TIMEOUT_SECONDS
@@ -51,7 +51,8 @@ async def connect(
 ) -> Stream:
     """Return a stream to *host*, verified and past the handshake; the arguments are those of `pellucid.connect`.
 
-    answer: an async function, called with each pause of a signer, verifier or resolver that said PENDING.
+    answer: an async function, called with each pause of a signer, verifier or resolver that said PENDING; one that is
+            an `async def` itself is awaited without it.
     """
     observer = observer_of(config, trace)
     connection = new_connection(config, server_name or host, observer, port=port, early_data=early_data)
@@ -251,7 +252,7 @@ class Stream(StreamFacts, anyio.abc.ByteStream):
 async def listen(
     host: str | None,
     port: int,
-    config: ServerConfig,
+    config: ServerConfig | ConfigSource,
     *,
     backlog: int = BACKLOG,
     handshake_timeout: float | None = HANDSHAKE_TIMEOUT_SECONDS,
@@ -259,7 +260,7 @@ async def listen(
     answer: AsyncPauseAnswer | None = None,
 ) -> Listener:
     """Return a listener; the arguments are those of `pellucid.listen`."""
-    watched = trace is not None or config.trace is not None
+    watched = trace is not None or current_config(config).trace is not None
     # A name given here is this machine's own; looking it up does not take long enough to need a thread.
     sock, unavailable = bind_listener(host, port, backlog=backlog, keep_syn=watched)
     return Listener(
@@ -273,7 +274,7 @@ class Listener(anyio.abc.AsyncResource):
     def __init__(
         self,
         sock: socket.socket,
-        config: ServerConfig,
+        config: ServerConfig | ConfigSource,
         *,
         handshake_timeout: float | None = HANDSHAKE_TIMEOUT_SECONDS,
         trace: Callable[[], Observer | None] | None = None,
@@ -370,11 +371,12 @@ class Listener(anyio.abc.AsyncResource):
 
     def _stream(self, sock: socket.socket) -> Stream:
         send_at_once(sock)
-        trace = observer_of(self._config, self._trace() if self._trace is not None else None)
+        config = current_config(self._config)
+        trace = observer_of(config, self._trace() if self._trace is not None else None)
         if trace is not None:
             trace_accepted(sock, trace, self._unavailable)
         peer = socket_address(sock.getpeername)[0]
-        connection = Connection.server(self._config, peer_address=peer, trace=unwatched if trace is None else trace)
+        connection = Connection.server(config, peer_address=peer, trace=unwatched if trace is None else trace)
         return Stream(sock, connection, handshake_timeout=self._handshake_timeout, answer=self._answer)
 
 

@@ -15,12 +15,12 @@ import anyio
 import anyio.abc
 import anyio.lowlevel
 
-from pellucid.errors import UsageError
 from pellucid.net.kernel import unacknowledged
 from pellucid.net.operations import (
     RECEIVE_SIZE,
     Acquire,
     Answer,
+    AnswerFailed,
     Deadline,
     EndDeadline,
     EndOutput,
@@ -35,6 +35,7 @@ from pellucid.net.operations import (
     Unacknowledged,
     Until,
     earlier,
+    nobody_awaits,
     until,
 )
 
@@ -42,7 +43,7 @@ __all__ = ["AsyncDriver", "AsyncPauseAnswer", "ByteStreamTransport", "SocketTran
 
 T = TypeVar("T")
 AsyncPauseAnswer = Callable[[Pause], Awaitable[object]]
-"""Answers a pause of the handshake; returns what `Connection.resume` takes."""
+"""Answers a pause that said PENDING; returns what `Connection.resume` takes. What must be awaited is, without it."""
 
 _UNINTERRUPTED: Final = 16  # operations that need not wait, between two times that other tasks get their turn
 
@@ -263,14 +264,22 @@ class AsyncDriver:
                     raise TypeError("a lock of another driver")
                 await operation.lock.acquire()
             case Answer():
-                if self._answer is None:
-                    raise UsageError(f"nobody is there to answer {type(operation.pause).__name__}")
-                return await self._answer(operation.pause)
+                return await self._answered(operation.pause)
             case EndOutput():
                 await self._transport.end_output()
             case Unacknowledged():
                 return self._transport.unacknowledged()
         return None
+
+    async def _answered(self, pause: Pause) -> object:
+        if pause.answer is not None:
+            try:
+                return await pause.answer
+            except Exception as error:  # noqa: BLE001 - the connection ends with it
+                return AnswerFailed(error)
+        if self._answer is None:
+            raise nobody_awaits(pause)
+        return await self._answer(pause)
 
     async def _take_turns(self, cleanup: bool) -> None:
         """Let other tasks run now and then, even if this one never waits. Before an operation: nothing is lost."""

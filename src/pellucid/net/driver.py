@@ -29,6 +29,7 @@ from pellucid.net.operations import (
     Unacknowledged,
     Until,
     earlier,
+    nobody_awaits,
     until,
 )
 
@@ -36,7 +37,9 @@ __all__ = ["Driver", "PauseAnswer", "ThreadLock", "wait_for"]
 
 T = TypeVar("T")
 PauseAnswer = Callable[[Pause], object]
-"""Answers a pause of the handshake; returns what `Connection.resume` takes."""
+"""Answers a pause of the handshake; returns what `Connection.resume` takes.
+
+pause.answer: what must be awaited, where a resolver, signer, verifier or store gave that; None: it said PENDING."""
 
 # With MSG_DONTWAIT (Windows has none) one descriptor serves both the call that waits and the one that must not.
 _DONT_WAIT: Final = getattr(socket, "MSG_DONTWAIT", 0)
@@ -107,7 +110,7 @@ class Driver:
                 self._acquire(operation, deadline)
             case Answer():
                 if self._answer is None:
-                    raise UsageError(f"nobody is there to answer {type(operation.pause).__name__}")
+                    raise nobody_awaits(operation.pause)
                 return self._answer(operation.pause)
             case EndOutput():
                 self._socket.shutdown(socket.SHUT_WR)

@@ -27,6 +27,7 @@ from pellucid.events import (
 )
 from pellucid.net.operations import (
     Answer,
+    AnswerFailed,
     Deadline,
     DeadlineExceeded,
     KeepDeadline,
@@ -190,7 +191,10 @@ class Input(Output):
             raise
         self._pause = None
         with self._core:
-            self.connection.resume(answer, pause.need)
+            if isinstance(answer, AnswerFailed):
+                self.connection.resume_with_error(answer.error, pause.need)
+            else:
+                self.connection.resume(answer, pause.need)
 
     def _noted(self, event: Event | NeedData) -> None:
         """Take note of what is not data. It may be that something is to be sent: tickets, or a KeyUpdate in answer."""

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from types import TracebackType
 from typing import Final
 
-from pellucid.config import ServerConfig
+from pellucid.config import ConfigSource, ServerConfig, current_config
 from pellucid.connection import Connection
 from pellucid.errors import UsageError
 from pellucid.limits import HANDSHAKE_TIMEOUT_SECONDS
@@ -52,7 +52,7 @@ EXHAUSTED: Final = frozenset((errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.E
 def listen(
     host: str | None,
     port: int,
-    config: ServerConfig,
+    config: ServerConfig | ConfigSource,
     *,
     backlog: int = BACKLOG,
     handshake_timeout: float | None = HANDSHAKE_TIMEOUT_SECONDS,
@@ -61,11 +61,12 @@ def listen(
 ) -> Listener:
     """Return a listener on *host* (None: every address) and *port* (0: any that is free; see `address`).
 
+    config:            a ServerConfig, or a source that is asked for one at each connection: `ReloadingConfig`.
     handshake_timeout: seconds for each handshake as a whole, from when it starts.
     trace:             called for each connection, returns its observer or None; None: what config.trace gives.
     answer:            answers the pauses of a signer, verifier or resolver that said PENDING.
     """
-    watched = trace is not None or config.trace is not None
+    watched = trace is not None or current_config(config).trace is not None
     sock, unavailable = bind_listener(host, port, backlog=backlog, keep_syn=watched)
     return Listener(
         sock, config, handshake_timeout=handshake_timeout, trace=trace, answer=answer, unavailable=unavailable
@@ -78,7 +79,7 @@ class Listener:
     def __init__(
         self,
         sock: socket.socket,
-        config: ServerConfig,
+        config: ServerConfig | ConfigSource,
         *,
         handshake_timeout: float | None = HANDSHAKE_TIMEOUT_SECONDS,
         trace: Callable[[], Observer | None] | None = None,
@@ -234,9 +235,10 @@ class Listener:
 
     def _stream(self, sock: socket.socket) -> Stream:
         send_at_once(sock)
-        trace = observer_of(self._config, self._trace() if self._trace is not None else None)
+        config = current_config(self._config)
+        trace = observer_of(config, self._trace() if self._trace is not None else None)
         if trace is not None:
             trace_accepted(sock, trace, self._unavailable)
         peer = socket_address(sock.getpeername)[0]
-        connection = Connection.server(self._config, peer_address=peer, trace=unwatched if trace is None else trace)
+        connection = Connection.server(config, peer_address=peer, trace=unwatched if trace is None else trace)
         return Stream(sock, connection, handshake_timeout=self._handshake_timeout, answer=self._answer)

@@ -6,13 +6,14 @@ from collections.abc import Generator
 from dataclasses import dataclass
 from typing import Any, Final, Protocol, TypeVar
 
-from pellucid.errors import Explained
+from pellucid.errors import Explained, UsageError
 from pellucid.events import CredentialNeeded, FirstUseNeeded, SignatureNeeded, TicketNeeded, VerificationNeeded
 
 __all__ = [
     "RECEIVE_SIZE",
     "Acquire",
     "Answer",
+    "AnswerFailed",
     "Deadline",
     "DeadlineExceeded",
     "EndDeadline",
@@ -28,6 +29,7 @@ __all__ = [
     "Unacknowledged",
     "Until",
     "earlier",
+    "nobody_awaits",
     "until",
 ]
 
@@ -121,9 +123,31 @@ class Unacknowledged:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """Ask whoever answers pauses: a key service, an async certificate resolver. Returns what `resume` takes."""
+    """Ask whoever answers pauses: a key service, an async certificate resolver. Returns what `resume` takes.
+
+    What the pause has to be awaited fails inside of the connection, as a function that is called there would: then an
+    AnswerFailed is returned.
+    """
 
     pause: Pause
+
+
+@dataclass(frozen=True, slots=True)
+class AnswerFailed:
+    """The awaitable of a resolver, signer, verifier or store raised *error*."""
+
+    error: Exception
+
+
+def nobody_awaits(pause: Pause) -> UsageError:
+    """Return what is raised where a pause meets nobody who answers it."""
+    kind = type(pause).__name__
+    if pause.answer is None:
+        return UsageError(f"nobody is there to answer {kind}")
+    return UsageError(
+        f"{kind} has an answer that must be awaited, which nothing blocking does: use pellucid.aio or "
+        "pellucid.asyncio, or give an `answer` that runs it"
+    )
 
 
 @dataclass(frozen=True, slots=True)

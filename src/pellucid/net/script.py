@@ -24,6 +24,7 @@ from pellucid.net.input import PAUSES, RECEIVE, Input
 from pellucid.net.operations import (
     Acquire,
     Answer,
+    AnswerFailed,
     Deadline,
     DeadlineExceeded,
     EndDeadline,
@@ -287,7 +288,10 @@ class Script(Input):
     def _answer(self, pause: Pause) -> Steps[None]:
         answer = yield Answer(pause)
         with self._core:
-            self.connection.resume(answer)
+            if isinstance(answer, AnswerFailed):
+                self.connection.resume_with_error(answer.error, pause.need)
+                return
+            self.connection.resume(answer, pause.need)
             self._send_early_data()
 
     # ---- closing -------------------------------------------------------------------------------------------

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections import deque
+from collections.abc import Awaitable
 from typing import Final, Protocol
 
 from pellucid.crypto.provider import CryptoProvider, Pending
@@ -26,11 +27,12 @@ class ReplayGuard(Protocol):
         Who calls has checked that it is not farther."""
         ...
 
-    def first_use(self, key: bytes, *, now: float, issued_at: float) -> bool | Pending:
+    def first_use(self, key: bytes, *, now: float, issued_at: float) -> bool | Pending | Awaitable[bool]:
         """Record *key*; return whether it is certain that it has not been seen before. False: reject the early data.
 
         key:       the binder that was verified, or the ClientHello's random: 1..64 bytes (RFC 9846 §8.2).
         now:       when the ClientHello came, and issued_at: when its ticket was made; seconds since 1970.
+        returns:   PENDING, or an awaitable, where others are asked: the connection pauses.
         """
         ...
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
+from collections.abc import Awaitable
 from typing import Final, Protocol
 
 from pellucid.crypto.provider import CryptoProvider, Pending
@@ -47,9 +48,10 @@ class ServerSessions(Protocol):
         then the caller sends none."""
         ...
 
-    def redeem(self, ticket: bytes, now: float) -> ServerSession | Pending | None:
+    def redeem(self, ticket: bytes, now: float) -> ServerSession | Pending | Awaitable[ServerSession | None] | None:
         """Return what *ticket* stands for; None: unknown, corrupt or expired, and the handshake is a full one without
-        a word (attack E24); PENDING: it is looked up elsewhere, and the connection pauses."""
+        a word (attack E24); PENDING, or an
+        awaitable: it is looked up elsewhere, and the connection pauses."""
         ...
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import binascii
 import hashlib
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Awaitable, Iterable, Sequence
 from typing import Final
 
 from pellucid.crypto.certificates import RawPublicKey, parse_raw_public_key
@@ -119,7 +119,7 @@ class _ByType:
             return None
         return b"either " + _digest(identity) + _digest(self._raw_keys.session_identity)
 
-    def verify(self, request: VerificationRequest) -> VerificationReport | Pending:
+    def verify(self, request: VerificationRequest) -> VerificationReport | Pending | Awaitable[VerificationReport]:
         if request.certificate_type == CertificateType.RAW_PUBLIC_KEY:
             return self._raw_keys.verify(request)
         return self._certificates.verify(request)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import enum
-from collections.abc import Sequence
+from collections.abc import Awaitable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -57,8 +57,8 @@ class PeerVerifier(Protocol):
     another is refused.
     """
 
-    def verify(self, request: VerificationRequest) -> VerificationReport | Pending:
-        """Return the report, or PENDING: then the connection pauses for it."""
+    def verify(self, request: VerificationRequest) -> VerificationReport | Pending | Awaitable[VerificationReport]:
+        """Return the report, PENDING, or an awaitable: the connection pauses for it then."""
         ...
 
     @property
