@@ -1,6 +1,6 @@
 """TLS 1.3 you can see through: the public names and nothing else.
 
-`aio` and `SSLContext` are loaded when first used: the one needs anyio, the other the ssl module for its shape.
+`aio`, `asyncio` and `SSLContext` are loaded when first used: they need anyio, asyncio, and `ssl` for its shape.
 """
 
 import importlib
@@ -69,6 +69,7 @@ from pellucid.verify.trust import TrustStore
 
 if TYPE_CHECKING:
     from pellucid import aio as aio
+    from pellucid import asyncio as asyncio
     from pellucid.integrations.ssl_context import SSLContext as SSLContext
 
 __all__ = [
@@ -128,13 +129,14 @@ __all__ = [
     "VerifiedPeer",
     "__version__",
     "aio",
+    "asyncio",
     "connect",
     "listen",
     "pad_to_multiple",
     "wrap",
 ]
 
-_LAZY = {"aio": "pellucid.aio", "SSLContext": "pellucid.integrations.ssl_context"}
+_LAZY = {"aio": "pellucid.aio", "asyncio": "pellucid.asyncio", "SSLContext": "pellucid.integrations.ssl_context"}
 
 
 def _explained(error: BaseException) -> Explanation:
@@ -150,4 +152,4 @@ def __getattr__(name: str) -> object:
     if name not in _LAZY:
         raise AttributeError(f"module 'pellucid' has no attribute {name!r}")
     module = importlib.import_module(_LAZY[name])
-    return module if name == "aio" else getattr(module, name)
+    return module if name in {"aio", "asyncio"} else getattr(module, name)

@@ -179,6 +179,12 @@ class Connection(Detachable):
             self._guarded(lambda: self._send_key_update(request_peer=False))
         return self._writer.take()
 
+    def sealed_to_send(self) -> bytes | bytearray:
+        """Return what `data_to_send` does, without a copy of bulk data; the caller's own, nobody writes to it again."""
+        if self._start is not None or self._update_owed:
+            return self.data_to_send()
+        return self._writer.take_uncopied()
+
     def resume(self, answer: object, need: Need | None = None) -> None:
         """Answer a pause: what CredentialNeeded, SignatureNeeded or VerificationNeeded asked for.
 

@@ -1,4 +1,4 @@
-"""What `get_extra_info("ssl_object")` gives: the facts of a native connection, named as those of the ssl-shaped ones."""
+"""What `get_extra_info("ssl_object")` gives: the facts of a native connection, named as the ssl-shaped ones'."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pellucid.connection import Connection
 from pellucid.errors import TLSError
 from pellucid.handshake.actions import EarlyDataOutcome, Negotiated
 from pellucid.integrations.ssl_engine import Engine, Facts
-from pellucid.trace import Observer
+from pellucid.trace import Observer, Role
 
 if TYPE_CHECKING:
     from pellucid.asyncio.protocol import Wire
@@ -47,13 +47,13 @@ class _Seen:
 
 
 class TransportFacts(Facts):
-    """What is known of a connection of `pellucid.asyncio`: shaped like `ssl.SSLObject`, with what ours know beyond it."""
+    """What is known of a connection of `pellucid.asyncio`: shaped like `ssl.SSLObject`, and what ours know beyond."""
 
     def __init__(self, wire: Wire) -> None:
         self._wire = wire
         # Facts reads of its engine what _Seen has, and nothing else: tests go through all of it.
         self._engine = cast(Engine, _Seen(wire))
-        self.server_side = wire.server_side
+        self.server_side = wire.connection.role is Role.SERVER
         self.server_hostname = wire.server_hostname
 
     @property

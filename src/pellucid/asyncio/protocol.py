@@ -8,20 +8,19 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import inspect
 import logging
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
-from pellucid.asyncio.outgoing import ENDING, FLUSHING, LOST, OPEN, SHAKING, Answerer, Outgoing, nobody
+from pellucid.asyncio.outgoing import ENDING, FLUSHING, LOST, OPEN, SHAKING, Outgoing
 from pellucid.asyncio.receive_buffer import receive_buffer_of
 from pellucid.asyncio.transport import Transport
+from pellucid.config import ClientConfig, ServerConfig
 from pellucid.connection import Connection
-from pellucid.errors import AlertReceived, InternalError, PeerError, TLSError, TruncatedStream
+from pellucid.errors import AlertReceived, PeerError, TLSError, TruncatedStream
 from pellucid.events import (
     NEED_DATA,
-    PAUSES,
     ApplicationData,
     CloseNotify,
     EarlyData,
@@ -31,7 +30,7 @@ from pellucid.events import (
 from pellucid.handshake.actions import Negotiated
 from pellucid.limits import CLOSE_TIMEOUT_SECONDS, HANDSHAKE_TIMEOUT_SECONDS, RECEIVE_HEADROOM, SMALL_RECORD
 from pellucid.net.kernel import unacknowledged
-from pellucid.net.operations import DeadlineExceeded, Until
+from pellucid.net.operations import DeadlineExceeded, Pause, Until, nobody_awaits
 from pellucid.net.output import LAST_WORDS_SECONDS
 from pellucid.net.script import MAX_DRAINED, MAX_QUIET, QUIET_SECONDS
 from pellucid.net.setup import send_at_once, socket_address
@@ -39,14 +38,26 @@ from pellucid.net.trouble import explained
 from pellucid.registry import AlertDescription
 from pellucid.trace import Observer
 
-__all__ = ["Settings", "Start", "Wire"]
+__all__ = ["Answer", "Begun", "Settings", "Start", "Wire"]
 
 _MAX_AHEAD: Final = 2**16  # bytes taken of a peer while somebody thinks about an answer
-_PAUSES: Final = tuple(PAUSES.values())
 _log: Final = logging.getLogger("pellucid.asyncio")
 
-Start = Callable[[asyncio.BaseTransport], tuple[Connection, Observer | None]]
-"""Makes the connection, once there is a transport; the observer that watches it, None for nobody"""
+Answer = Callable[[Pause], Awaitable[object]]
+"""Answers a pause that said PENDING; returns what `Connection.resume` takes. What must be awaited is, without it."""
+
+
+class Begun(NamedTuple):
+    """A connection that has just been made. observer: who watches it."""
+
+    connection: Connection
+    config: ClientConfig | ServerConfig
+    observer: Observer | None
+    server_hostname: str | None = None
+
+
+Start = Callable[[asyncio.BaseTransport], Begun]
+"""Makes the connection, once there is a transport."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,7 +66,7 @@ class Settings:
 
     handshake_timeout: float | None = HANDSHAKE_TIMEOUT_SECONDS
     shutdown_timeout: float | None = CLOSE_TIMEOUT_SECONDS
-    answer: Answerer | None = None
+    answer: Answer | None = None
 
 
 class Wire(Outgoing, asyncio.BufferedProtocol):
@@ -87,13 +98,12 @@ class Wire(Outgoing, asyncio.BufferedProtocol):
         self.early_bytes = 0
         self.early_data_too_long = False
         self.observer: Observer | None = None
-        self.server_side = False
         self.server_hostname: str | None = None
         self._start = start
         self._begun = False
         self._factory = factory
         self._settings = settings
-        self._waiter = waiter
+        self.waiter = waiter
         self._early_data = early_data
         self._received = received
         self._keep = keep  # a writer that closes the transport when nobody has it any more
@@ -116,7 +126,7 @@ class Wire(Outgoing, asyncio.BufferedProtocol):
             send_at_once(sock)
         self.lower.set_write_buffer_limits(0)  # nothing more is sealed while anything waits there
         try:
-            self.connection, self.observer = self._start(transport)
+            self.connection, self.config, self.observer, self.server_hostname = self._start(transport)
         except Exception as error:  # noqa: BLE001  # an observer's, or a configuration source's: the waiter has it
             self.error, self.state = error, ENDING
             self.lower.abort()
@@ -180,7 +190,7 @@ class Wire(Outgoing, asyncio.BufferedProtocol):
         self._keep = None
         if self.error is None and state < ENDING:
             self.error = self._loss(exc, state)
-        error, waiter, protocol = self.error, self._waiter, self.protocol
+        error, waiter, protocol = self.error, self.waiter, self.protocol
         if protocol is not None:
             self._call("connection_lost", error)
         if waiter is not None and not waiter.done():
@@ -191,7 +201,9 @@ class Wire(Outgoing, asyncio.BufferedProtocol):
     def _loss(self, exc: Exception | None, state: int) -> BaseException | None:
         """Return what to tell of a transport that failed, *exc*: the peer's alert, if it sent one and then went."""
         if exc is None:
-            return None if state != SHAKING else ConnectionAbortedError("the connection was closed during the handshake")
+            return (
+                None if state != SHAKING else ConnectionAbortedError("the connection was closed during the handshake")
+            )
         if not isinstance(exc, OSError) or not self._begun:
             return exc
         reason = self._unread_alert()
@@ -253,7 +265,7 @@ class Wire(Outgoing, asyncio.BufferedProtocol):
             # A protocol that wants to go on sending says True, as to any transport.
             if not self._call("eof_received") and self.state == OPEN:
                 self.close()
-        elif isinstance(event, _PAUSES):
+        elif isinstance(event, Pause):
             self._ask(event)
 
     def _open(self) -> None:
@@ -269,8 +281,8 @@ class Wire(Outgoing, asyncio.BufferedProtocol):
             self._broken(error, "the protocol's factory")
             return
         self._call("connection_made", self.transport)
-        if self._waiter is not None and not self._waiter.done() and self.error is None:
-            self._waiter.set_result(None)
+        if self.waiter is not None and not self.waiter.done() and self.error is None:
+            self.waiter.set_result(None)
 
     def _deliver(self, data: bytes) -> None:
         if self._buffered:
@@ -318,7 +330,7 @@ class Wire(Outgoing, asyncio.BufferedProtocol):
             return None
 
     def _broken(self, error: BaseException, what: str) -> None:
-        if self._waiter is None or self._waiter.done():
+        if self.waiter is None or self.waiter.done():
             self.loop.call_exception_handler(
                 {
                     "message": f"Fatal error: {what} failed.",
@@ -332,6 +344,11 @@ class Wire(Outgoing, asyncio.BufferedProtocol):
             self.failed(error)
 
     # ---- reading, paused and not -------------------------------------------------------------------------------------
+
+    @property
+    def life(self) -> str:
+        """Where in its life the connection is, for who prints it."""
+        return ("handshake", "open", "closing", "closing", "closed")[self.state]
 
     @property
     def reading(self) -> bool:
@@ -368,53 +385,34 @@ class Wire(Outgoing, asyncio.BufferedProtocol):
 
     # ---- pauses ------------------------------------------------------------------------------------------------------
 
-    def _ask(self, pause: Any) -> None:  # Any: one of the events of PAUSES
+    def _ask(self, pause: Pause) -> None:
         """Have what the connection waits for answered in a task of its own; other connections go on meanwhile."""
-        answer = getattr(pause, "answer", None)
-        if answer is None and self._settings.answer is not None:
-            try:
-                answer = self._settings.answer(pause)
-            except Exception as error:  # noqa: BLE001  # whoever answers: as if awaiting it had raised
-                self._unanswered(error)
-                return
-        elif answer is None:
-            self._unanswered(nobody(pause))
-            return
         self._ahead = 0
-        task = self.loop.create_task(self._answered(pause, answer))
+        task = self.loop.create_task(self._answered(pause))
         self._asked.add(task)
         task.add_done_callback(self._asked.discard)
-        if inspect.iscoroutine(answer):
-            task.add_done_callback(lambda _: answer.close())  # one that was cancelled before it began
 
-    async def _answered(self, pause: Any, answer: object) -> None:
+    async def _answered(self, pause: Pause) -> None:
         try:
-            value = await answer if isinstance(answer, Awaitable) else answer
+            if pause.answer is not None:
+                value = await pause.answer
+            elif self._settings.answer is None:
+                raise nobody_awaits(pause)
+            else:
+                value = await self._settings.answer(pause)
         except Exception as error:  # noqa: BLE001  # a key service's, a resolver's: it ends the connection
-            self._unanswered(error)
-            return
-        if self.state >= ENDING:
-            return
-        try:
+            if self.state < ENDING:
+                self.connection.resume_with_error(error, pause.need)
+        else:
+            if self.state >= ENDING:
+                return
             self.connection.resume(value, pause.need)
             self._send_early_data()
-        except TLSError as error:
-            self.failed(error)
-            return
-        task = asyncio.current_task()
-        if task is not None:
+        if (task := asyncio.current_task()) is not None:
             self._asked.discard(task)
-        self._work()
-        self._mind_reading()
-
-    def _unanswered(self, error: Exception) -> None:
-        if self.state < ENDING:
-            self.connection.fail(error.alert if isinstance(error, PeerError) else AlertDescription.INTERNAL_ERROR)
-            if not isinstance(error, TLSError):
-                told = InternalError(f"{type(error).__name__} while a pause of the handshake was answered")
-                told.__cause__ = error
-                error = told
-            self.failed(error)
+        if self.state < FLUSHING:
+            self._work()
+            self._mind_reading()
 
     def _send_early_data(self) -> None:
         """Let the early data follow the ClientHello, if that may be and has not been done (RFC 9846 §4.3.10)."""

@@ -51,7 +51,7 @@ class Transport(asyncio.Transport):
                 return self._facts
             return self._facts.cipher() if name == "cipher" else self._facts.getpeercert()
         if name == "sslcontext":
-            return self._wire.connection.config
+            return self._wire.config
         if name == "compression":
             return default
         return self._wire.lower.get_extra_info(name, default)

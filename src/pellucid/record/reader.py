@@ -296,10 +296,11 @@ class RecordReader:
         with memoryview(data) as source, memoryview(plain) as target:
             while end - offset >= RECORD_HEADER:
                 start = offset + RECORD_HEADER
-                header = data[offset:start]
-                if header == full_header:
+                if data.startswith(full_header, offset):
+                    header: bytes | bytearray = full_header
                     size = most
-                elif header[0] == ContentType.APPLICATION_DATA:
+                elif data[offset] == ContentType.APPLICATION_DATA:
+                    header = data[offset:start]
                     size = (header[3] << 8 | header[4]) - tag
                 else:
                     break
