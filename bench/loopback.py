@@ -1,7 +1,7 @@
 """`python -m bench asyncio`: TLS over loopback on asyncio's event loops, as a ratio to stdlib `ssl` in the same run.
 
-Three stacks, the same two protocols over each: stdlib `ssl` through asyncio's sslproto, `pellucid.SSLContext` through the
-same sslproto, and `pellucid.asyncio`. Both ends are in this process, on one loop; rounds of the stacks alternate, each
+Three stacks, the same two protocols over each: stdlib `ssl` through asyncio's sslproto, `pellucid.SSLContext` through
+the same, and `pellucid.asyncio`. Both ends are in this process, on one loop; rounds of the stacks alternate, each
 ratio is the median over the rounds of neighbours, and time is the process's CPU time. Memory is what the process grows
 by for each connection that has been used and is idle: both ends of it.
 """

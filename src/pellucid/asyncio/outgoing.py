@@ -78,7 +78,7 @@ class Outgoing(abc.ABC):
             except TLSError as error:
                 self.failed(error)
                 return
-            if sealed:
+            if sealed and not self.lower.is_closing():
                 self.lower.write(sealed)
         else:
             owned = data if isinstance(data, bytes) else bytes(data)
@@ -145,14 +145,16 @@ class Outgoing(abc.ABC):
         except TLSError as error:
             self.failed(error)
             return
-        if sealed:
+        if sealed and not self.lower.is_closing():  # uvloop's, closed, takes no write, and tells only later
             self.lower.write(sealed)
 
     def _pump(self) -> None:
         """Seal and send until the transport is full, or nothing is left; then what was to come behind it."""
         connection, lower, queue = self.connection, self.lower, self._queue
         try:
-            while queue and not self._full and self.state < ENDING and self._burst < MAX_BURST:
+            while queue and not self._full and self._burst < MAX_BURST and self.state < ENDING:
+                if lower.is_closing():
+                    return  # connection_lost is on its way
                 piece = self._next_piece()
                 if not self._burst:
                     self.loop.call_soon(self._next_turn)

@@ -73,6 +73,8 @@ class Wire(Outgoing, asyncio.BufferedProtocol):
     """One connection between a transport and the protocol of a user.
 
     factory: makes the user's protocol, once the handshake is complete or early data accepted, and never before.
+    former:  who had the transport before, where these are streams. The writer is held: nobody else may have it any
+             more, and without anybody it would close the transport (CPython 3.11.5 and later).
     waiter:  is told when that is done, or what went wrong; None: nobody waits, as at a server.
     """
 
@@ -86,7 +88,7 @@ class Wire(Outgoing, asyncio.BufferedProtocol):
         *,
         early_data: bytes = b"",
         received: bytes = b"",
-        keep: object = None,
+        former: tuple[asyncio.StreamWriter, asyncio.BaseProtocol] | None = None,
     ) -> None:
         super().__init__(loop)
         self.protocol = None
@@ -106,7 +108,7 @@ class Wire(Outgoing, asyncio.BufferedProtocol):
         self.waiter = waiter
         self._early_data = early_data
         self._received = received
-        self._keep = keep  # a writer that closes the transport when nobody has it any more
+        self._former = former
         self._buffer = receive_buffer_of(loop)
         self._buffered = False
         self._paused = False
@@ -187,7 +189,9 @@ class Wire(Outgoing, asyncio.BufferedProtocol):
         for task in self._asked:
             task.cancel()
         self._forget_queue()
-        self._keep = None
+        former, self._former = self._former, None
+        if former is not None:
+            former[1].connection_lost(None)  # who waits for the plaintext's writer to be closed waits no more
         if self.error is None and state < ENDING:
             self.error = self._loss(exc, state)
         error, waiter, protocol = self.error, self.waiter, self.protocol
@@ -467,10 +471,14 @@ class Wire(Outgoing, asyncio.BufferedProtocol):
 
     def cancel(self) -> None:
         """Nobody waits for the handshake any more: say so, as far as that goes at once, and end."""
+        waiter = self.waiter
+        if waiter is not None and not waiter.cancel() and not waiter.cancelled():
+            waiter.exception()  # it was there before the cancellation, which goes first
         if self.state == LOST or not self._begun:
             return
-        if self.state < ENDING and not self._full:
-            with contextlib.suppress(TLSError):
+        if self.state < ENDING and not self._full and not self.lower.is_closing():
+            # RuntimeError: uvloop's transport, which the loop may have closed without a word to us.
+            with contextlib.suppress(TLSError, RuntimeError):
                 self.connection.close()  # user_canceled, close_notify
                 self.lower.write(self.connection.data_to_send())
         for task in self._asked:
@@ -496,11 +504,13 @@ class Wire(Outgoing, asyncio.BufferedProtocol):
         To close a socket that has unread bytes resets the connection, which can take what was sent last from the peer.
         """
         lower = self.lower
+        if lower.is_closing():
+            return
         if words:
             lower.write(words)
         if self.connection.peer_closed:
             lower.close()
-        elif lower.can_write_eof() and not lower.is_closing():
+        elif lower.can_write_eof():
             with contextlib.suppress(OSError):  # the peer was faster
                 lower.write_eof()
 

@@ -10,7 +10,7 @@ import asyncio
 from typing import Any
 
 from pellucid.asyncio.connecting import client_start, shaken, transport_of
-from pellucid.asyncio.protocol import Answer, Settings, Wire
+from pellucid.asyncio.protocol import Answer, Settings, Start, Wire
 from pellucid.asyncio.serving import server_start
 from pellucid.asyncio.streams import LIMIT, StreamProtocol
 from pellucid.asyncio.transport import Transport
@@ -24,7 +24,7 @@ __all__ = ["start_tls", "start_tls_streams"]
 
 
 async def start_tls(
-    transport: asyncio.BaseTransport,
+    transport: Any,  # Any: uvloop's are no asyncio.Transport
     protocol: asyncio.BaseProtocol,
     config: ClientConfig | ServerConfig | ConfigSource | None = None,
     *,
@@ -36,7 +36,7 @@ async def start_tls(
     trace: Observer | None = None,
     answer: Answer | None = None,
     early_data: bytes = b"",
-    keep: object = None,
+    former: tuple[asyncio.StreamWriter, asyncio.BaseProtocol] | None = None,
 ) -> Transport:
     """Return the transport that carries *protocol* over TLS from now on, as `loop.start_tls` does. Takes *transport*.
 
@@ -44,11 +44,11 @@ async def start_tls(
     protocol:  its `connection_made` is called with the new transport, once the handshake is complete.
     received:  a server's: ciphertext that was read already, behind a PROXY header, or where the client did not wait
                for the answer to its STARTTLS. It is taken as TLS because it was asked for; a client must have none.
-    keep:      is held for as long as the connection lives.
+    former:    streams that had the transport: held, and told of its end.
     raises:    UsageError if the server has spoken before the ClientHello; else what `create_connection` does. The
                transport is closed then.
     """
-    if not isinstance(transport, asyncio.Transport):
+    if not (hasattr(transport, "write") and hasattr(transport, "pause_reading")):
         raise TypeError(f"transport {transport!r} does not read and write")
     try:
         transport.pause_reading()
@@ -57,25 +57,16 @@ async def start_tls(
                 raise UsageError("a server takes a ServerConfig")
             start = server_start(config, None if trace is None else lambda: trace)
         else:
-            if config is not None and not isinstance(config, ClientConfig):
-                raise UsageError("a client takes a ClientConfig: server_side=True makes it the server's end")
             _refuse_plaintext(transport, received)
-            port = socket_address(lambda: transport.get_extra_info("peername"))[1]
-            start = client_start(config, server_hostname, trace, port=port, early_data=early_data)
+            start = _client_start(transport, config, server_hostname, trace, early_data)
     except BaseException:
         transport.abort()
         raise
     loop = asyncio.get_running_loop()
     settings = Settings(handshake_timeout=handshake_timeout, shutdown_timeout=shutdown_timeout, answer=answer)
+    waiter = loop.create_future()
     wire = Wire(
-        loop,
-        start,
-        lambda: protocol,
-        settings,
-        loop.create_future(),
-        early_data=early_data,
-        received=received,
-        keep=keep,
+        loop, start, lambda: protocol, settings, waiter, early_data=early_data, received=received, former=former
     )
     transport.set_protocol(wire)
     try:
@@ -104,12 +95,13 @@ async def start_tls_streams(
                    always, it is UsageError that it holds anything: nobody knows who sent it.
     """
     loop = asyncio.get_running_loop()
-    transport: Any = writer.transport  # asyncio types it as one that only writes
+    transport: Any = writer.transport  # Any: asyncio types it as one that only writes
     try:
         await writer.drain()
         reader.feed_eof()
         buffered = await reader.read()  # what is there: it does not wait
         transport.pause_reading()
+        former = (writer, transport.get_protocol())
         if buffered and not (server_side and take_buffered):
             raise UsageError(
                 f"{len(buffered)} bytes came in plaintext and were not read before TLS was to begin: they may be "
@@ -120,14 +112,26 @@ async def start_tls_streams(
         raise
     fresh = asyncio.StreamReader(limit, loop=loop)
     protocol = StreamProtocol(fresh, loop=loop)
-    # The old writer is kept: without anybody who has it, it would close the transport (CPython 3.11.5 and later).
     upgraded = await start_tls(
-        transport, protocol, config, server_side=server_side, received=buffered, keep=writer, **options
+        transport, protocol, config, server_side=server_side, received=buffered, former=former, **options
     )
     return fresh, asyncio.StreamWriter(upgraded, protocol, fresh, loop)
 
 
-def _refuse_plaintext(transport: asyncio.Transport, received: bytes) -> None:
+def _client_start(
+    transport: asyncio.BaseTransport,
+    config: ClientConfig | ServerConfig | ConfigSource | None,
+    server_hostname: str | None,
+    trace: Observer | None,
+    early_data: bytes,
+) -> Start:
+    if config is not None and not isinstance(config, ClientConfig):
+        raise UsageError("a client takes a ClientConfig: server_side=True makes it the server's end")
+    port = socket_address(lambda: transport.get_extra_info("peername"))[1]
+    return client_start(config, server_hostname, trace, port=port, early_data=early_data)
+
+
+def _refuse_plaintext(transport: asyncio.BaseTransport, received: bytes) -> None:
     """Raise UsageError if the server has spoken before the ClientHello, as far as anybody can see that by now.
 
     What comes later, before its ServerHello, is taken for TLS and is none: it ends the handshake.
