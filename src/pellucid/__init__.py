@@ -70,7 +70,16 @@ from pellucid.verify.trust import TrustStore
 if TYPE_CHECKING:
     from pellucid import aio as aio
     from pellucid import asyncio as asyncio
+    from pellucid.integrations.logging import log_to as log_to
     from pellucid.integrations.ssl_context import SSLContext as SSLContext
+    from pellucid.integrations.ssl_default import create_default_context as create_default_context
+    from pellucid.integrations.ssl_install import install as install
+    from pellucid.integrations.ssl_install import installed as installed
+    from pellucid.integrations.ssl_install import uninstall as uninstall
+    from pellucid.integrations.tls_buffer import TLSBuffer as TLSBuffer
+    from pellucid.integrations.trace_of import trace_of as trace_of
+    from pellucid.net.reload import CredentialError as CredentialError
+    from pellucid.net.reload import ReloadingConfig as ReloadingConfig
 
 __all__ = [
     "NEED_DATA",
@@ -88,6 +97,7 @@ __all__ = [
     "ConfigSource",
     "Connection",
     "Credential",
+    "CredentialError",
     "CredentialNeeded",
     "CryptoProvider",
     "EarlyData",
@@ -108,6 +118,7 @@ __all__ = [
     "PeerError",
     "PskKeyExchangeMode",
     "RawPublicKeyVerifier",
+    "ReloadingConfig",
     "RevocationPolicy",
     "Role",
     "SSLContext",
@@ -117,6 +128,7 @@ __all__ = [
     "SignatureNeeded",
     "Stream",
     "StrikeRegister",
+    "TLSBuffer",
     "TLSError",
     "TicketKeys",
     "TicketNeeded",
@@ -131,12 +143,31 @@ __all__ = [
     "aio",
     "asyncio",
     "connect",
+    "create_default_context",
+    "install",
+    "installed",
     "listen",
+    "log_to",
     "pad_to_multiple",
+    "trace_of",
+    "uninstall",
     "wrap",
 ]
 
-_LAZY = {"aio": "pellucid.aio", "asyncio": "pellucid.asyncio", "SSLContext": "pellucid.integrations.ssl_context"}
+_LAZY = {
+    "aio": "pellucid.aio",
+    "asyncio": "pellucid.asyncio",
+    "CredentialError": "pellucid.net.reload",
+    "ReloadingConfig": "pellucid.net.reload",
+    "SSLContext": "pellucid.integrations.ssl_context",
+    "TLSBuffer": "pellucid.integrations.tls_buffer",
+    "log_to": "pellucid.integrations.logging",
+    "create_default_context": "pellucid.integrations.ssl_default",
+    "install": "pellucid.integrations.ssl_install",
+    "installed": "pellucid.integrations.ssl_install",
+    "trace_of": "pellucid.integrations.trace_of",
+    "uninstall": "pellucid.integrations.ssl_install",
+}
 
 
 def _explained(error: BaseException) -> Explanation:

@@ -99,6 +99,11 @@ class Carrier:
         return self._peer_closed
 
     @property
+    def trailing_data(self) -> bytes:
+        """What followed the peer's close_notify in the same `receive_data`: no TLS. Later bytes are not kept."""
+        return bytes(self._incoming) if self._peer_closed else b""
+
+    @property
     def closed(self) -> bool:
         """Whether nothing more can be sent: we closed, or failed."""
         return self._sent_close or self._error is not None

@@ -5,6 +5,7 @@ What is offered is what the provider holds and the configuration names; the orde
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import inspect
 from collections.abc import Awaitable, Callable
@@ -42,7 +43,8 @@ from pellucid.sessions.early_data import ReplayGuard, StrikeRegister
 from pellucid.sessions.psk import ExternalPsk, Psk
 from pellucid.sessions.tickets import ServerSessions, TicketKeys
 from pellucid.trace import Observer, Role
-from pellucid.verify.request import PeerVerifier
+from pellucid.verify.combine import all_of, refuse_what_is_no_verifier
+from pellucid.verify.request import PeerVerifier, Requirement
 from pellucid.verify.revocation import DEFAULT_REVOCATION, RevocationPolicy
 from pellucid.verify.trust import TrustStore
 from pellucid.verify.webpki import WebPKIVerifier
@@ -139,6 +141,8 @@ class _Config:
     psk_modes:     key exchange modes for PSKs, preferred first. Alone, PSK_KE has no forward secrecy (§4.3.9).
     external_psks: keys agreed on elsewhere (RFC 9258); each says which end this is.
     reverify_on_resumption: whether the verifier judges a session's certificates again whenever it is resumed.
+    requirements: what is demanded of a peer that the verifier has accepted, such as `verify.SpkiPins`: each may refuse
+              it, and lets nobody in.
     revocation: what the WebPKI verifier asks about revocation; not for a verifier of one's own, which has its own ways.
     provider: algorithms, entropy and time; PYCA is pyca/cryptography and the system's.
     trace:   called for each connection that is given no observer of its own; may return None.
@@ -154,6 +158,7 @@ class _Config:
     certificate_compression: tuple[CertificateCompression, ...] = (ZLIB,)
     credentials: tuple[Credential, ...] = ()
     verifier: PeerVerifier | None = None
+    requirements: tuple[Requirement, ...] = ()
     revocation: RevocationPolicy = DEFAULT_REVOCATION
     record_size_limit: int | None = None
     padding: PaddingPolicy | None = None
@@ -215,6 +220,12 @@ class _Config:
         keys = tuple((one.identity, one.key, one.hash_name, one.context) for one in self.external_psks)
         judged = (request_ocsp, self.reverify_on_resumption)
         return (judged, self.signature_schemes, self.signature_algorithms_cert, keys)
+
+    def _with_requirements(self, verifier: PeerVerifier | None) -> PeerVerifier | None:
+        if verifier is None:
+            return None
+        refuse_what_is_no_verifier(verifier)
+        return all_of(verifier, *self.requirements) if self.requirements else verifier
 
     def _check_psk_roles(self, role: Role) -> None:
         for external in self.external_psks:
@@ -305,6 +316,7 @@ class ClientConfig(_Config):
         verifier = self.verifier
         if verifier is None and self.trust is not None:
             verifier = WebPKIVerifier(self.trust, revocation=self.revocation)
+        verifier = self._with_requirements(verifier)
         object.__setattr__(self, "peer_verifier", verifier)
         takes = getattr(verifier, "certificate_types", ONLY_X509 if verifier is None else None)
         own.check_certificate_types("server_certificate_types", self.server_certificate_types, takes)
@@ -336,6 +348,18 @@ class ClientConfig(_Config):
         )
         object.__setattr__(self, "session_scope", scope or bytes(32))
         object.__setattr__(self, "session_store", None if scope is None else self.sessions)
+
+    def with_sessions(self, sessions: ClientSessionStore) -> ClientConfig:
+        """Return this configuration with another store, at a fraction of what `dataclasses.replace` takes.
+
+        Where no sessions can be kept, having nothing to bind them to, or *sessions* was None, none are.
+        """
+        if self.session_store is None:
+            return self
+        changed = copy.copy(self)
+        object.__setattr__(changed, "sessions", sessions)
+        object.__setattr__(changed, "session_store", sessions)
+        return changed
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -401,6 +425,7 @@ class ServerConfig(_Config):
         verifier = self.verifier
         if verifier is None and self.client_trust is not None:
             verifier = WebPKIVerifier(self.client_trust, revocation=self.revocation)
+        verifier = self._with_requirements(verifier)
         if verifier is None and self.client_authentication is not ClientAuthentication.NONE:
             raise UsageError("client authentication needs client_trust, or a verifier")
         takes = getattr(verifier, "certificate_types", None)

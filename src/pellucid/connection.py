@@ -49,7 +49,7 @@ from pellucid.handshake.core import Context, Handshake
 from pellucid.handshake.offer import first_offer
 from pellucid.handshake.server_flight import WaitClientHello
 from pellucid.handshake.states import CLIENT_ARROWS, SERVER_ARROWS, ClientState, ServerState
-from pellucid.limits import MAX_EPOCH, SMALL_RECORD
+from pellucid.limits import MAX_CIPHERTEXT, MAX_EPOCH, RECORD_HEADER, SMALL_RECORD
 from pellucid.record.reader import Record
 from pellucid.record.reassembly import take_message
 from pellucid.registry import AlertDescription, ContentType, content_type_name
@@ -77,7 +77,7 @@ class Connection(Detachable):
         """
         if config.peer_verifier is None and not config.psks:
             raise UsageError("a client needs trust, a verifier, or an external PSK: nobody could be verified")
-        context = Context(Role.CLIENT, config, observer_of(config, trace))
+        context = Context(Role.CLIENT, config, observer_of(config, trace), port)
         handshake = Handshake(context, CLIENT_ARROWS, client_side.HANDLERS, ClientState.START, None)
         connection = cls(Role.CLIENT, context, handshake, context.trace)
         key = SessionKey(host=normalize_server_name(server_name), port=port, scope=config.session_scope)
@@ -131,12 +131,18 @@ class Connection(Detachable):
         if self.negotiated is None:
             self._reader.handshake_bytes += len(data)
         incoming = self._incoming
+        begin = 0
+        if incoming and self._receiving and len(data) > MAX_CIPHERTEXT:
+            begin = self._complete_record(data)
+            if self._error is not None:
+                return
         source: bytes | bytearray = incoming
         if incoming:
-            incoming += data
+            incoming += data if not begin else data[begin:]
+            begin = 0
         else:
             source = data if isinstance(data, bytes) else bytes(data)
-        offset = self._consume(source)
+        offset = self._consume(source, begin)
         if source is incoming:
             del incoming[:offset]
         elif offset < len(source):
@@ -162,6 +168,22 @@ class Connection(Detachable):
         if offset < end and not self._peer_closed:
             with memoryview(buffer) as view:
                 incoming += view[offset:end]
+
+    def _complete_record(self, data: Buffer) -> int:
+        """Complete the record that is cut in `_incoming` and take it; return how much of *data* that took.
+
+        Bulk data ends in a cut record nearly every time. What follows it is then read where it lies: appending all of
+        *data* to a few bytes would copy it once more (5 % of a transfer over loopback).
+        """
+        incoming = self._incoming
+        begin = max(0, RECORD_HEADER - len(incoming))
+        incoming += data[:begin]
+        missing = RECORD_HEADER + (incoming[3] << 8 | incoming[4]) - len(incoming)
+        if missing > 0:  # at most 64 KiB; whether a record may be so long is said below
+            incoming += data[begin : begin + missing]
+            begin += missing
+        del incoming[: self._consume(incoming)]
+        return min(begin, len(data))
 
     def next_event(self) -> Event | NeedData:
         """Return what happened next, or NEED_DATA. Raises PeerError, AlertReceived, TruncatedStream, InternalError."""
@@ -438,7 +460,6 @@ class Connection(Detachable):
             raise AlertReceived(AlertDescription.USER_CANCELED if self._patience.canceled else description)
         self._peer_closed = True
         self._receiving = False
-        self._incoming.clear()
         self._events.append(CloseNotify())
         if self._trace is not None:
             self._trace(ClosedTraced(direction=Direction.RECEIVED, how="close_notify"))
@@ -509,10 +530,11 @@ class Connection(Detachable):
             self._receiving = not action.begins
         else:
             client = action.authentication
-            peer = client.peer if isinstance(client, Authenticated) else None
-            if peer is not None:
-                self._authenticated = peer
-            self._events.append(PeerAuthenticated(peer, action.request_context))
+            if isinstance(client, Authenticated):
+                self._authenticated = client.peer
+                self._events.append(PeerAuthenticated(client.peer, action.request_context, client.presented))
+            else:
+                self._events.append(PeerAuthenticated(None, action.request_context))
 
     def _completed(self, complete: Complete) -> None:
         negotiated = complete.negotiated

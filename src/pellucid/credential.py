@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Final
 
 from pellucid.crypto import credentials as own
@@ -13,7 +13,9 @@ from pellucid.crypto.provider import Signer
 from pellucid.errors import UsageError
 from pellucid.limits import MAX_CERTIFICATES
 from pellucid.messages.extensions import OIDFilter
-from pellucid.registry import CertificateType
+from pellucid.messages.handshake import ClientHello, handshake_message
+from pellucid.messages.ja4 import ja4
+from pellucid.registry import CertificateType, ExtensionType
 
 ONLY_X509: Final = (CertificateType.X509,)
 
@@ -151,6 +153,10 @@ class ClientHelloInfo:
                                    certificates too (RFC 9846 §4.3.3).
     authorities:                   DER names in certificate_authorities, () if the client named none.
     certificate_types:             of those that are known here, what the client can verify (RFC 7250).
+    supported_versions:            0x0304 among them.   key_shares: the groups that there is a share for.
+    hello:                         the ClientHello, whole, as it was sent: the first one, where this connection sent a
+                                   HelloRetryRequest. None in a value that was made by hand.
+    peer_address:                  whence it came, where that is known; "" where it is not.
     """
 
     server_name: str | None
@@ -161,6 +167,31 @@ class ClientHelloInfo:
     certificate_signature_schemes: tuple[int, ...] | None = None
     authorities: tuple[bytes, ...] = ()
     certificate_types: tuple[int, ...] = ONLY_X509
+    supported_versions: tuple[int, ...] = ()
+    key_shares: tuple[int, ...] = ()
+    hello: ClientHello | None = field(default=None, repr=False)
+    peer_address: str = ""
+
+    @property
+    def ja4(self) -> str:
+        """The JA4 fingerprint, "t13d1516h2_8daaf6152771_e5627efa2ab1"; "" without *hello*. Computed when asked for.
+
+        The cookie of a second ClientHello, which is no choice of the client's, does not count.
+        """
+        if self.hello is None:
+            return ""
+        sent = tuple(one for one in self.hello.extensions if one.extension_type != ExtensionType.COOKIE)
+        return ja4(replace(self.hello, extensions=sent)).fingerprint
+
+    @property
+    def extensions(self) -> tuple[int, ...]:
+        """The types of the ClientHello's extensions, in the order sent; () without *hello*."""
+        return () if self.hello is None else tuple(one.extension_type for one in self.hello.extensions)
+
+    @property
+    def raw(self) -> bytes:
+        """The ClientHello message as it was sent, header included; b"" without *hello*."""
+        return b"" if self.hello is None else handshake_message(self.hello)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

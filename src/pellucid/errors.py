@@ -192,6 +192,11 @@ class TLSError(Explained, OSError):
         if code:
             self.code = code
 
+    @property
+    def words(self) -> str:
+        """What happened, in one line: `reason`, except where that is what another library calls it."""
+        return self.reason
+
     def __str__(self) -> str:
         return self.reason
 

@@ -105,10 +105,12 @@ class PeerAuthenticated(NamedTuple):
 
     peer: who it is; None if it declined, which takes nothing from what was known of it before.
     request_context: what `request_client_certificate` returned.
+    certificates: its certificates as it sent them, leaf first.
     """
 
     peer: VerifiedPeer | None
     request_context: bytes
+    certificates: tuple[bytes, ...] = ()
 
 
 class CloseNotify(NamedTuple):

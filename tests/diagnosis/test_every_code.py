@@ -28,6 +28,15 @@ from pellucid.registry import AlertDescription, CertificateType, HandshakeType, 
 from pellucid.testing.bent import BentConnection
 from pellucid.testing.faults import FAULTS
 from pellucid.trace import Role
+from pellucid.verify import (
+    AllowCertificate,
+    KnownPeer,
+    MemoryKnownPeers,
+    SpkiPins,
+    Strictness,
+    TrustOnFirstUse,
+    WebPKIVerifier,
+)
 from pellucid.verify.report import VerificationReport
 from pellucid.verify.request import VerificationRequest
 from tests.diagnosis.codes_page import PAGE, page
@@ -145,6 +154,26 @@ def refused_by_the_application(monkeypatch: pytest.MonkeyPatch) -> Failure:
     return error_of(Pair.of(client_config(trust=None, verifier=Pinned())))
 
 
+def another_certificate(monkeypatch: pytest.MonkeyPatch) -> Failure:
+    only = AllowCertificate(issued("p256", "other.test").der)
+    return error_of(Pair.of(client_config(trust=None, verifier=only)))
+
+
+def changed_key(monkeypatch: pytest.MonkeyPatch) -> Failure:
+    met = MemoryKnownPeers()
+    met.remember(KnownPeer(NAME, 0, bytes(32), 0.0))
+    return error_of(Pair.of(client_config(trust=None, verifier=TrustOnFirstUse(met))))
+
+
+def pinned_elsewhere(monkeypatch: pytest.MonkeyPatch) -> Failure:
+    return error_of(Pair.of(client_config(requirements=(SpkiPins(bytes(32)),))))
+
+
+def long_lived(monkeypatch: pytest.MonkeyPatch) -> Failure:
+    strict = WebPKIVerifier(client_config().trust, strictness=Strictness(max_lifetime_days=1))
+    return error_of(Pair.of(client_config(trust=None, verifier=strict)))
+
+
 def other_psk(monkeypatch: pytest.MonkeyPatch) -> Failure:
     def psk(key: bytes, role: Role) -> tuple[ExternalPsk, ...]:
         return (ExternalPsk.plain(b"device", key, role=role),)
@@ -189,6 +218,10 @@ MADE: dict[str, Callable[[pytest.MonkeyPatch], Failure]] = {
     "UNKNOWN": no_connection,
     "X509-UNSUPPORTED": key_of_another_kind,
     "X509-UNKNOWN-KEY": another_key,
+    "X509-NOT-ALLOWED": another_certificate,
+    "X509-KEY-CHANGED": changed_key,
+    "X509-PIN-MISMATCH": pinned_elsewhere,
+    "X509-POLICY": long_lived,
     "X509-REFUSED": refused_by_the_application,
     "TLS-BAD-PSK": other_psk,
     "TLS-EARLY-DATA": too_much_early_data,

@@ -322,7 +322,10 @@ def _pump(source: socket.socket, target: socket.socket) -> None:
         while data := source.recv(2**16):
             target.sendall(data)
     with contextlib.suppress(OSError):
-        target.shutdown(socket.SHUT_WR)
+        if isinstance(target, ssl.SSLSocket):
+            target.unwrap()
+        else:
+            target.shutdown(socket.SHUT_WR)
 
 
 # ---- clients ---------------------------------------------------------------------------------------------------------

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import os
+import pwd
 import re
+import signal
 import socket
 import subprocess
 import threading
@@ -34,18 +36,29 @@ class Program:
         cwd: Path | None = None,
         env: Mapping[str, str] | None = None,
         pass_fds: Sequence[int] = (),
+        user: str | None = None,
+        own_group: bool = False,
     ) -> None:
+        """user: the account to run as, which only root can choose, with that account's group; None: ours.
+
+        own_group: whether it leads a process group, so that `end` ends its children with it.
+        """
         self.command = [str(word) for word in command]
         self._process = subprocess.Popen(
             self.command,
             cwd=cwd,
             env={**os.environ, **(env or {})},
             pass_fds=pass_fds,
+            user=user,
+            group=None if user is None else pwd.getpwnam(user).pw_gid,
+            extra_groups=None if user is None else (),
+            start_new_session=own_group,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             bufsize=0,
         )
+        self._own_group = own_group
         self._changed = threading.Condition()
         self._out = bytearray()
         self._err = bytearray()
@@ -134,6 +147,9 @@ class Program:
             except subprocess.TimeoutExpired:
                 self._process.kill()
                 self._process.wait(_END_SECONDS)
+        if self._own_group:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(self._process.pid, signal.SIGKILL)
         for thread in self._threads:
             thread.join(1.0)
         for stream in (self._process.stdout, self._process.stderr):

@@ -26,7 +26,7 @@ from pellucid.registry import ContentType
 from pellucid.schedule import TrafficSecret
 from pellucid.trace import Epoch, RecordTraced, Role
 from tests.properties.recordings import fresh, record
-from tests.support.pair import Pair, all_at_once, as_sent, random_cuts
+from tests.support.pair import Pair, all_at_once, as_sent, data_of, events_of, random_cuts
 from tests.support.soak import examples
 
 SUITES = list(PYCA.suites)
@@ -356,3 +356,40 @@ def test_connection_has_no_more_attributes_than_instances_can_share() -> None:
     """
     pair = Pair.of().connect()
     assert max(len(vars(pair.client)), len(vars(pair.server))) <= 29
+
+
+@given(
+    head=st.one_of(st.integers(1, 30), st.integers(1, 70_000)),
+    spoiled=st.one_of(st.none(), st.none(), st.integers(0, 70_000)),
+    close=st.booleans(),
+)
+@settings(max_examples=examples(40), deadline=None)
+@example(head=3, spoiled=None, close=True)
+@example(head=3, spoiled=4, close=False)
+@example(head=3, spoiled=3, close=False)
+def test_cut_record_is_completed_as_if_all_had_come_at_once(head: int, spoiled: int | None, close: bool) -> None:
+    """What follows the rest of a cut record is read where it lies; see Connection._complete_record."""
+    pair = Pair.of().connect()
+    data = content_of(4 * MAX_PLAINTEXT)
+    pair.client.send_data(data)
+    if close:
+        pair.client.close()
+    raw = bytearray(pair.client.data_to_send())
+    end = len(raw)
+    raw += b"trailing" * 3000
+    if spoiled is not None:
+        raw[spoiled] ^= 0xFF
+    pair.server.receive_data(bytes(raw[:head]))
+    events, error = events_of(pair.server)
+    if error is None:
+        pair.server.receive_data(bytes(raw[head:]))
+        more, error = events_of(pair.server)
+        events += more
+    if error is None:
+        assert close and data_of(events) == data
+        assert pair.server.trailing_data == (raw[end:] if head < end else raw[end:head])
+    else:
+        assert data.startswith(data_of(events))
+        assert not close or (spoiled is not None and spoiled < end)
+        assert pair.server.trailing_data == b""
+        assert pair.server.data_to_send() != b"", "the peer is told"

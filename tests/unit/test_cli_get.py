@@ -21,7 +21,7 @@ from typing import Any
 
 import pytest
 
-from pellucid.cli.devcert import DevelopmentCA
+from pellucid.cli.development_ca import DevelopmentCA
 from pellucid.cli.main import main
 from pellucid.config import ClientAuthentication, Credential, ServerConfig
 from pellucid.connection import Connection

@@ -25,7 +25,7 @@ import httpx2
 import pytest
 
 from pellucid.cli.common import CommandFailed
-from pellucid.cli.devcert import DevelopmentCA, data_directory
+from pellucid.cli.development_ca import DevelopmentCA, data_directory
 from pellucid.cli.main import main
 from pellucid.config import ClientConfig, Credential
 from pellucid.integrations.ssl_context import SSLContext
@@ -170,7 +170,7 @@ def test_serve_directory_to_httpx_over_both_versions_of_http(serve: Serve, site:
         stranger = SSLContext(ClientConfig(trust=CA("nobody").trust))
         with httpx2.Client(verify=stranger, trust_env=False) as session, pytest.raises(httpx2.ConnectError) as caught:
             session.get(server.url)
-        assert "unknown_ca" in str(caught.value)
+        assert "unable to get local issuer certificate" in str(caught.value)
         server.wait_for("given up by the client: unknown_ca", server.said)
         assert server.stop() == 0
 
@@ -540,7 +540,7 @@ def test_devcert_root_is_made_once_and_its_key_is_the_owners(tmp_path: Path) -> 
 
 def test_devcert_root_that_ends_soon_is_made_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     first = DevelopmentCA.open(tmp_path)
-    monkeypatch.setattr("pellucid.cli.devcert._RENEW_DAYS", 10_000)
+    monkeypatch.setattr("pellucid.cli.development_ca._RENEW_DAYS", 10_000)
     second = DevelopmentCA.open(tmp_path)
     assert second.created
     assert first.authority.root_der != second.authority.root_der

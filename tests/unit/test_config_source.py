@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from pellucid import ClientConfig, ConfigSource, ServerConfig, SSLContext, UsageError, aio
+from pellucid import ClientConfig, ConfigSource, ReloadingConfig, ServerConfig, SSLContext, UsageError, aio
 from pellucid.config import ClientAuthentication, current_config
 from pellucid.integrations.ssl_errors import ConfigurationError
 from pellucid.net.listener import listen
@@ -114,7 +114,6 @@ def test_context_asks_at_each_connection_and_keeps_what_was_set() -> None:
         assert one.selected_alpn_protocol() == "h2"
         assert one.getpeercert(True) == OTHER.chain[0]
     assert context.config(server_side=True) is context.config(server_side=True)
-    assert SSLContext(found).config(server_side=True) is found.given
 
 
 def test_context_of_a_source_is_a_servers_and_takes_no_certificates() -> None:
@@ -125,6 +124,19 @@ def test_context_of_a_source_is_a_servers_and_takes_no_certificates() -> None:
         context.load_cert_chain("/nowhere")
     with pytest.raises(UsageError):
         SSLContext(Changing(CLIENT))  # type: ignore[arg-type]
+
+
+def test_context_reloads_its_source_where_that_can_be() -> None:
+    with pytest.raises(ConfigurationError, match="ReloadingConfig"):
+        SSLContext(source()).reload()
+    with pytest.raises(ConfigurationError, match="ReloadingConfig"):
+        SSLContext(server_config()).reload()
+    given = [server_config(credentials=(ONE,))]
+    context = SSLContext(ReloadingConfig(lambda: given[0]))
+    given[0] = server_config(credentials=(OTHER,))
+    assert met(context) == ONE.chain[0]
+    context.reload()
+    assert met(context) == OTHER.chain[0]
 
 
 def test_context_of_a_source_has_its_client_authentication_unless_set() -> None:

@@ -15,7 +15,7 @@ import pytest
 
 from pellucid.errors import UsageError
 from pellucid.limits import MAX_SESSION_FILE
-from pellucid.net import session_file
+from pellucid.net import private_file
 from pellucid.net.session_file import FileSessionStore
 from pellucid.sessions import ClientSession, ClientSessionStore
 from tests.support.sessions import NOW, client_session, session_key
@@ -125,7 +125,7 @@ def test_file_open_to_others_is_refused(path: Path, bits: int) -> None:
 
 def test_file_of_another_user_is_refused(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     FileSessionStore(path)
-    monkeypatch.setattr(session_file.os, "geteuid", lambda: os.getuid() + 1)
+    monkeypatch.setattr(private_file.os, "geteuid", lambda: os.getuid() + 1)
     with pytest.raises(UsageError, match="another user"):
         FileSessionStore(path)
 
@@ -211,7 +211,7 @@ def test_session_is_not_used_where_the_file_cannot_be_written(path: Path, monkey
     def full(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(session_file.os, "replace", full)
+    monkeypatch.setattr(private_file.os, "replace", full)
     assert store.take(session_key(), NOW) is None
     assert store.problem is not None and "No space" in store.problem
     assert os.listdir(path.parent) == ["sessions"]  # the unfinished one is gone
@@ -232,7 +232,7 @@ def test_file_that_another_process_keeps_locked_costs_the_session_and_no_more(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     fcntl = pytest.importorskip("fcntl")
-    monkeypatch.setattr(session_file, "_LOCK_SECONDS", 0.05)
+    monkeypatch.setattr(private_file, "_LOCK_SECONDS", 0.05)
     store = FileSessionStore(path)
     store.put(session_key(), client_session())
     with path.open("rb") as other:
@@ -243,7 +243,7 @@ def test_file_that_another_process_keeps_locked_costs_the_session_and_no_more(
 
 
 def test_system_without_locks_has_a_store_too(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(session_file, "_LOCKS", False)
+    monkeypatch.setattr(private_file, "_LOCKS", False)
     store = FileSessionStore(path)
     store.put(session_key(), client_session())
     assert store.take(session_key(), NOW) == client_session()

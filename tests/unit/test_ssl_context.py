@@ -25,6 +25,7 @@ LEAF = AUTHORITY.issue("localhost", "127.0.0.1")
 CREDENTIAL = Credential.from_pem(LEAF.chain_pem, LEAF.key_pem)
 SERVER = ServerConfig(credentials=(CREDENTIAL,))
 CLIENT = ClientConfig(trust=AUTHORITY.trust)
+FORGETFUL = ClientConfig(trust=AUTHORITY.trust, sessions=None)
 
 
 def contexts(**server: Any) -> tuple[SSLContext, SSLContext]:
@@ -62,12 +63,12 @@ def test_context_is_an_ssl_context_even_after_the_module_is_patched(monkeypatch:
 
 
 REFUSED = {
-    "minimum_version": ssl.TLSVersion.TLSv1_2,
+    "minimum_version": 99,
     "maximum_version": ssl.TLSVersion.TLSv1_2,
     "verify_mode": ssl.CERT_NONE,
     "check_hostname": False,
     "options": ssl.OP_NO_TLSv1_3,
-    "verify_flags": ssl.VERIFY_CRL_CHECK_LEAF,
+    "verify_flags": 0x40,  # VERIFY_ALLOW_PROXY_CERTS, from Python 3.10 on
     "hostname_checks_common_name": True,
     "num_tickets": 2,
     "sni_callback": print,
@@ -89,15 +90,13 @@ def test_context_setting_that_cannot_be_honoured_raises_and_changes_nothing(name
 @pytest.mark.parametrize(
     ("name", "argument"),
     [
-        ("set_ciphers", "ECDHE+AESGCM"),
+        ("set_ciphers", "AES128-SHA"),
         ("set_ciphers", ""),
         ("set_ecdh_curve", "brainpoolP256r1"),
         ("set_groups", "x25519:nonsense"),
         ("set_server_sigalgs", "rsa_pkcs1_md5"),
         ("set_npn_protocols", ["h2"]),
-        ("load_dh_params", "dh.pem"),
         ("set_servername_callback", print),
-        ("set_psk_client_callback", print),
         ("set_psk_server_callback", print),
         ("set_alpn_protocols", [""]),
         ("set_alpn_protocols", ["x" * 256]),
@@ -117,7 +116,7 @@ def test_context_settings_that_are_so_already_are_taken() -> None:
     context.options |= ssl.OP_NO_COMPRESSION | ssl.OP_NO_TLSv1_2
     context.verify_mode = ssl.CERT_REQUIRED
     context.check_hostname = True
-    context.verify_flags |= ssl.VERIFY_X509_STRICT
+    context.verify_flags |= ssl.VERIFY_X509_TRUSTED_FIRST
     context.post_handshake_auth = False
     context.sni_callback = None
     assert context.protocol == ssl.PROTOCOL_TLS_CLIENT
@@ -255,6 +254,8 @@ def test_object_wants_to_read_as_a_stdlib_error_with_its_number() -> None:
     with pytest.raises(ssl.SSLWantReadError) as caught:
         client.do_handshake()
     assert caught.value.errno == ssl.SSL_ERROR_WANT_READ
+    assert caught.value.__class__ is ssl.SSLWantReadError  # redis-py looks it up in a table
+    assert isinstance(caught.value, TLSError)
     assert outgoing.pending > 200
     assert (
         client.version() is client.cipher() is client.selected_alpn_protocol() is client.get_channel_binding() is None
@@ -273,7 +274,7 @@ def test_object_tells_what_was_agreed_on(wire: Wire) -> None:
     assert one.version() == other.version() == "TLSv1.3"
     assert one.cipher() == other.cipher() == ("TLS_AES_128_GCM_SHA256", "TLSv1.3", 128)
     assert other.shared_ciphers() == [other.cipher()]
-    assert one.shared_ciphers() is one.compression() is one.session is one.client_sigalg() is None
+    assert one.shared_ciphers() is one.compression() is one.client_sigalg() is None
     assert (one.session_reused, one.server_side, other.server_side) == (False, False, True)
     assert one.group() == "X25519MLKEM768"
     assert one.server_sigalg() == "ecdsa_secp256r1_sha256"
@@ -313,16 +314,15 @@ def test_object_reads_what_was_written_in_pieces_and_into_buffers(wire: Wire) ->
         wire.server.read()
 
 
-def test_object_large_write_is_taken_in_part(wire: Wire) -> None:
+def test_object_large_write_is_taken_whole(wire: Wire) -> None:
+    """trio and anyio do not look at how much was: what was left out would be lost."""
     data = bytes(range(256)) * 4096
-    sent = 0
+    assert wire.client.write(memoryview(data).cast("I")) == len(data)
+    wire.move()
     received = b""
-    while sent < len(data):
-        sent += wire.client.write(memoryview(data)[sent:])
-        wire.move()
-        with contextlib.suppress(ssl.SSLWantReadError):
-            while True:
-                received += bytes(wire.server.read(100_000))  # type: ignore[arg-type]
+    with contextlib.suppress(ssl.SSLWantReadError):
+        while True:
+            received += bytes(wire.server.read(100_000))  # type: ignore[arg-type]
     assert received == data
 
 
@@ -386,7 +386,8 @@ def test_object_wrong_name_is_both_classes_with_report_notes_and_alert() -> None
     assert isinstance(error, TLSError)
     assert error.verify_code == 62
     assert error.errno == ssl.SSL_ERROR_SSL
-    assert "localhost" in str(error) and "localhost" in error.verify_message
+    assert error.verify_message == "Hostname mismatch, certificate is not valid for 'other.example'."
+    assert "localhost" in str(error)
     assert error.verification is wire.client.report
     assert any("✘ name matches" in note for note in error.__notes__)
     wire.move()
@@ -422,13 +423,13 @@ def test_object_pending_signature_is_answered_or_refused() -> None:
     one, _ = shaken(SSLContext(CLIENT), answered)
     assert one.version() == "TLSv1.3"
     with pytest.raises(ssl.SSLError):
-        shaken(SSLContext(CLIENT), SSLContext(config))
+        shaken(SSLContext(FORGETFUL), SSLContext(config))
 
     def broken(_: object) -> object:
         raise RuntimeError("no")
 
     with pytest.raises(ssl.SSLError):
-        shaken(SSLContext(CLIENT), SSLContext(config, answer=broken))
+        shaken(SSLContext(FORGETFUL), SSLContext(config, answer=broken))
 
 
 def test_object_trace_is_the_observer_of_its_connection() -> None:

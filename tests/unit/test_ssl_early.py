@@ -66,7 +66,8 @@ def test_ssl_object_takes_early_data_before_the_handshake_is_complete(chunking: 
     assert server.tls.negotiated is not None
     assert server.tls.session_reused
     assert server.tls.getpeercert() is None
-    assert server.tls.version() == "TLSv1.3"
+    assert server.tls.version() is None  # or trio would hold back the ServerHello
+    assert server.tls.cipher() is not None
     assert server.tls.read(100) == EARLY
     assert server.tls.early_bytes == len(EARLY)
     server.tls.write(b"answer")
@@ -79,6 +80,7 @@ def test_ssl_object_takes_early_data_before_the_handshake_is_complete(chunking: 
     server.feed(client.data_to_send(), chunking, lambda: None)
     assert server.tls.read(100) == b"late"
     assert server.tls.handshake_complete
+    assert server.tls.version() == "TLSv1.3"
     assert server.tls.early_bytes == len(EARLY)
 
 

@@ -136,6 +136,7 @@ _FAILURE_HINTS: Final = {
     Failure.UNKNOWN_CA: "if you know the CA, trust its certificate: --cacert FILE",
     Failure.MISSING_INTERMEDIATE: "the server should send the certificates between its own and the root",
     Failure.UNKNOWN_KEY: "if you know this key, trust it: --pubkey FILE",
+    Failure.WRONG_PIN: "if the server has new keys, have their pins by a way that you trust: --pinnedpubkey",
     Failure.WRONG_NAME: "use a name the certificate is for, or check that this is the server you meant",
     Failure.EXPIRED: "the server's certificate has to be renewed; check this machine's clock too",
     Failure.NOT_YET_VALID: "check this machine's clock",

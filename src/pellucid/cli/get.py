@@ -18,7 +18,8 @@ import httpx2
 
 from pellucid import __version__
 from pellucid.cli.common import CommandFailed, exit_code, fail, keylog_option, keylog_path, pcapng_option, pcapng_writer
-from pellucid.cli.devcert import development_issuer, load_credential
+from pellucid.cli.credential_files import load_credential
+from pellucid.cli.development_ca import development_issuer
 from pellucid.cli.early_http import EarlyTransport
 from pellucid.cli.http import Backend, Clock, alpn_of, client_over
 from pellucid.cli.output import Output
@@ -130,7 +131,8 @@ class _Run:
 @click.option("--pubkey", metavar="FILE",
               help="Trust the raw public keys in FILE, and certificates with --cacert only (RFC 7250).")  # fmt: skip
 @click.option("--cert", metavar="FILE", help="Show this certificate if the server asks: PEM or PKCS#12.")
-@click.option("--key", metavar="FILE", help="The private key, where --cert does not hold it.")
+@click.option("--key", metavar="KEY",
+              help="The private key, where --cert does not hold it: a file, agent:SOCKET, pkcs11:…")  # fmt: skip
 @click.option("--raw-public-key", is_flag=True, help="Show the key itself if the server asks, without a certificate.")
 @click.option("--pass", "password", metavar="PASSWORD", envvar="PELLUCID_PASS",
               help="The private key's password.  [env: PELLUCID_PASS]")  # fmt: skip
@@ -316,7 +318,7 @@ def _config(options: Mapping[str, Any], sessions: FileSessionStore | None) -> Cl
 
 
 def _credential(options: Mapping[str, Any]) -> Credential:
-    return load_credential(Path(options["cert"]), Path(options["key"]) if options["key"] else None, options["password"])
+    return load_credential(Path(options["cert"]), options["key"] or None, options["password"])
 
 
 def _codes(names: str, option: str, find: Callable[[str], int]) -> tuple[int, ...]:

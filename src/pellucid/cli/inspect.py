@@ -11,7 +11,7 @@ from typing import Any, Final
 import click
 
 from pellucid.cli.common import CommandFailed, keylog_option, keylog_path, pcapng_option, pcapng_writer
-from pellucid.cli.devcert import load_credential
+from pellucid.cli.credential_files import load_credential
 from pellucid.cli.inspect_text import brief_lines, full_lines
 from pellucid.cli.output import Output
 from pellucid.cli.routes import routes
@@ -49,7 +49,8 @@ _VERDICTS: Final = [verdict.value for verdict in Verdict if verdict is not Verdi
 @click.option("--alpn", metavar="LIST", help="Application protocols to try: h2,http/1.1")
 @click.option("--cacert", metavar="FILE", help="Trust the CAs in FILE (PEM, DER or a directory), and no others.")
 @click.option("--cert", metavar="FILE", help="Show this certificate if a server asks: PEM or PKCS#12.")
-@click.option("--key", metavar="FILE", help="The private key, where --cert does not hold it.")
+@click.option("--key", metavar="KEY",
+              help="The private key, where --cert does not hold it: a file, agent:SOCKET, pkcs11:…")  # fmt: skip
 @click.option("--pass", "password", metavar="PASSWORD", envvar="PELLUCID_PASS",
               help="The private key's password.  [env: PELLUCID_PASS]")  # fmt: skip
 @click.option("--resolve", metavar="HOST:PORT:ADDR[,ADDR]", multiple=True, help="Take ADDR for HOST's address.")
@@ -186,8 +187,7 @@ def _credentials(options: Mapping[str, Any]) -> tuple[Credential, ...]:
         if options["key"]:
             raise CommandFailed("--key needs --cert", code=2)
         return ()
-    key = Path(options["key"]) if options["key"] else None
-    return (load_credential(Path(options["cert"]), key, options["password"]),)
+    return (load_credential(Path(options["cert"]), options["key"] or None, options["password"]),)
 
 
 class _Progress:

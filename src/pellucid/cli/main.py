@@ -18,14 +18,20 @@ except ImportError as error:  # an installation without the extra: say what is m
 from pellucid.cli.common import CommandFailed, fail
 
 COMMANDS: Final = {
+    "agent": "Hold private keys in a process of their own, and sign for servers.",
     "demo": "Tell the whole story of one HTTPS request, in six steps.",
+    "dev-cert": "Make a certificate for development, and the local CA that it is from.",
+    "doctor": "Try whether the programs on this machine trust the development CA, and tell what helps.",
     "explain": "Tell what a code of a diagnosis means, and what can be done.",
     "get": "Fetch a URL, and see the connection it came over.",
     "inspect": "Examine servers: what they accept, how they behave, what that is worth.",
     "page": "Show each visitor of a page its own TLS connection.",
     "serve": "Serve a directory or an ASGI application over HTTPS.",
+    "trust": "Have other programs trust the development CA.",
+    "untrust": "Take the development CA out of other programs' stores again.",
 }
-"""name → one line of help. The command is `command` in pellucid.cli.<name>; one that is not there is not listed."""
+"""name → one line of help. The command is `command` in pellucid.cli.<name>, with "_" for "-"; one that is not there is
+not listed."""
 
 
 class LazyGroup(click.Group):
@@ -38,7 +44,7 @@ class LazyGroup(click.Group):
         if cmd_name not in COMMANDS or not _exists(cmd_name):
             return None
         try:
-            module = importlib.import_module(f"pellucid.cli.{cmd_name}")
+            module = importlib.import_module(_module(cmd_name))
         except ImportError as error:
             if (error.name or "").partition(".")[0] == "pellucid":
                 raise
@@ -62,8 +68,12 @@ class LazyGroup(click.Group):
                 formatter.write_dl(rows)
 
 
+def _module(name: str) -> str:
+    return f"pellucid.cli.{name.replace('-', '_')}"
+
+
 def _exists(name: str) -> bool:
-    return importlib.util.find_spec(f"pellucid.cli.{name}") is not None
+    return importlib.util.find_spec(_module(name)) is not None
 
 
 @click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})

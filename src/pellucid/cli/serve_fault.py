@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import Any, Final
 
 from pellucid.cli.common import CommandFailed, keylog_path, pcapng_writer
-from pellucid.cli.devcert import trust_lines
 from pellucid.cli.listening import ConnectionWatches, listen_failed
 from pellucid.cli.output import Output
+from pellucid.cli.trust_lines import trust_lines
 from pellucid.errors import UsageError
 from pellucid.explain.ladder import WORK
 from pellucid.explain.text import Line, Span, line

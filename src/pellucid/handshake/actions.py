@@ -13,14 +13,15 @@ from typing import Any, NamedTuple, TypeVar
 
 from pellucid.config import CertificateRequestInfo, ClientHelloInfo
 from pellucid.crypto.provider import Pending, Signer, Suite
+from pellucid.errors import InternalError
 from pellucid.handshake.answers import Answering
 from pellucid.handshake.states import State
 from pellucid.messages.handshake import NewSessionTicket
 from pellucid.schedule import TrafficSecret
 from pellucid.sessions.client import ClientSession
 from pellucid.trace import Direction, Epoch, Role
-from pellucid.verify.report import VerifiedPeer
-from pellucid.verify.request import PeerVerifier, VerificationRequest
+from pellucid.verify.report import VerificationReport, VerifiedPeer
+from pellucid.verify.request import PeerVerifier, PendingPart, VerificationRequest, VerifierAnswer
 
 
 class SendMessage(NamedTuple):
@@ -187,6 +188,7 @@ class Negotiated:
     early_data:       what became of 0-RTT, and why.
     authenticated_at: when the handshake was made that the resumed session began with, seconds since 1970; else None.
     peer_ocsp_response, peer_scts: what the peer stapled to its leaf, as VerificationRequest has them.
+    peer_certificates: the peer's certificates as it sent them, leaf first; its verified path is in peer.chain.
     """
 
     cipher_suite: int
@@ -208,6 +210,7 @@ class Negotiated:
     authenticated_at: float | None = None
     peer_ocsp_response: bytes | None = field(default=None, repr=False)
     peer_scts: tuple[bytes, ...] = field(default=(), repr=False)
+    peer_certificates: tuple[bytes, ...] = field(default=(), repr=False)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -360,3 +363,38 @@ def answered(
     if inspect.isawaitable(answer):
         return Pause(need(Answering(ask, answer)), then)
     return then(answer)
+
+
+def judged(
+    verifier: PeerVerifier, request: VerificationRequest, then: Callable[[VerificationReport], Result]
+) -> Result:
+    """Ask *verifier*, and go on with its report; pause while it, or a part of it, needs time.
+
+    A combination of verifiers may need several pauses: each is for the part that is to be answered for.
+    """
+    return _judged(lambda: verifier.verify(request), verifier, request, then)
+
+
+def _judged(
+    ask: Callable[[], VerifierAnswer],
+    verifier: PeerVerifier,
+    request: VerificationRequest,
+    then: Callable[[VerificationReport], Result],
+) -> Result:
+    def go_on(answer: object) -> Result:
+        if isinstance(answer, PendingPart):
+            part = answer
+            return Pause(NeedVerification(part.verifier, part.request), lambda report: told(part, report))
+        return then(_a_report(answer))
+
+    def told(part: PendingPart, report: object) -> Result:
+        known = _a_report(report)
+        return _judged(lambda: part.then(known), verifier, request, then)
+
+    return answered(ask, lambda answer: NeedVerification(verifier, request, answer), go_on)
+
+
+def _a_report(answer: object) -> VerificationReport:
+    if not isinstance(answer, VerificationReport):
+        raise InternalError("the answer to NeedVerification is a VerificationReport")
+    return answer

@@ -25,10 +25,10 @@ from pellucid.handshake.actions import (
     Authenticated,
     FinishedChecked,
     NeedSignature,
-    NeedVerification,
     Result,
     SignatureChecked,
     answered,
+    judged,
 )
 from pellucid.handshake.certificate_types import parse_end_entity
 from pellucid.handshake.certificates import tell_stapled
@@ -55,11 +55,24 @@ _CONTEXT_STRINGS: Final = {
     Role.SERVER: b"TLS 1.3, server CertificateVerify",
     Role.CLIENT: b"TLS 1.3, client CertificateVerify",
 }
+_TRANSCRIPT_HASHES: Final = frozenset({32, 48})  # SHA-256, SHA-384 (§B.4)
 
 
 def signed_content(signer: Role, transcript_hash: bytes) -> bytes:
     """Return what CertificateVerify signs (RFC 9846 §4.5.2). transcript_hash: up to and with Certificate."""
     return b"\x20" * 64 + _CONTEXT_STRINGS[signer] + b"\0" + transcript_hash
+
+
+def signing_role(content: bytes) -> Role | None:
+    """Return whose CertificateVerify signs *content*; None if none of TLS 1.3 does (RFC 9846 §4.5.2).
+
+    For who signs on behalf of another process: with this asked first a key signs handshakes and nothing else.
+    """
+    for role in _CONTEXT_STRINGS:
+        prefix = signed_content(role, b"")
+        if content.startswith(prefix) and len(content) - len(prefix) in _TRANSCRIPT_HASHES:
+            return role
+    return None
 
 
 # ---- the peer's ----------------------------------------------------------------------------------------------------
@@ -148,17 +161,16 @@ def check_certificate_verify(
         ocsp_response=presented.ocsp_response,
         scts=presented.scts,
         status_requested=context.config.request_ocsp and presented.leaf.certificate_type == CertificateType.X509,
+        port=context.port,
     )
 
     def judge(report: VerificationReport) -> Result:
-        if not isinstance(report, VerificationReport):
-            raise InternalError("the answer to NeedVerification is a VerificationReport")
         peer = _verdict(context, signer, presented.leaf, scheme, report, valid=valid)
         sent = (presented.leaf.der, *presented.intermediates)
         proof = SignatureChecked(scheme.code)
         return then(Authenticated(peer, proof, sent, presented.ocsp_response, presented.scts))
 
-    return answered(lambda: verifier.verify(request), lambda answer: NeedVerification(verifier, request, answer), judge)
+    return judged(verifier, request, judge)
 
 
 def _scheme_of(context: Context[Any], code: int, leaf: EndEntity) -> Verifier:
@@ -202,6 +214,8 @@ def _verdict(
         failure=Failure.BAD_SIGNATURE if valid is False else None,
     )
     report = report.with_check(check)
+    if valid:
+        report = report.proven()
     if context.trace is not None:
         context.trace(SignatureTraced(what="CertificateVerify", signer=signer, scheme=scheme.code, valid=valid is True))
         context.trace(VerificationTraced(report=report))

@@ -356,6 +356,7 @@ def _negotiated(
         authenticated_at=None if session is None else session.authenticated_at,
         peer_ocsp_response=remembered.ocsp_response,
         peer_scts=remembered.scts,
+        peer_certificates=remembered.presented,
     )
 
 

@@ -36,10 +36,12 @@ Handler = Callable[[Any, Any, Any, bytes], Result]
 class Context(Generic[Config]):
     """What every handler of one connection may use: the configuration, the transcript, the observer."""
 
-    __slots__ = ("closed", "config", "epoch", "provider", "role", "trace", "transcript")
+    __slots__ = ("closed", "config", "epoch", "port", "provider", "role", "trace", "transcript")
 
-    def __init__(self, role: Role, config: Config, trace: Observer | None) -> None:
+    def __init__(self, role: Role, config: Config, trace: Observer | None, port: int = 0) -> None:
+        """port: of the server, for its client; 0: not known."""
         self.role = role
+        self.port = port
         self.config: Config = config
         self.provider = config.provider
         self.trace = trace
@@ -50,7 +52,7 @@ class Context(Generic[Config]):
 
     def fork(self) -> Context[Config]:
         """Return a context whose transcript goes on by itself: that of one post-handshake authentication (§4.5)."""
-        copy = Context(self.role, self.config, self.trace)
+        copy = Context(self.role, self.config, self.trace, self.port)
         copy.transcript = self.transcript.fork()
         copy.epoch = self.epoch
         return copy

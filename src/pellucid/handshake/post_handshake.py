@@ -206,7 +206,7 @@ def server_phase(
     config = context.config
     offered = ExtensionType.POST_HANDSHAKE_AUTH in offer.extensions
     kind = common_client_type(config, offer.extensions)
-    why = obstacle(config, negotiated) or ("" if offered else _NOT_OFFERED) or ("" if kind is not None else _NO_TYPE)
+    why = obstacle(config, negotiated) or ("" if offered else NOT_OFFERED) or ("" if kind is not None else _NO_TYPE)
     if context.trace is not None and (offered or config.peer_verifier is not None):
         context.chose(
             "post_handshake_auth", "none" if why else "possible", why or "the client offers it, and there is a verifier"
@@ -218,7 +218,7 @@ def server_phase(
     return Asking(connected.state, connected.sending, connected.receiving, source=source, certificate_type=kind)
 
 
-_NOT_OFFERED = "the client does not offer it"
+NOT_OFFERED = "the client does not offer it"
 _NO_TYPE = "the client has no type of certificate that is accepted here"
 
 
@@ -238,7 +238,7 @@ def request(context: Context[ServerConfig], phase: object, negotiated: Negotiate
     """
     config = context.config
     if not isinstance(phase, Asking):
-        why = obstacle(config, negotiated) or f"{_NOT_OFFERED}, or {_NO_TYPE}"
+        why = obstacle(config, negotiated) or f"{NOT_OFFERED}, or {_NO_TYPE}"
         raise UsageError(f"no certificate can be asked for: {why}")
     reading = () if phase.reading is None else (phase.reading,)
     if len((*phase.requests, *reading, *phase.unjudged)) >= MAX_OPEN_CERTIFICATE_REQUESTS:

@@ -129,6 +129,8 @@ def _exchange_keys(context: ServerContext, phase: WaitClientHello, heard: _Heard
         retried=heard.retry is not None,
         psk=psk,
         no_early_data=EarlyDataOutcome.RETRIED if phase.early_data else EarlyDataOutcome.NOT_OFFERED,
+        peer_address=phase.peer_address,
+        first=phase.first,
     )
     if context.trace is not None:
         _tell_selection(context, selected, heard.suite_reason, group_reason)

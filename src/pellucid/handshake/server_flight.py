@@ -61,6 +61,7 @@ from pellucid.messages.extensions import KeyShareEntry
 from pellucid.messages.handshake import (
     HELLO_RETRY_REQUEST_RANDOM,
     CertificateRequest,
+    ClientHello,
     EncryptedExtensions,
     Extension,
     ServerHello,
@@ -83,12 +84,14 @@ class WaitClientHello:
 
     early_data: the ClientHello before the retry offered it.
     psk:        what was chosen of it; its binder was not checked.
+    first:      that ClientHello.
     """
 
     peer_address: str
     retry: Retry | None = None
     early_data: bool = False
     psk: Choice = NO_PSK
+    first: ClientHello | None = None
 
 
 @internal_value
@@ -98,6 +101,7 @@ class Selected:
     raw:   the ClientHello that is answered. group: None in psk_ke.
     psk:   what is used, or why none is.
     no_early_data: what it means if this ClientHello offers none: NOT_OFFERED, or RETRIED.
+    first: the first ClientHello, where this one answers a retry of this connection.
     """
 
     offer: ClientOffer
@@ -108,6 +112,8 @@ class Selected:
     retried: bool
     psk: Choice
     no_early_data: EarlyDataOutcome
+    peer_address: str
+    first: ClientHello | None
 
 
 @internal_value
@@ -205,7 +211,7 @@ def ask_again(
     early_data = ExtensionType.EARLY_DATA in offer.extensions
     if early_data:
         actions.append(SkipEarlyData(MAX_SKIPPED_EARLY_DATA))
-    waits = WaitClientHello(peer_address=phase.peer_address, retry=retry, early_data=early_data, psk=psk)
+    waits = replace(phase, retry=retry, early_data=early_data, psk=psk, first=offer.hello)
     return Step(waits, S.START, actions)
 
 
@@ -246,6 +252,10 @@ def choose_credential(context: ServerContext, selected: Selected) -> Result:
         certificate_signature_schemes=offer.extensions.get(x.SIGNATURE_ALGORITHMS_CERT),
         authorities=offer.extensions.get(x.CERTIFICATE_AUTHORITIES) or (),
         certificate_types=types_accepted(offer.extensions),
+        supported_versions=offer.extensions.get(x.SUPPORTED_VERSIONS) or (),
+        key_shares=tuple(offer.shares),
+        hello=selected.first or offer.hello,
+        peer_address=selected.peer_address,
     )
 
     def chosen(choice: CredentialChoice) -> Result:
@@ -441,6 +451,7 @@ def negotiated_by(answered: Answered, client: Authenticated | Unauthenticated | 
         authenticated_at=None if session is None else session.authenticated_at,
         peer_ocsp_response=client.ocsp_response if isinstance(client, Authenticated) else None,
         peer_scts=client.scts if isinstance(client, Authenticated) else (),
+        peer_certificates=client.presented if isinstance(client, Authenticated) else (),
     )
 
 

@@ -9,17 +9,16 @@ from typing import Any
 from pellucid.config import ClientConfig, ServerConfig
 from pellucid.crypto.certificates import valid_until
 from pellucid.crypto.provider import Suite
-from pellucid.errors import InternalError, UsageError
+from pellucid.errors import UsageError
 from pellucid.handshake.actions import (
     Action,
     Authenticated,
-    NeedVerification,
     Negotiated,
     PskChecked,
     Result,
     SendMessage,
     Unauthenticated,
-    answered,
+    judged,
 )
 from pellucid.handshake.certificate_types import parse_end_entity
 from pellucid.handshake.core import Context
@@ -83,16 +82,15 @@ def recall_peer(
         scts=remembered.scts,
         # What was stapled then was good then, and the peer staples nothing now: CRLs are asked, it is not.
         status_requested=False,
+        port=context.port,
     )
 
     def judge(report: VerificationReport) -> Result:
-        if not isinstance(report, VerificationReport):
-            raise InternalError("the answer to NeedVerification is a VerificationReport")
         if context.trace is not None:
             context.trace(VerificationTraced(report=report))
         return then(PskChecked(verified_peer(leaf, report)))
 
-    return answered(lambda: verifier.verify(request), lambda answer: NeedVerification(verifier, request, answer), judge)
+    return judged(verifier, request, judge)
 
 
 # ---- the client's ----------------------------------------------------------------------------------------------------

@@ -1,6 +1,7 @@
-"""How an ASGI application sees the connection its request came on: `scope["extensions"]["pellucid"]`.
+"""How an ASGI application sees the connection its request came on: `scope["extensions"]`, "tls" and "pellucid".
 
-Nothing here knows a server; `integrations.hypercorn` puts the value there. An application reaches a connection through
+Nothing here knows a server; `integrations.hypercorn` and `integrations.uvicorn` put the
+values there. An application reaches a connection through
 the scope of a request on it and in no other way: there is no list of connections in which one could look up another's.
 """
 
@@ -9,29 +10,40 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import secrets
+import ssl
 import time
 import weakref
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
-from typing import Any, Final
+from contextvars import ContextVar
+from typing import Any, Final, Protocol
 
+from pellucid.connection import Connection
+from pellucid.crypto.certificates import X509Certificate
 from pellucid.explain.recorder import Recorder, precede
 from pellucid.handshake.actions import Negotiated
-from pellucid.integrations.ssl_engine import Facts
+from pellucid.registry import TLS_1_3, CertificateType, group_name, scheme_name, suite_name
 from pellucid.trace import Observer, TraceEvent
+from pellucid.verify.report import VerificationReport, VerifiedPeer
 
 __all__ = [
     "EXTENSION",
+    "TLS_EXTENSION",
+    "Early",
+    "Introduced",
     "LiveRecorder",
     "OwnConnection",
     "Recorders",
+    "Tls",
     "Turns",
     "own_connection",
     "recorder_of",
+    "tls_extension",
     "wants_recorder",
     "watched",
 ]
 
 EXTENSION: Final = "pellucid"
+TLS_EXTENSION: Final = "tls"
 _EVENTS: Final = 4096
 _RECORD_BYTES: Final = 2**20
 _MESSAGE_BYTES: Final = 2**20
@@ -39,6 +51,149 @@ _MANY: Final = 256
 _LEAST_EVENTS: Final = 256  # enough for any handshake
 _LEAST_MESSAGE_BYTES: Final = 2**17
 _MANY_TURNS: Final = 16
+
+
+class Tls(Protocol):
+    """What is asked of a connection: `integrations.ssl_engine.Facts`, and whatever has its names."""
+
+    @property
+    def connection(self) -> Connection: ...
+    @property
+    def negotiated(self) -> Negotiated | None: ...
+    @property
+    def handshake_complete(self) -> bool: ...
+    @property
+    def early_bytes(self) -> int: ...
+    @property
+    def peer(self) -> VerifiedPeer | None: ...
+
+
+# ---- the tls extension -----------------------------------------------------------------------------------------------
+
+
+def tls_extension(tls: Tls | Connection) -> dict[str, Any]:  # Any: ASGI's dictionaries
+    """Return `scope["extensions"]["tls"]` of ASGI's TLS extension 0.2, all six fields, for a server's connection.
+
+    server_cert:       PEM of the certificate that was sent; None where none was: on resumption, under an external PSK,
+                       and for a raw public key.
+    client_cert_chain: PEM of what the client sent, its own first, each certificate signed by the next one; on
+                       resumption of what was verified when the session began.
+    client_cert_name:  the subject of the first of them as RFC 4514 has it: "CN=alice,O=Example".
+    client_cert_error: why it is not to be trusted, where a verifier of the name `dangerous_…` let it pass. With the
+                       others a client whose certificate is refused does not come as far as a request.
+    tls_version, cipher_suite: 0x0304, and the code point; None before anything is agreed on.
+    """
+    negotiated = tls.negotiated
+    peer = _client_of(tls)
+    chain = _client_chain(negotiated, peer)
+    own = () if negotiated is None else negotiated.local_certificates
+    shows_certificate = peer is not None and isinstance(peer.leaf, X509Certificate)
+    is_certificate = negotiated is not None and negotiated.server_certificate_type != CertificateType.RAW_PUBLIC_KEY
+    return {
+        "server_cert": _pem(own[0]) if own and is_certificate else None,
+        "client_cert_chain": tuple(map(_pem, chain)) if shows_certificate else (),
+        "client_cert_name": _subject(peer),
+        "client_cert_error": _mistrust(peer),
+        "tls_version": None if negotiated is None else TLS_1_3,
+        "cipher_suite": None if negotiated is None else negotiated.cipher_suite,
+    }
+
+
+def _client_of(tls: Tls | Connection) -> VerifiedPeer | None:
+    """Return who the client is; of a session that is resumed too, while early data is read."""
+    if tls.peer is not None or tls.negotiated is None:
+        return tls.peer
+    return tls.negotiated.peer
+
+
+def _client_chain(negotiated: Negotiated | None, peer: VerifiedPeer | None) -> tuple[bytes, ...]:
+    """Return of the verified path what was sent: a root that was not is not the client's."""
+    if peer is None:
+        return ()
+    sent = negotiated.peer_certificates if negotiated is not None and peer is negotiated.peer else ()
+    return tuple(der for der in peer.chain if der in sent) or peer.chain or (peer.leaf.der,)
+
+
+def _pem(der: bytes) -> str:
+    return ssl.DER_cert_to_PEM_cert(der)
+
+
+def _subject(peer: VerifiedPeer | None) -> str | None:
+    leaf = None if peer is None else peer.leaf
+    return leaf.x509.subject.rfc4514_string() if isinstance(leaf, X509Certificate) else None
+
+
+def _mistrust(peer: VerifiedPeer | None) -> str | None:
+    if peer is None or not peer.report.dangerous:
+        return None
+    report = peer.report
+    return report.summary or (report.failure.value if report.failure is not None else "nobody verified it")
+
+
+# ---- what came early, and the scopes ---------------------------------------------------------------------------------
+
+
+_came_early: Final[ContextVar[bool]] = ContextVar("pellucid_came_early", default=False)
+
+
+class Early:
+    """Tells of data, as it is read from a connection, what of it came early: perhaps somebody's replay.
+
+    A server starts the application in a task whenever a request's header section has ended: the task has the context of
+    whoever read, and so the application knows whether the section ended in early data.
+    """
+
+    def __init__(self, tls: Tls) -> None:
+        self._tls = tls
+        self._position = 0
+
+    def take(self, data: bytes) -> tuple[bytes, bytes]:
+        """Return what of *data* is to be handled now, and what after it; note in the context which kind it is."""
+        early = self._tls.early_bytes - self._position
+        now, later = (data[:early], data[early:]) if early > 0 else (data, b"")
+        self._position += len(now)
+        _came_early.set(early > 0)
+        return now, later
+
+
+class Introduced:
+    """A server's wrapper of the application, for one connection: its requests' scopes say which it is.
+
+    Of "http" and "websocket" scopes: "tls" is as `tls_extension` has it; "pellucid" has `early_data`, whether the
+    request may be a replay; `connection`, the OwnConnection; `negotiated`, what was agreed on, in names; and
+    `verification`, the report on the client's certificate or None.
+    """
+
+    def __init__(self, application: Any, own: OwnConnection) -> None:  # Any: a server's wrapper of the application
+        self._application = application
+        self._own = own
+
+    async def __call__(self, scope: Any, *arguments: Any) -> None:  # Any: ASGI's dictionaries and callables
+        if scope["type"] in {"http", "websocket"}:
+            own = self._own
+            told = {"early_data": _came_early.get(), "connection": own, **own.told()}
+            extensions = {**(scope.get("extensions") or {}), TLS_EXTENSION: own.tls_extension(), EXTENSION: told}
+            scope = {**scope, "extensions": extensions}
+        await self._application(scope, *arguments)
+
+
+def _names_of(negotiated: Negotiated) -> dict[str, object]:
+    group, scheme = negotiated.group, negotiated.signature_scheme
+    client_scheme = negotiated.client_signature_scheme
+    return {
+        "version": "TLSv1.3",
+        "cipher_suite": suite_name(negotiated.cipher_suite),
+        "group": None if group is None else group_name(group),
+        "signature_scheme": None if scheme is None else scheme_name(scheme),
+        "client_signature_scheme": None if client_scheme is None else scheme_name(client_scheme),
+        "alpn": negotiated.alpn,
+        "server_name": negotiated.server_name,
+        "resumed": negotiated.resumed,
+        "early_data": negotiated.early_data.name.lower(),
+    }
+
+
+# ---- the connection of a request -------------------------------------------------------------------------------------
 
 
 class LiveRecorder(Recorder):
@@ -150,7 +305,7 @@ class OwnConnection:
 
     def __init__(
         self,
-        tls: Facts,
+        tls: Tls,
         recorder: Recorder | None,
         *,
         retire: Callable[[], Awaitable[None]],
@@ -166,6 +321,8 @@ class OwnConnection:
         self._tls = tls
         self._retire = retire
         self._flush = flush
+        self._extension: tuple[object, object, dict[str, Any]] | None = None
+        """what the tls extension was made of, and itself"""
 
     @property
     def negotiated(self) -> Negotiated | None:
@@ -175,6 +332,31 @@ class OwnConnection:
     @property
     def handshake_complete(self) -> bool:
         return self._tls.handshake_complete
+
+    @property
+    def peer(self) -> VerifiedPeer | None:
+        """Who the client is, by its verified certificate; None for one that showed none."""
+        return _client_of(self._tls)
+
+    @property
+    def report(self) -> VerificationReport | None:
+        """What was found of the client's certificate; None where it showed none."""
+        return None if self.peer is None else self.peer.report
+
+    def tls_extension(self) -> dict[str, Any]:  # Any: ASGI's dictionaries
+        """Return a copy of ASGI's tls extension, made once for all requests of the same client."""
+        negotiated, peer, known = self.negotiated, self.peer, self._extension
+        if known is None or known[0] is not negotiated or known[1] is not peer:
+            known = self._extension = negotiated, peer, tls_extension(self._tls)
+        return dict(known[2])
+
+    def told(self) -> dict[str, Any]:  # Any: ASGI's dictionaries
+        """Return what a scope says of the connection in plain values, beside the connection itself."""
+        negotiated = self.negotiated
+        return {
+            "negotiated": {} if negotiated is None else _names_of(negotiated),
+            "verification": self.report,
+        }
 
     async def key_update(self, *, request_peer: bool = False) -> None:
         """Go to our next key (RFC 9846 §4.7.3), and with *request_peer* ask the client to.

@@ -13,7 +13,6 @@ import contextlib
 import secrets
 import threading
 from collections.abc import Iterator
-from contextvars import ContextVar
 from typing import Any, Final
 
 import hypercorn.asyncio.run
@@ -25,7 +24,7 @@ from hyperframe.frame import DataFrame, GoAwayFrame, HeadersFrame
 
 from pellucid.config import ServerConfig
 from pellucid.explain.recorder import precede
-from pellucid.integrations.asgi import EXTENSION, OwnConnection, recorder_of
+from pellucid.integrations.asgi import Early, Introduced, OwnConnection, recorder_of
 from pellucid.integrations.ssl_engine import Facts
 from pellucid.net.tcp import trace_accepted
 from pellucid.trace import TraceEvent
@@ -35,8 +34,6 @@ __all__ = ["connections"]
 _END_STREAM: Final = 0x1
 _GOODBYE_SECONDS: Final = 0.25  # between the last answer of a retired connection and its end: clients go first
 _RETIRED_SECONDS: Final = 5.0  # for the requests that a retired connection still answers
-
-_came_early: ContextVar[bool] = ContextVar("pellucid_came_early", default=False)
 
 
 @contextlib.contextmanager
@@ -77,7 +74,7 @@ class _Server(TCPServer):
         if hasattr(observer, "precede"):
             precede(observer, _tcp_opening(self.writer.get_extra_info("socket")))
         self._own = OwnConnection(tls, recorder, retire=self._retire, flush=self._flush)
-        application: Any = _Introduced(self.app, self._own)
+        application: Any = Introduced(self.app, self._own)
         self.app = application
         config = tls._tls.context.config(server_side=True)
         if isinstance(config, ServerConfig) and config.max_early_data:
@@ -115,19 +112,6 @@ class _Server(TCPServer):
         self._ending = self.loop.call_later(seconds, self.writer.close)
 
 
-class _Introduced:
-    """hypercorn's wrapper of the application, for one connection: its requests' scopes say which it is."""
-
-    def __init__(self, application: Any, own: OwnConnection) -> None:  # Any: hypercorn's wrapper
-        self._application = application
-        self._own = own
-
-    async def __call__(self, scope: Any, *arguments: Any) -> None:  # Any: ASGI's dictionaries and callables
-        told = {"early_data": _came_early.get(), "connection": self._own}
-        extensions = {**(scope.get("extensions") or {}), EXTENSION: told}
-        await self._application({**scope, "extensions": extensions}, *arguments)
-
-
 def _ends_a_stream(frames: bytes) -> bool:
     """Whether one of *frames*, which are whole, is the last of an answer (RFC 9113 §4.1)."""
     at = 0
@@ -150,8 +134,7 @@ class _Reader:
 
     def __init__(self, reader: asyncio.StreamReader, tls: Facts) -> None:
         self._reader = reader
-        self._tls = tls
-        self._position = 0
+        self._early = Early(tls)
         self._rest = b""
 
     def at_eof(self) -> bool:
@@ -159,10 +142,5 @@ class _Reader:
 
     async def read(self, size: int) -> bytes:
         """Return data that came early, or data that did not; the context of whoever awaits this says which."""
-        data, self._rest = self._rest or await self._reader.read(size), b""
-        early = self._tls.early_bytes - self._position
-        if early > 0:
-            data, self._rest = data[:early], data[early:]
-        self._position += len(data)
-        _came_early.set(early > 0)
+        data, self._rest = self._early.take(self._rest or await self._reader.read(size))
         return data

@@ -1,7 +1,8 @@
 """`pellucid.SSLContext`: the shape of `ssl.SSLContext`, for every library that takes one. Pellucid does the TLS.
 
 It derives from `ssl.SSLContext` because libraries ask isinstance; the OpenSSL context inside is never used. Every
-public name of the base is overridden, here or in `ssl_settings`: what cannot be honoured raises ConfigurationError.
+public name of the base is overridden, here or in `ssl_trust`, `ssl_settings` and `ssl_callbacks`: what cannot be
+honoured raises ConfigurationError. docs/reference/ssl-context.md has each of them.
 """
 
 from __future__ import annotations
@@ -9,9 +10,9 @@ from __future__ import annotations
 import os
 import socket
 import ssl
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import replace
-from typing import Any, Final, TypeVar
+from typing import Any, Final, NoReturn, TypeVar
 
 from pellucid.config import (
     ClientAuthentication,
@@ -22,99 +23,116 @@ from pellucid.config import (
     current_config,
 )
 from pellucid.connection import Connection
-from pellucid.crypto.certificates import parse_certificate
-from pellucid.crypto.provider import Buffer
-from pellucid.errors import PeerError, UsageError
+from pellucid.errors import UsageError
 from pellucid.explain.keylog import KeyLogWriter
 from pellucid.explain.recorder import tee
+from pellucid.handshake.negotiate import ClientOffer
 from pellucid.integrations.handshake_watch import HandshakeCallback, HandshakeWatch
-from pellucid.integrations.ssl_certificate import certificate_dict
+from pellucid.integrations.ssl_callbacks import Callbacks
 from pellucid.integrations.ssl_engine import Engine, Pause
 from pellucid.integrations.ssl_errors import ConfigurationError
+from pellucid.integrations.ssl_hello import FirstFlight, chosen_config, no_credential
 from pellucid.integrations.ssl_object import SSLObject
+from pellucid.integrations.ssl_real import RealContext
+from pellucid.integrations.ssl_session import ConnectionSessions, CountedSessions, SSLSession, Statistics
 from pellucid.integrations.ssl_settings import Settings
 from pellucid.integrations.ssl_socket import SSLSocket
-from pellucid.net.load import load_trust, system_trust
+from pellucid.integrations.ssl_trust import FilePath, Trust
+from pellucid.sessions import MemoryServerSessions, TicketKeys
+from pellucid.sessions.tickets import ServerSessions
 from pellucid.trace import Observer, unwatched
-from pellucid.verify.trust import TrustStore
 
 __all__ = ["SSLContext"]
 
 Config = ClientConfig | ServerConfig
-FilePath = str | bytes | os.PathLike[str] | os.PathLike[bytes]
 
-_AUTHENTICATION: Final = {
-    ClientAuthentication.NONE: ssl.CERT_NONE,
-    ClientAuthentication.OPTIONAL: ssl.CERT_OPTIONAL,
-    ClientAuthentication.REQUIRED: ssl.CERT_REQUIRED,
-}
-
+_SIDES: Final = {int(ssl.PROTOCOL_TLS_CLIENT): False, int(ssl.PROTOCOL_TLS_SERVER): True, int(ssl.PROTOCOL_TLS): None}
+_UNNAMED: Final = "unnamed.invalid"  # RFC 6761 §6.4: nobody's
+_PASSWORD = Callable[[], str | bytes | bytearray] | str | bytes | bytearray | None
 
 H = TypeVar("H", bound=HandshakeCallback)
 
 
-class SSLContext(Settings, ssl.SSLContext):  # type: ignore[misc,override]  # attributes there, properties here
+class SSLContext(Trust, Settings, Callbacks, RealContext):  # type: ignore[misc,override]  # attributes there, not here
     """An `ssl.SSLContext` in shape, TLS 1.3 by Pellucid in fact.
 
     config: a ClientConfig or a ServerConfig makes a context of that side, as does a source of a ServerConfig, which is
-            asked at each connection (`ReloadingConfig`); None makes one of either side, a client's with the
-            system's roots, a server's once `load_cert_chain` was called. `ssl.PROTOCOL_TLS_CLIENT` and
-            `PROTOCOL_TLS_SERVER` are taken too.
+            asked at each connection (`ReloadingConfig`). None makes one of either side: a client's with the system's
+            roots, a server's once `load_cert_chain` was called. `ssl.PROTOCOL_TLS_CLIENT`, `PROTOCOL_TLS_SERVER` and
+            `PROTOCOL_TLS` are taken too, and are as in `ssl`: nobody is trusted until roots are loaded.
+    protocol: the same, by the name that `ssl` has for it.
     answer: answers the pauses of a signer, resolver or verifier that said PENDING; called in the connection's thread.
+    dangerous_allow_unverified: lets `verify_mode = CERT_NONE` and `check_hostname = False` do what they do in `ssl`.
 
-    Peers are verified: `verify_mode = CERT_NONE` and `check_hostname = False` raise ConfigurationError unless the
-    config has a verifier of its own, which alone decides then (see `dangerous_accept_any`). Changes count for
-    connections made afterwards.
+    Peers are verified: without that, and unless the config has a verifier of its own, which alone decides then, turning
+    verification off raises ConfigurationError. Changes count for connections made afterwards. It cannot be pickled or
+    copied, as in `ssl`.
     """
+
+    answer: Callable[[Pause], object] | None = None
 
     sslobject_class = SSLObject  # type: ignore[assignment]  # as wrap_bio
     sslsocket_class = SSLSocket  # type: ignore[assignment]
 
-    def __new__(cls, *_: object, **__: object) -> SSLContext:
-        return ssl.SSLContext.__new__(cls, ssl.PROTOCOL_TLS_CLIENT)
+    def __new__(cls, config: object = None, *_: object, **settings: object) -> SSLContext:
+        self = RealContext.__new__(cls, ssl.PROTOCOL_TLS_CLIENT)
+        protocol = settings.get("protocol", config)
+        given = isinstance(protocol, int)
+        # A subclass may go without our __init__, or set things before it: with `ssl` both work.
+        self._prepare(_SIDES.get(protocol) if isinstance(protocol, int) else None, None, empty=given)
+        return self
 
     def __init__(
         self,
         config: Config | ConfigSource | int | None = None,
         *,
+        protocol: int | None = None,
         answer: Callable[[Pause], object] | None = None,
+        dangerous_allow_unverified: bool = False,
     ) -> None:
-        side = {int(ssl.PROTOCOL_TLS_CLIENT): False, int(ssl.PROTOCOL_TLS_SERVER): True, int(ssl.PROTOCOL_TLS): None}
-        self._source: ConfigSource | None = None
-        self._built_of: tuple[ServerConfig, ServerConfig] | None = None
-        """of a source: what it gave last, and what was made of it"""
-        if config is not None and not isinstance(config, (ClientConfig, ServerConfig, int)):
-            current_config(config)
-            self._source, config = config, int(ssl.PROTOCOL_TLS_SERVER)
-        if isinstance(config, int):
-            if config not in side:
-                raise ConfigurationError("only TLS 1.3 is spoken here: PROTOCOL_TLS_CLIENT or PROTOCOL_TLS_SERVER")
-            self._server_side = side[config]
-            self._base: Config | None = None
+        if protocol is not None:
+            if config is not None:
+                raise TypeError("SSLContext takes a config or a protocol, not both")
+            config = protocol
+        if isinstance(config, (ClientConfig, ServerConfig)):
+            self._prepare(isinstance(config, ServerConfig), config, allow_unverified=dangerous_allow_unverified)
+        elif isinstance(config, int):
+            self._prepare(_side(config), None, allow_unverified=dangerous_allow_unverified, empty=True)
+            if self._server_side is None and self._allow_unverified:  # as PROTOCOL_TLS in ssl
+                self._check_name, self._mode = False, ssl.CERT_NONE
+        elif config is None:
+            self._allow_unverified = dangerous_allow_unverified or self._allow_unverified
         else:
-            self._server_side = None if config is None else isinstance(config, ServerConfig)
-            self._base = config
-        self.answer = answer
-        self._alpn: tuple[str, ...] | None = None
-        self._suites: tuple[int, ...] | None = None
-        self._groups: tuple[int, ...] | None = None
-        self._schemes: tuple[int, ...] | None = None
-        self._trust: TrustStore | None = _trust_of(config)
-        self._credentials: tuple[Credential, ...] = (
-            () if isinstance(config, int) or config is None else (config.credentials)
-        )
-        self._authentication: ClientAuthentication | None = None
-        if isinstance(config, ServerConfig):
-            self._authentication = config.client_authentication
-        self._later = isinstance(config, ClientConfig) and config.post_handshake_auth
+            self._prepare(True, _checked_source(config), allow_unverified=dangerous_allow_unverified)
+        self.answer = answer or self.answer
+
+    def _prepare(
+        self,
+        server_side: bool | None,
+        base: Config | ConfigSource | None,
+        *,
+        allow_unverified: bool = False,
+        empty: bool = False,
+    ) -> None:
+        self._server_side = server_side
+        self._base = base
+        self._prepare_trust(allow_unverified=allow_unverified, empty=empty)
+        self._prepare_settings(later=isinstance(base, ClientConfig) and base.post_handshake_auth)
+        self._prepare_callbacks()
+        self._added: tuple[Credential, ...] = ()
         self._keylog: str | None = None
         self._callbacks: tuple[HandshakeCallback, ...] = ()
         self._records = False
-        self._built: dict[bool, Config] = {}
+        self._own_sessions: dict[bool, ServerSessions] = {}
+        self._built: dict[bool, tuple[object, Config]] = {}
+        self.statistics = Statistics()
 
     @property  # type: ignore[misc]  # object's can be set
     def __class__(self) -> type:  # survives truststore.inject_into_ssl()
         return ssl.SSLContext
+
+    def __reduce_ex__(self, _: object) -> NoReturn:
+        raise TypeError("cannot pickle 'SSLContext' object")
 
     # ---- connections -----------------------------------------------------------------------------------------------
 
@@ -124,13 +142,14 @@ class SSLContext(Settings, ssl.SSLContext):  # type: ignore[misc,override]  # at
         outgoing: ssl.MemoryBIO,
         server_side: bool = False,
         server_hostname: str | bytes | None = None,
-        session: object = None,
+        session: SSLSession | None = None,
     ) -> SSLObject:
         """Return a TLS connection between two buffers. server_hostname: text, or ASCII bytes as anyio gives it."""
-        _no_session(session)
-        name = _host_name(server_hostname)
-        engine = self.new_engine(server_side=server_side, server_hostname=name)
-        return SSLObject(engine, incoming, outgoing, server_side=server_side, server_hostname=name)
+        name = self._checked_name(server_hostname, session, server_side=server_side)
+        engine = self.new_engine(server_side=server_side, server_hostname=name, session=session)
+        return self.sslobject_class._create(
+            incoming, outgoing, engine=engine, server_side=server_side, server_hostname=name
+        )
 
     def wrap_socket(  # type: ignore[override]  # ours is no ssl.SSLSocket, whose constructor forbids it
         self,
@@ -139,44 +158,97 @@ class SSLContext(Settings, ssl.SSLContext):  # type: ignore[misc,override]  # at
         do_handshake_on_connect: bool = True,
         suppress_ragged_eofs: bool = True,
         server_hostname: str | bytes | None = None,
-        session: object = None,
+        session: SSLSession | None = None,
     ) -> SSLSocket:
         """Return *sock* under TLS, past the handshake if it is connected. *sock* itself is used up."""
-        _no_session(session)
         if sock.getsockopt(socket.SOL_SOCKET, socket.SO_TYPE) != socket.SOCK_STREAM:
             raise NotImplementedError("only stream sockets are supported")
-        name = _host_name(server_hostname)
-        if server_side and name is not None:
+        if server_side and server_hostname:
             raise ValueError("server_hostname can only be specified in client mode")
-        self._config(server_side=server_side)  # a mistake in the settings shows before the socket is taken
-        return SSLSocket(
-            self,
+        name = self._checked_name(server_hostname, session, server_side=server_side)
+        self.config(server_side=server_side)  # a mistake in the settings shows before the socket is taken
+        return self.sslsocket_class._create(
             sock,
+            context=self,
             server_side=server_side,
             server_hostname=name,
-            handshake=do_handshake_on_connect,
+            do_handshake_on_connect=do_handshake_on_connect,
             suppress_ragged_eofs=suppress_ragged_eofs,
+            session=session,
         )
 
-    def new_engine(self, *, server_side: bool, server_hostname: str | None) -> Engine:
+    def _checked_name(
+        self, server_hostname: str | bytes | None, session: SSLSession | None, *, server_side: bool
+    ) -> str | None:
+        name = server_hostname.decode("ascii") if isinstance(server_hostname, bytes) else server_hostname
+        if session is not None:
+            self.check_session(session, server_side=server_side)
+        if server_side:
+            return name
+        if name is not None and (not name or name.startswith(".")):
+            raise ConfigurationError("server_hostname cannot be an empty string or start with a leading dot.")
+        if name is None and self.check_hostname and not self._psk_only():
+            raise ConfigurationError(
+                "check_hostname requires server_hostname: it is what the server's certificate must be for"
+            )
+        return name
+
+    def new_engine(
+        self, *, server_side: bool, server_hostname: str | None, session: SSLSession | None = None
+    ) -> Engine:
         """Return the engine of a new connection. Raises ConfigurationError if the settings do not allow one."""
-        config = self._config(server_side=server_side)
+        config = self.config(server_side=server_side)
         own = self._observer(config)
         watch = HandshakeWatch(self._callbacks) if self._callbacks else None
         observer = own if watch is None else tee(own, watch)
         told = unwatched if observer is None else observer
         if isinstance(config, ServerConfig):
-            return Engine(Connection.server(config, trace=told), self, observer, own=own, watch=watch)
+            hello = FirstFlight() if self._hears_first else None
+            connection = Connection.server(config, trace=told)
+            return Engine(connection, self, observer, own=own, watch=watch, hello=hello)
+        sessions = ConnectionSessions(config.session_store if isinstance(self._base, ClientConfig) else None)
+        sessions.given = session
+        config = config.with_sessions(sessions)
+        if (psk := self._client_psk()) is not None:
+            config = replace(config, external_psks=(psk, *config.external_psks))
         if not server_hostname:
-            raise ConfigurationError("a client names the server: server_hostname is what its certificate must be for")
+            config = replace(config, send_server_name=False, sessions=None)
         try:
-            return Engine(Connection.client(config, server_hostname, trace=told), self, observer, own=own, watch=watch)
+            connection = Connection.client(config, server_hostname or _UNNAMED, trace=told)
         except UsageError as error:
             raise ConfigurationError(error.reason) from error
+        return Engine(connection, self, observer, own=own, watch=watch, sessions=sessions)
+
+    def server_connection(self, engine: Engine, offer: ClientOffer) -> Connection:
+        """Return the connection that a ClientHello gets: the callbacks are asked. Raises CallbackFailed."""
+        config = chosen_config(self, engine, offer)
+        return Connection.server(config, trace=unwatched if engine.observer is None else engine.observer)
 
     def config(self, *, server_side: bool) -> Config:
         """Return the configuration that connections of one side are made with now."""
-        return self._config(server_side=server_side)
+        if self._server_side not in (None, server_side):
+            side = "server" if self._server_side else "client"
+            raise ConfigurationError(
+                f"Cannot create a {'server' if server_side else 'client'} socket with this context: it is for a "
+                f"{side} only"
+            )
+        base = self.base
+        known = self._built.get(server_side)
+        if known is not None and known[0] is base:
+            return known[1]
+        try:
+            built = self._make_server_config() if server_side else self._make_client_config()
+        except UsageError as error:
+            raise error if isinstance(error, ConfigurationError) else ConfigurationError(error.reason) from error
+        self._built[server_side] = (base, built)
+        return built
+
+    def server_config(self) -> ServerConfig:
+        """Return the configuration of servers. Raises ConfigurationError if this context is for clients."""
+        config = self.config(server_side=True)
+        if not isinstance(config, ServerConfig):
+            raise ConfigurationError("this context is for a client only")
+        return config
 
     def on_handshake(self, callback: H, *, records: bool = False) -> H:
         """Have *callback* called with the record of each connection, once, when its handshake completes or fails.
@@ -187,22 +259,27 @@ class SSLContext(Settings, ssl.SSLContext):  # type: ignore[misc,override]  # at
         """
         self._callbacks = (*self._callbacks, callback)
         self._records = self._records or records
-        self._built.clear()
+        self._changed()
         return callback
 
-    # ---- certificates and trust ------------------------------------------------------------------------------------
+    def reload(self) -> None:
+        """Have the source of this context read everything again, as `ReloadingConfig.reload` does, and raise as that.
 
-    def load_cert_chain(
-        self,
-        certfile: FilePath,
-        keyfile: FilePath | None = None,
-        password: Callable[[], str | bytes | bytearray] | str | bytes | bytearray | None = None,
-    ) -> None:
+        Connections that are there keep what they were made with. Raises ConfigurationError without such a source.
+        """
+        again = getattr(self._base, "reload", None)
+        if not callable(again):
+            raise ConfigurationError("nothing can be reloaded: make the context with a ReloadingConfig")
+        again()
+
+    # ---- certificates ----------------------------------------------------------------------------------------------
+
+    def load_cert_chain(self, certfile: FilePath, keyfile: FilePath | None = None, password: _PASSWORD = None) -> None:
         """Add a certificate chain with its key, from PEM files. It takes the place of one for the same names and key.
 
         Raises OSError if a file cannot be read, ConfigurationError if what it holds cannot be used.
         """
-        if self._source is not None:
+        if self._base is not None and not isinstance(self._base, (ClientConfig, ServerConfig)):
             raise ConfigurationError("the certificates of this context are those of the source it was made with")
         with open(certfile, "rb") as file:
             chain = file.read()
@@ -214,105 +291,43 @@ class SSLContext(Settings, ssl.SSLContext):  # type: ignore[misc,override]  # at
             added = _credential(chain, key, _password(password))
         except UsageError as error:
             raise ConfigurationError(f"{os.fsdecode(certfile)}: {error.reason}") from error
-        kept = tuple(
-            one
-            for one in self._credentials
-            if (one.names, one.leaf.key_algorithm) != (added.names, added.leaf.key_algorithm)
-        )
-        self._credentials = (added, *kept)
-        self._built.clear()
+        self._added = (added, *(one for one in self._added if not _replaces(added, one)))
+        self._changed()
 
-    def load_verify_locations(  # type: ignore[override]  # typeshed's Buffer is of Python 3.12
-        self,
-        cafile: FilePath | None = None,
-        capath: FilePath | None = None,
-        cadata: str | Buffer | None = None,
-    ) -> None:
-        """Trust these roots too; where nothing was trusted explicitly before, these alone and not the system's.
+    def _credentials(self, base: Config | None) -> tuple[Credential, ...]:
+        """Return what was loaded, and what the configuration has beside it."""
+        kept = () if base is None else base.credentials
+        return (*self._added, *(one for one in kept if not any(_replaces(added, one) for added in self._added)))
 
-        Raises OSError if a file cannot be read, ConfigurationError if there is no root in it.
+    # ---- sessions --------------------------------------------------------------------------------------------------
+
+    def session_stats(self) -> dict[str, int]:
+        """Return what this context has counted since it was made: handshakes begun, completed, resumed, and so on.
+
+        number: sessions kept in memory now, as OP_NO_TICKET has a server do.   hits: resumptions.
+        misses: tickets that clients showed and that were not known here.
         """
-        if cafile is None and capath is None and cadata is None:
-            raise TypeError("cafile, capath and cadata cannot be all omitted")
-        try:
-            for path in (cafile, capath):
-                if path is not None:
-                    os.stat(path)
-                    self._add_trust(load_trust(os.fsdecode(path)))
-            if isinstance(cadata, str):
-                self._add_trust(TrustStore.from_pem(cadata))
-            elif cadata is not None:
-                self._add_trust(TrustStore.from_der(_der_certificates(bytes(cadata))))
-        except UsageError as error:
-            raise ConfigurationError(error.reason) from error
+        known = self._built.get(True)
+        store = known[1].sessions if known is not None else None
+        return self.statistics.counts(len(store) if isinstance(store, CountedSessions) else 0)
 
-    def load_default_certs(self, purpose: object = ssl.Purpose.SERVER_AUTH) -> None:
-        """Trust the system's roots (too)."""
-        self._add_trust(system_trust())
+    def session_of(self, engine: Engine) -> SSLSession:
+        """Return the session of a complete handshake."""
+        connection = engine.connection
+        kept = None if engine.sessions is None else engine.sessions.latest
+        binding = b"" if connection.negotiated is None or connection.closed else connection.channel_binding()
+        return SSLSession(self, kept, binding=binding, now=engine.completed_at)
 
-    def set_default_verify_paths(self) -> None:
-        self._add_trust(system_trust())
+    def check_session(self, session: SSLSession, *, server_side: bool) -> None:
+        """Raise TypeError or ValueError unless *session* may be given to a client of this context."""
+        if server_side:
+            raise ValueError("session can only be specified in client mode")
+        if not isinstance(session, SSLSession):
+            raise TypeError("Value is not a SSLSession.")
+        if session.context is not self:
+            raise ValueError("Session refers to a different SSLContext.")
 
-    def get_ca_certs(self, binary_form: bool = False) -> list[Any]:
-        """Return the trusted roots, as DER or as dictionaries; a root that cannot be read is left out of those."""
-        if binary_form:
-            return list(self._trusted().roots)
-        found = []
-        for der in self._trusted().roots:
-            try:
-                found.append(certificate_dict(parse_certificate(der)))
-            except PeerError:  # a root whose key TLS 1.3 cannot use: it stays in the store, and helps nobody here
-                continue
-        return found
-
-    def cert_store_stats(self) -> dict[str, int]:
-        count = len(self._trusted())
-        return {"x509": count, "crl": 0, "x509_ca": count}
-
-    # ---- whom to verify --------------------------------------------------------------------------------------------
-
-    @property
-    def verify_mode(self) -> ssl.VerifyMode:
-        """CERT_REQUIRED for a client; for a server whether clients are asked for a certificate."""
-        if self._server_side is not True and self._authentication is None:
-            return ssl.CERT_REQUIRED
-        if self._source is not None and self._authentication is None:
-            return _AUTHENTICATION[current_config(self._source).client_authentication]
-        return _AUTHENTICATION[self._authentication or ClientAuthentication.NONE]
-
-    @verify_mode.setter
-    def verify_mode(self, value: int) -> None:
-        mode = ssl.VerifyMode(value)
-        if self._server_side is not True and mode is not ssl.CERT_REQUIRED and not self._own_verifier():
-            raise ConfigurationError(
-                "a server's certificate is always verified; to accept any, for tests, give the config a verifier: "
-                "ClientConfig(verifier=dangerous_accept_any())"
-            )
-        if self._server_side is not False:
-            self._authentication = next(kind for kind, its in _AUTHENTICATION.items() if its == mode)
-            self._built.clear()
-
-    @property
-    def check_hostname(self) -> bool:
-        """True for a client: the name is always checked. False for a server, whose clients have none."""
-        return self._server_side is not True
-
-    @check_hostname.setter
-    def check_hostname(self, value: bool) -> None:
-        if bool(value) is self.check_hostname or (not value and self._own_verifier()):
-            return
-        if value:
-            raise ConfigurationError("a server has no host name to check: clients' certificates are not for one")
-        raise ConfigurationError(
-            "the server's name is always checked; to accept any, for tests, give the config a verifier: "
-            "ClientConfig(verifier=dangerous_accept_any())"
-        )
-
-    # ---- what is negotiated ----------------------------------------------------------------------------------------
-
-    def set_alpn_protocols(self, alpn_protocols: Iterable[str]) -> None:
-        """Offer or accept these protocols, preferred first."""
-        self._change(_alpn=tuple(alpn_protocols))
+    # ---- the key log -----------------------------------------------------------------------------------------------
 
     @property  # type: ignore[override]  # typeshed: never None
     def keylog_filename(self) -> str | None:
@@ -327,81 +342,90 @@ class SSLContext(Settings, ssl.SSLContext):  # type: ignore[misc,override]  # at
 
     # ---- within ----------------------------------------------------------------------------------------------------
 
+    @property
+    def base(self) -> Config | None:
+        """The configuration that it was made with; of a source, what it has now."""
+        base = self._base
+        if base is None or isinstance(base, (ClientConfig, ServerConfig)):
+            return base
+        return current_config(base)
+
+    def _server_base(self) -> ServerConfig | None:
+        base = self.base
+        return base if isinstance(base, ServerConfig) else None
+
+    def _changed(self) -> None:
+        """Have the next connection made with the settings as they are now."""
+        self._built.clear()
+        self.switched.clear()
+
     def _change(self, **settings: Any) -> None:  # Any: each setting has its own type
         """Make a change of settings, if a configuration can be made with it; ConfigurationError if not."""
         before = {name: getattr(self, name) for name in settings}
         self.__dict__.update(settings)
-        self._built.clear()
+        self._changed()
         try:
             for server_side in (False, True):
-                unready = server_side and not self._credentials and self._source is None
-                if self._server_side in (None, server_side) and not unready:
-                    self._config(server_side=server_side)
+                if self._server_side in (None, server_side) and self._complete(server_side=server_side):
+                    self.config(server_side=server_side)
         except ConfigurationError:
             self.__dict__.update(before)
+            self._changed()
             raise
 
-    def _config(self, *, server_side: bool) -> Config:
-        if self._server_side not in (None, server_side):
-            raise ConfigurationError(f"this context is for a {'server' if self._server_side else 'client'} only")
-        if self._source is not None:
-            return self._sourced_config(self._source)
-        built = self._built.get(server_side)
-        if built is None:
-            try:
-                built = self._server_config() if server_side else self._client_config()
-            except UsageError as error:
-                raise ConfigurationError(error.reason) from error
-            self._built[server_side] = built
-        return built
+    def _complete(self, *, server_side: bool) -> bool:
+        """Whether what is missing is not merely still to come: a server's certificate, or a verifier."""
+        if server_side:
+            asks = (self._authentication or ClientAuthentication.NONE) is not ClientAuthentication.NONE
+            return self._base is not None or bool(self._added and (not asks or self._trusted()))
+        off = self._mode is ssl.CERT_NONE or not self._check_name
+        crls = self._flags & (ssl.VERIFY_CRL_CHECK_LEAF | ssl.VERIFY_CRL_CHECK_CHAIN)
+        return not (off and self.refuses_late) and not (crls and not self._crls)
 
-    def _client_config(self) -> ClientConfig:
+    def _make_client_config(self) -> ClientConfig:
         base = self._base if isinstance(self._base, ClientConfig) else ClientConfig()
-        trust = self._trust
-        if trust is None and base.verifier is None:
-            trust = system_trust()
-        changes = {**self._overrides(), "post_handshake_auth": self._later}
-        return replace(base, trust=trust, credentials=self._credentials, **changes)
+        changes = {
+            **self._overrides(server_side=False),
+            **self._client_trust_settings(base),
+            "post_handshake_auth": self._later,
+        }
+        credentials = _signing_with(self._credentials(base if base is self._base else None), self._client_schemes)
+        return replace(base, credentials=credentials, **changes)
 
-    def _server_config(self) -> ServerConfig:
-        overrides = self._overrides()
-        authentication = self._authentication or ClientAuthentication.NONE
-        asked_later = self._later and authentication is not ClientAuthentication.NONE
-        in_handshake = ClientAuthentication.NONE if asked_later else authentication
-        if isinstance(self._base, ServerConfig):
-            changes = {**overrides, "client_authentication": in_handshake, "client_trust": self._trust}
-            return replace(self._base, credentials=self._credentials, **changes)
-        if not self._credentials:
-            raise ConfigurationError("a server needs a certificate: call load_cert_chain first")
-        trust = self._trust
-        if trust is None and authentication is not ClientAuthentication.NONE:
-            raise ConfigurationError("no CA of clients is trusted: call load_verify_locations first")
-        return ServerConfig(
-            credentials=self._credentials, client_authentication=in_handshake, client_trust=trust, **overrides
-        )
+    def _make_server_config(self) -> ServerConfig:
+        base = self._server_base()
+        changes = self._overrides(server_side=True)
+        asks = self._client_authentication() or ClientAuthentication.NONE
+        in_handshake = ClientAuthentication.NONE if self._later else asks
+        credentials = _signing_with(self._credentials(base), self._server_schemes)
+        if base is None and not credentials:
+            if self._psk_server is None:
+                raise ConfigurationError("a server needs a certificate: call load_cert_chain first")
+            changes["credential_resolver"] = no_credential
+        if self._tickets is not None:
+            changes |= {"tickets": self._tickets, "tickets_on_resumption": min(self._tickets, 1)}
+        changes |= {
+            "credentials": credentials,
+            "client_authentication": in_handshake,
+            **self._server_trust_settings(base),
+            "sessions": CountedSessions(self._sessions(base), self.statistics),
+        }
+        if base is None:
+            return ServerConfig(**changes)
+        return replace(base, replay_guard=base.early_data_guard, **changes)
 
-    def _sourced_config(self, source: ConfigSource) -> ServerConfig:
-        """Return what the source has now, with what was set here."""
-        base, known = current_config(source), self._built_of
-        if known is not None and known[0] is base and self._built:
-            return known[1]
-        changes = self._overrides()
-        mode = base.client_authentication if self._authentication is None else self._authentication
-        if self._later and mode is not ClientAuthentication.NONE:
-            mode = ClientAuthentication.NONE
-        if mode is not base.client_authentication:
-            changes["client_authentication"] = mode
-        if self._trust is not None:
-            changes["client_trust"] = self._trust
-        try:
-            built = replace(base, **changes) if changes else base
-        except UsageError as error:
-            raise ConfigurationError(error.reason) from error
-        self._built_of, self._built = (base, built), {True: built}
-        return built
+    def _sessions(self, base: ServerConfig | None) -> ServerSessions:
+        """Return what tickets stand for: the configuration's own; else of this context, whatever is set meanwhile."""
+        if base is not None and base.session_store is not None:
+            return base.session_store
+        in_memory = bool(self.options & ssl.OP_NO_TICKET)
+        if in_memory not in self._own_sessions:
+            self._own_sessions[in_memory] = MemoryServerSessions() if in_memory else TicketKeys()
+        return self._own_sessions[in_memory]
 
-    def _overrides(self) -> dict[str, Any]:  # Any: each setting has its own type
-        names = {"alpn": self._alpn, "suites": self._suites, "groups": self._groups, "signature_schemes": self._schemes}
+    def _overrides(self, *, server_side: bool) -> dict[str, Any]:  # Any: each setting has its own type
+        accepted = self._client_schemes if server_side else self._server_schemes
+        names = {"alpn": self._alpn, "suites": self._suites, "groups": self._groups, "signature_schemes": accepted}
         changes: dict[str, Any] = {name: value for name, value in names.items() if value is not None}
         if self._records:
             changes["trace_records"] = True
@@ -414,38 +438,33 @@ class SSLContext(Settings, ssl.SSLContext):  # type: ignore[misc,override]  # at
         made = None if config.trace is None else config.trace()
         return made if self._keylog is None else tee(made, KeyLogWriter(self._keylog))
 
-    def _own_verifier(self) -> bool:
-        return self._base is not None and self._base.verifier is not None
 
-    def _trusted(self) -> TrustStore:
-        trust = self._trust
-        if trust is None and self._source is not None:
-            trust = current_config(self._source).client_trust
-        return TrustStore.empty() if trust is None else trust
-
-    def _add_trust(self, trust: TrustStore) -> None:
-        self._trust = trust if self._trust is None else self._trust | trust
-        self._built.clear()
+def _side(protocol: int) -> bool | None:
+    """Return whether *protocol* is a server's; None: either. Raises ConfigurationError for an older version's."""
+    if protocol in _SIDES:
+        return _SIDES[protocol]
+    known = protocol in list(ssl._SSLMethod)
+    what = "only TLS 1.3 is spoken here" if known else f"invalid or unsupported protocol version {protocol}"
+    raise ConfigurationError(f"{what}: PROTOCOL_TLS_CLIENT or PROTOCOL_TLS_SERVER, or a config")
 
 
-def _trust_of(config: Config | int | None) -> TrustStore | None:
-    if isinstance(config, ServerConfig):
-        return config.client_trust
-    return config.trust if isinstance(config, ClientConfig) else None
+def _checked_source(source: ConfigSource) -> ConfigSource:
+    current_config(source)
+    return source
 
 
-def _host_name(name: str | bytes | None) -> str | None:
-    if isinstance(name, bytes):
-        return name.decode("ascii")
-    return name
+def _replaces(added: Credential, kept: Credential) -> bool:
+    return (added.names, added.leaf.key_algorithm) == (kept.names, kept.leaf.key_algorithm)
 
 
-def _no_session(session: object) -> None:
-    if session is not None:
-        raise ConfigurationError("sessions are not resumed through this interface")
+def _signing_with(credentials: tuple[Credential, ...], schemes: tuple[int, ...] | None) -> tuple[Credential, ...]:
+    """Return *credentials* that sign with none but *schemes*, where that is set."""
+    if schemes is None:
+        return credentials
+    return tuple(replace(one, signature_schemes=schemes) for one in credentials)
 
 
-def _password(password: Callable[[], str | bytes | bytearray] | str | bytes | bytearray | None) -> bytes | None:
+def _password(password: _PASSWORD) -> bytes | None:
     value = password() if callable(password) else password
     return value.encode("utf-8") if isinstance(value, str) else None if value is None else bytes(value)
 
@@ -455,18 +474,3 @@ def _credential(chain: bytes, key: bytes | None, password: bytes | None) -> Cred
     if password is not None and b"ENCRYPTED" not in (chain if key is None else key):
         password = None
     return Credential.from_pem(chain, key, password)
-
-
-def _der_certificates(data: bytes) -> list[bytes]:
-    """Return the DER certificates that follow one another in *data*. Raises ConfigurationError for anything else."""
-    found: list[bytes] = []
-    at = 0
-    while at < len(data):
-        head = data[at : at + 6]
-        if len(head) < 4 or head[0] != 0x30 or head[1] not in (0x81, 0x82, 0x83):
-            raise ConfigurationError("cadata as bytes is DER, one certificate after another; PEM is text")
-        width = head[1] & 0x0F
-        end = at + 2 + width + int.from_bytes(head[2 : 2 + width], "big")
-        found.append(data[at:end])
-        at = end
-    return found

@@ -6,12 +6,15 @@
 from __future__ import annotations
 
 import ssl
+import time
+import weakref
+from collections import deque
 from typing import TYPE_CHECKING, Any, Final
 
 from pellucid.connection import Connection
 from pellucid.crypto.certificates import X509Certificate
 from pellucid.crypto.provider import Buffer
-from pellucid.errors import InternalError, PeerError, TLSError
+from pellucid.errors import InternalError, PeerError, TLSError, UsageError
 from pellucid.events import (
     NEED_DATA,
     ApplicationData,
@@ -20,16 +23,21 @@ from pellucid.events import (
     EarlyData,
     EarlyDataAccepted,
     FirstUseNeeded,
+    HandshakeComplete,
+    PeerAuthenticated,
     SignatureNeeded,
     TicketNeeded,
     VerificationNeeded,
 )
 from pellucid.handshake.actions import Negotiated
+from pellucid.handshake.post_handshake import NOT_OFFERED
 from pellucid.integrations.handshake_watch import HandshakeWatch
 from pellucid.integrations.ssl_certificate import certificate_dict
 from pellucid.integrations.ssl_errors import ConfigurationError, WantRead, ZeroReturn, ssl_error
+from pellucid.integrations.ssl_hello import CallbackFailed, FirstFlight
+from pellucid.integrations.ssl_session import ConnectionSessions, SSLSession
 from pellucid.registry import AlertDescription, group_name, scheme_name, suite_name
-from pellucid.trace import Observer
+from pellucid.trace import Observer, Role
 from pellucid.verify.report import VerificationReport, VerifiedPeer
 
 if TYPE_CHECKING:
@@ -63,6 +71,8 @@ class Engine:
         *,
         own: Observer | None = None,
         watch: HandshakeWatch | None = None,
+        sessions: ConnectionSessions | None = None,
+        hello: FirstFlight | None = None,
     ) -> None:
         self.connection = connection
         self.context = context
@@ -72,20 +82,36 @@ class Engine:
         """of those who are told, the one that the configuration's `trace` made"""
         self.watch = watch
         """what tells of the handshake's end; None: nobody wants to know"""
+        self.sessions = sessions
+        """client: what is resumed, and what came to be resumed"""
+        self.hello = hello
+        """server: the ClientHello that callbacks wait for; then *connection* is not yet the one that goes on"""
+        self.owner: weakref.ref[Facts] | None = None
+        """the SSLObject or SSLSocket; weak, so that neither waits for the other to be collected"""
+        self._counted = False
+        self.completed_at = 0.0
+        """when the handshake was complete, seconds since 1970"""
         self.discarding = False
         """whether what the peer still sends is thrown away: this end has closed"""
         self.peer_closed = False
         self.error: TLSError | None = None
         self.early_bytes = 0
         """how many bytes came as early data, accepted: the first that are read, and perhaps somebody's replay"""
+        self.later_certificates: tuple[bytes, ...] = ()
+        """server: what the client showed after the handshake, as it came, leaf first"""
         self._accepted: Negotiated | None = None
-        self._plain = bytearray()
-        self._at = 0
+        self._plain: deque[bytes] = deque()  # decrypted, not read yet, in the pieces it came in: most are never copied
+        self._at = 0  # how much of the first piece was read
+        self.pending = 0
+        """how many bytes `read` has at hand"""
         self._output = b""
 
     def feed(self, data: bytes) -> None:
         """Take bytes of the peer, b"" for the end of its stream. What is wrong with them is raised by the next call."""
         if self.peer_closed or self.error is not None:
+            return
+        if self.hello is not None:
+            self._hear(self.hello, data)
             return
         self._guarded(lambda: self.connection.receive_data(data))
         self._work()
@@ -111,6 +137,9 @@ class Engine:
         """Return once data may flow: the handshake is complete, or early data is accepted. WantRead before that."""
         if self.negotiated is not None:
             return
+        if not self._counted:
+            self._counted = True
+            self.context.statistics.count("accept" if self.connection.role is Role.SERVER else "connect")
         self.connection.start()
         self._work()
         self.check()
@@ -119,20 +148,43 @@ class Engine:
 
     def read(self, size: int) -> bytes | None:
         """Return 1 to *size* bytes, b"" after the peer's close_notify, None if more of the peer is needed."""
-        waiting = len(self._plain) - self._at
-        if not waiting:
+        if not self.pending:
             self.handshake()
             self.check()
             return b"" if self.peer_closed else None
-        if size >= waiting and not self._at:
-            data = bytes(self._plain)
-        else:
-            data = bytes(memoryview(self._plain)[self._at : self._at + size])
-        self._at += len(data)
-        if self._at == len(self._plain):
-            self._plain = bytearray()
+        plain, at = self._plain, self._at
+        first = plain[0]
+        if not at and size >= self.pending and len(plain) == 1:
+            # Bulk data, and a message alone: no copy is made.
+            plain.clear()
+            self.pending = 0
+            return first
+        if at + size < len(first):
+            self._at = at + size
+            self.pending -= size
+            return first[at : at + size]
+        pieces = [first[at:] if at else plain.popleft()]
+        if at:
+            plain.popleft()
             self._at = 0
-        return data
+        left = size - len(pieces[0])
+        while plain and left >= len(plain[0]):
+            pieces.append(plain.popleft())
+            left -= len(pieces[-1])
+        self.pending -= size - left
+        return b"".join(pieces)
+
+    def read_into(self, target: memoryview) -> int | None:
+        """Fill *target*, of bytes, with what is at hand; return how much that was, 0 and None as `read` does."""
+        if not self.pending:
+            data = self.read(1)
+            return None if data is None else 0
+        done, size = 0, len(target)
+        while done < size and self.pending:
+            data = self.read(size - done) or b""
+            target[done : done + len(data)] = data
+            done += len(data)
+        return done
 
     def write(self, data: Buffer) -> int:
         """Seal *data*, at most 256 KiB of it; return how much that was."""
@@ -153,7 +205,7 @@ class Engine:
         """Throw away what was not read, and what the peer still sends."""
         self.discarding = True
         self._plain.clear()
-        self._at = 0
+        self._at = self.pending = 0
 
     def close(self) -> None:
         """Say close_notify. What the peer still sends is thrown away from now on. A second call does nothing."""
@@ -162,17 +214,18 @@ class Engine:
 
     def request_certificate(self, *, required: bool) -> None:
         """Server: ask for the client's certificate after the handshake."""
-        if not self.context.post_handshake_auth or self.context.verify_mode is ssl.CERT_NONE:
-            raise ConfigurationError("post-handshake authentication is off: set post_handshake_auth and verify_mode")
+        if self.connection.role is not Role.SERVER:
+            raise ConfigurationError("not server: a client cannot ask for the server's certificate again")
+        if self.context.verify_mode is ssl.CERT_NONE:
+            raise ConfigurationError("the client's certificate is not asked for where verify_mode is CERT_NONE")
         try:
             self.connection.request_client_certificate(required=required)
+        except UsageError as error:
+            if NOT_OFFERED in error.reason:
+                raise ConfigurationError(f"extension not received: {error.reason}") from None
+            raise ssl_error(error) from None
         except TLSError as error:
             raise ssl_error(error) from None
-
-    @property
-    def pending(self) -> int:
-        """How many bytes `read` has at hand."""
-        return len(self._plain) - self._at
 
     # ---- the connection's events -----------------------------------------------------------------------------------
 
@@ -195,18 +248,49 @@ class Engine:
     def _take_events(self) -> None:
         while (event := self.connection.next_event()) is not NEED_DATA:
             if isinstance(event, ApplicationData):
-                if not self.discarding:
-                    self._plain += event.data
+                self._keep(event.data)
             elif isinstance(event, EarlyData):
                 self.early_bytes += len(event.data)
-                if not self.discarding:
-                    self._plain += event.data
+                self._keep(event.data)
             elif isinstance(event, EarlyDataAccepted):
                 self._accepted = event.negotiated
             elif isinstance(event, CloseNotify):
                 self.peer_closed = True
+            elif isinstance(event, HandshakeComplete):
+                self.completed_at = time.time()
+                good = "accept_good" if self.connection.role is Role.SERVER else "connect_good"
+                self.context.statistics.count(good, *(("hits",) if event.negotiated.resumed else ()))
+            elif isinstance(event, PeerAuthenticated):
+                self.later_certificates = event.certificates or self.later_certificates
             elif isinstance(event, Pause):
                 self._answer(event)
+
+    def _keep(self, data: bytes) -> None:
+        if not self.discarding:
+            self._plain.append(data)
+            self.pending += len(data)
+
+    def _hear(self, hello: FirstFlight, data: bytes) -> None:
+        """Wait for the whole ClientHello; then make the connection that the callbacks choose, and go on with it."""
+        offer = hello.take(data)
+        if offer is None and not hello.over:
+            return
+        self.hello = None
+        if offer is not None:
+            try:
+                self.connection = self.context.server_connection(self, offer)
+            except TLSError as error:
+                alert = error.alert if isinstance(error, CallbackFailed) else AlertDescription.INTERNAL_ERROR
+                self.connection.fail(alert)
+                self.error = ssl_error(error)
+                return
+        self._guarded(lambda: self.connection.receive_data(bytes(hello.data)))
+        if not data:
+            self._guarded(lambda: self.connection.receive_data(data))
+        self._work()
+        if offer is None and self.error is None:  # nobody was asked about it: it cannot go on
+            self.connection.fail(AlertDescription.UNEXPECTED_MESSAGE)
+            self.error = ssl_error(UsageError("the callbacks could not read the ClientHello"))
 
     def _answer(self, pause: Pause) -> None:
         answer = self.context.answer
@@ -267,17 +351,39 @@ class Facts:
         return found if isinstance(found, VerificationReport) else None
 
     @property
+    def _agreed(self) -> Negotiated | None:
+        """What the methods that `ssl` has tell of: nothing once the connection is closed, as there."""
+        return self.negotiated
+
+    @property
     def trace(self) -> Observer | None:
         """The observer that the configuration's `trace` made for this connection, such as a Recorder."""
         return None if self._engine is None else self._engine.own
 
     @property
-    def session(self) -> None:
-        return None
+    def session(self) -> SSLSession | None:
+        """What can be given to a later connection, with the newest ticket; None before the handshake is complete.
+
+        Client: before the handshake it may be set to a session of the same context. Raises TypeError and ValueError.
+        """
+        engine = self._engine
+        if engine is None or not self.handshake_complete:
+            return None if engine is None or engine.sessions is None else engine.sessions.given
+        return engine.context.session_of(engine)
+
+    @session.setter
+    def session(self, session: SSLSession | None) -> None:
+        engine = self._tls
+        if self.negotiated is not None:
+            raise ValueError("Cannot set session after handshake.")
+        if session is not None:
+            engine.context.check_session(session, server_side=self.server_side)
+        if engine.sessions is not None:
+            engine.sessions.given = session
 
     @property
     def session_reused(self) -> bool | None:
-        return None if self.negotiated is None else self.negotiated.resumed
+        return None if self._agreed is None else self._agreed.resumed
 
     def getpeercert(self, binary_form: bool = False) -> dict[str, Any] | bytes | None:
         """Return the peer's certificate: DER if *binary_form*, else a dictionary, {} if nothing vouches for it.
@@ -299,14 +405,26 @@ class Facts:
         shown = self.peer is not None and isinstance(self.peer.leaf, X509Certificate)
         return list(self.peer.chain) if self.peer is not None and shown else []
 
+    def get_unverified_chain(self) -> list[bytes]:
+        """Return the certificates that the peer sent, as DER, leaf first; nothing of a raw public key."""
+        if self._engine is None or self.negotiated is None or not self.get_verified_chain():
+            return []
+        sent = self._engine.later_certificates or self.negotiated.peer_certificates
+        return list(sent) or self.get_verified_chain()[:1]
+
     def version(self) -> str | None:
-        return None if self.negotiated is None else VERSION
+        """Return "TLSv1.3"; None before the handshake is complete.
+
+        While a server reads early data too: trio holds back what a server of TLS 1.3 sends after its handshake, which
+        is tickets elsewhere, and would be the ServerHello here.
+        """
+        return None if self._agreed is None or not self.handshake_complete else VERSION
 
     def cipher(self) -> Cipher | None:
         """Return (IANA's name of the suite, "TLSv1.3", key bits); None before the handshake is complete."""
-        if self.negotiated is None:
+        if self._agreed is None:
             return None
-        return cipher_of(self.negotiated.cipher_suite)
+        return cipher_of(self._agreed.cipher_suite)
 
     def shared_ciphers(self) -> list[Cipher] | None:
         """Return, for a server, the one suite that is known to be shared: what else the client had is not kept."""
@@ -314,7 +432,7 @@ class Facts:
         return [cipher] if self.server_side and cipher is not None else None
 
     def selected_alpn_protocol(self) -> str | None:
-        return None if self.negotiated is None else self.negotiated.alpn
+        return None if self._agreed is None else self._agreed.alpn
 
     def selected_npn_protocol(self) -> None:
         return None

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import ssl
 import weakref
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Self
 
 from pellucid.crypto.provider import Buffer
 from pellucid.integrations.ssl_engine import Engine, Facts
 from pellucid.integrations.ssl_errors import WantRead
+from pellucid.integrations.ssl_handle import Handle
+from pellucid.integrations.ssl_hello import checked_context
 
 if TYPE_CHECKING:
     from pellucid.integrations.ssl_context import SSLContext
@@ -23,28 +25,52 @@ class SSLObject(Facts):
     included. Not for two threads at once.
     """
 
-    def __init__(
-        self,
-        engine: Engine,
+    _engine: Engine
+    _incoming: ssl.MemoryBIO
+    _outgoing: ssl.MemoryBIO
+    _alert_announced: bool
+    _unwrapped: bool
+
+    def __init__(self, *_: object, **__: object) -> None:
+        raise TypeError(f"{type(self).__name__} does not have a public constructor: SSLContext.wrap_bio() makes them")
+
+    @classmethod
+    def _create(
+        cls,
         incoming: ssl.MemoryBIO,
         outgoing: ssl.MemoryBIO,
         *,
+        engine: Engine,
         server_side: bool,
         server_hostname: str | None,
-    ) -> None:
+    ) -> Self:
+        """Return the object of a new connection; `SSLContext.wrap_bio` calls it, of whatever class it was given."""
+        self = cls.__new__(cls)
         self._engine = engine
         self._incoming = incoming
         self._outgoing = outgoing
         self._alert_announced = False
+        self._unwrapped = False
         self.server_side = server_side
         self.server_hostname = server_hostname
+        engine.owner = weakref.ref(self)
         if engine.watch is not None:
             # Of a handshake that its caller gives up, as after a timeout, nothing else tells here.
             weakref.finalize(self, engine.watch.over).atexit = False
+        return self
+
+    @property
+    def _sslobj(self) -> Handle:
+        return Handle(self._engine, self)
 
     @property
     def context(self) -> SSLContext:
+        """The context; a server's SNI callback sets another one, whose certificates are then shown."""
         return self._tls.context
+
+    @context.setter
+    def context(self, context: SSLContext) -> None:
+        self._tls.context = checked_context(context)
 
     def do_handshake(self) -> None:
         """Go on with the handshake. Raises WantRead until it is complete, or early data is accepted by this server."""
@@ -69,33 +95,57 @@ class SSLObject(Facts):
 
         Raises WantRead, SSLEOFError where the stream ended without close_notify, and the peer's other errors.
         """
-        if buffer is None:
-            return self._read(len)
-        with memoryview(buffer) as given, given.cast("B") as view:
-            size = view.nbytes if len <= 0 or len > view.nbytes else len
-            data = self._read(size)
-            view[: data.__len__()] = data
-            return data.__len__()
-
-    def _read(self, size: int) -> bytes:
-        if size <= 0:
+        if buffer is not None:
+            return self._read_into(len, buffer)
+        if len <= 0:
+            if len < 0:
+                raise ValueError("size should not be negative")
             return b""
+        engine = self._engine
+        if engine.pending:  # what came with it was answered when it came
+            return engine.read(len) or b""
         try:
-            if not self._tls.pending:
-                self._receive()
-            data = self._tls.read(size)
+            self._receive()
+            data = engine.read(len)
         finally:
             self._send()
         if data is None:
             raise WantRead
         return data
 
+    def _read_into(self, size: int, buffer: bytearray | memoryview) -> int:
+        with memoryview(buffer) as given, given.cast("B") as view:
+            if not view.nbytes:
+                return 0
+            if 0 < size < view.nbytes:
+                with view[:size] as part:
+                    return self._fill(part)
+            return self._fill(view)
+
+    def _fill(self, target: memoryview) -> int:
+        engine = self._engine
+        try:
+            if not engine.pending:
+                self._receive()
+            size = engine.read_into(target)
+        finally:
+            self._send()
+        if size is None:
+            raise WantRead
+        return size
+
     def write(self, data: Buffer) -> int:
-        """Put *data*, protected, into *outgoing*; return how much of it: all, or 256 KiB of more."""
+        """Put all of *data*, protected, into *outgoing*; return its size: trio and anyio do not look at that."""
         try:
             if not self.handshake_complete:
                 self._receive()
-            return self._tls.write(data)
+            with memoryview(data) as given, given.cast("B") as view:
+                sent = self._tls.write(view)
+                while sent < len(view):
+                    self._send()
+                    with view[sent:] as rest:
+                        sent += self._tls.write(rest)
+                return sent
         finally:
             self._send()
 
@@ -115,6 +165,9 @@ class SSLObject(Facts):
             self._send()
         if not engine.peer_closed:
             raise WantRead
+        if not self._unwrapped and (rest := engine.connection.trailing_data):
+            self._incoming.write(rest)  # it is not TLS's any more
+        self._unwrapped = True
 
     def _handshake_over(self) -> bool:
         engine = self._tls
@@ -130,6 +183,8 @@ class SSLObject(Facts):
 
     def _receive(self) -> None:
         incoming = self._incoming
+        if self._engine.peer_closed:
+            return  # what follows is not TLS's
         if incoming.pending:
             self._tls.feed(incoming.read())
         if incoming.eof:

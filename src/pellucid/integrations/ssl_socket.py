@@ -3,16 +3,24 @@
 from __future__ import annotations
 
 import contextlib
+import errno
+import os
 import socket
 import ssl
 import threading
-from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any, BinaryIO, Final
+import weakref
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING, Any, BinaryIO, Final, Self
 
 from pellucid.crypto.provider import Buffer
 from pellucid.errors import TLSError
+from pellucid.handshake.actions import Negotiated
+from pellucid.integrations.record_bounds import RecordBounds
 from pellucid.integrations.ssl_engine import Engine, Facts
-from pellucid.integrations.ssl_errors import ConfigurationError, WantRead, WantWrite, ssl_error
+from pellucid.integrations.ssl_errors import ConfigurationError, PlaintextFirst, WantRead, WantWrite, ssl_error
+from pellucid.integrations.ssl_handle import Handle
+from pellucid.integrations.ssl_hello import checked_context
+from pellucid.integrations.ssl_session import SSLSession
 from pellucid.net.setup import socket_address
 from pellucid.net.tcp import trace_wrapped
 from pellucid.net.trouble import explained
@@ -24,6 +32,8 @@ if TYPE_CHECKING:
 __all__ = ["SSLSocket"]
 
 _RECEIVE_SIZE: Final = 2**16
+_MUCH: Final = 2**14  # a record has no more data: who wants more is given what several have
+_STDLIB_CLASS: Final = ssl.SSLSocket  # before anybody replaces it
 _DONT_WAIT: Final = getattr(socket, "MSG_DONTWAIT", 0)
 
 
@@ -35,92 +45,163 @@ class SSLSocket(Facts, socket.socket):
     the same data is to be written again. One thread may read while another writes.
     """
 
-    def __init__(
-        self,
-        context: SSLContext,
+    server_side: bool
+    server_hostname: str | None
+    do_handshake_on_connect: bool
+    suppress_ragged_eofs: bool
+
+    def __init__(self, *_: object, **__: object) -> None:
+        raise TypeError(
+            f"{type(self).__name__} does not have a public constructor: SSLContext.wrap_socket() makes them"
+        )
+
+    @classmethod
+    def _create(
+        cls,
         sock: socket.socket,
         *,
+        context: SSLContext,
         server_side: bool,
         server_hostname: str | None,
-        handshake: bool,
+        do_handshake_on_connect: bool,
         suppress_ragged_eofs: bool,
-    ) -> None:
+        session: SSLSession | None = None,
+    ) -> Self:
+        """Take *sock* over, and shake hands if it is connected; `SSLContext.wrap_socket` calls it."""
         timeout = sock.gettimeout()
+        self = cls.__new__(cls)
         socket.socket.__init__(self, sock.family, sock.type, sock.proto, fileno=sock.detach())
-        self.settimeout(timeout)
-        self.context = context
         self.server_side = server_side
         self.server_hostname = server_hostname
-        self.do_handshake_on_connect = handshake
+        self.do_handshake_on_connect = do_handshake_on_connect
         self.suppress_ragged_eofs = suppress_ragged_eofs
+        self._prepare(context, session)
+        try:
+            self._connected = self._is_connected()
+            self.settimeout(timeout)
+            if self._connected:
+                self._begin()
+                self._shake_hands_at_once()
+        except BaseException:
+            self.close()
+            raise
+        return self
+
+    def _prepare(self, context: SSLContext, session: SSLSession | None) -> None:
+        self._context = context
+        self._given_session = session
         self._engine: Engine | None = None
+        self._under_tls = False
+        """whether reading and writing go through TLS now: from connecting to `unwrap` or `close`"""
+        self._unwrapped = False
+        self._after = b""
+        """what came after the peer's close_notify: not TLS's any more"""
+        self._connected = False
         self._core = threading.RLock()  # around the engine; never held while waiting
         self._reading = threading.RLock()
         self._writing = threading.RLock()
         self._unsent = memoryview(b"")
+        self._bounds = RecordBounds()
         self._sealed = 0
         """bytes of a write that raised WantWrite: they are sealed, and partly sent"""
         self._broken = False
-        try:
-            if self._connected():
-                self._begin()
-        except BaseException:
-            self.close()
-            raise
 
     @property  # type: ignore[misc]  # object's can be set
     def __class__(self) -> type:  # httpcore and gunicorn ask isinstance(_, ssl.SSLSocket)
-        return ssl.SSLSocket
+        return _STDLIB_CLASS
 
     @property
-    def _sslobj(self) -> SSLSocket | None:
-        """Where httpcore looks for what was agreed on. None: not connected."""
-        return None if self._engine is None else self
+    def _sslobj(self) -> Handle | None:
+        """Where httpcore looks for what was agreed on. None: not connected, or not any more."""
+        return Handle(self._engine, self) if self._engine is not None and self._under_tls else None
+
+    @property
+    def context(self) -> SSLContext:
+        """The context; a server's SNI callback sets another one, whose certificates are then shown."""
+        return self._context
+
+    @context.setter
+    def context(self, context: SSLContext) -> None:
+        self._context = checked_context(context)
+        if self._engine is not None:
+            self._engine.context = context
+
+    @property
+    def _agreed(self) -> Negotiated | None:
+        return self.negotiated if self._under_tls else None
 
     # ---- connecting ------------------------------------------------------------------------------------------------
 
-    def _connected(self) -> bool:
+    def _is_connected(self) -> bool:
+        """Whether there is a peer. Raises PlaintextFirst if there was one, which sent data and left.
+
+        Only a socket that never was connected, or listens, has nothing to read; see the error for why that matters.
+        """
         try:
             self.getpeername()
-        except OSError:  # it listens, or is to be connected later
+        except OSError as error:
+            if error.errno not in (errno.ENOTCONN, errno.EINVAL):
+                raise
+            self.setblocking(False)
+            try:
+                left_behind = super().recv(1)
+            except OSError as nothing:
+                if nothing.errno not in (errno.ENOTCONN, errno.EINVAL, errno.EAGAIN):
+                    raise
+                return False
+            if left_behind:
+                raise PlaintextFirst(error.errno) from None
             return False
         return True
 
     def _begin(self) -> None:
-        self._engine = self.context.new_engine(server_side=self.server_side, server_hostname=self.server_hostname)
-        if self._engine.observer is not None:
-            trace_wrapped(self, self._engine.observer, Role.SERVER if self.server_side else Role.CLIENT)
+        engine = self._context.new_engine(
+            server_side=self.server_side, server_hostname=self.server_hostname, session=self._given_session
+        )
+        engine.owner = weakref.ref(self)
+        self._engine = engine
+        self._under_tls = True
+
+    def _shake_hands_at_once(self) -> None:
+        engine = self._tls
+        if engine.observer is not None:
+            trace_wrapped(self, engine.observer, Role.SERVER if self.server_side else Role.CLIENT)
         if self.do_handshake_on_connect:
             if self.gettimeout() == 0.0:
                 raise ValueError("do_handshake_on_connect should not be specified for non-blocking sockets")
             self.do_handshake()
 
     def connect(self, address: Any) -> None:  # Any: as socket.connect, whose addresses depend on the family
-        if self.server_side:
-            raise ValueError("can't connect in server-side mode")
-        if self._engine is not None:
-            raise ValueError("attempt to connect already-connected SSLSocket!")
-        super().connect(address)
-        self._begin()
+        self._connect(address, super().connect)
 
     def connect_ex(self, address: Any) -> int:  # Any: see connect
-        if self.server_side or self._engine is not None:
-            raise ValueError("can't connect in server-side mode, nor a connected socket")
-        code = super().connect_ex(address)
-        if code == 0:
-            self._begin()
+        """Connect and shake hands; return an errno where connecting fails. On a non-blocking socket: EINPROGRESS."""
+        return self._connect(address, super().connect_ex) or 0
+
+    def _connect(self, address: Any, connect: Callable[[Any], int | None]) -> int | None:
+        if self.server_side:
+            raise ValueError("can't connect in server-side mode")
+        if self._connected or self._under_tls:
+            raise ValueError("attempt to connect already-connected SSLSocket!")
+        self._begin()  # before there is a peer: at no moment can anything be read or sent in plaintext
+        try:
+            code = connect(address)
+            if not code:
+                self._connected = True
+                self._shake_hands_at_once()
+        except (OSError, ValueError):
+            self._under_tls = False
+            raise
         return code
 
     def accept(self) -> tuple[SSLSocket, Any]:  # Any: an address, as socket.accept's
         """Return (a socket past its handshake, the client's address)."""
         plain, address = super().accept()
         try:
-            wrapped = SSLSocket(
-                self.context,
+            wrapped = self._context.wrap_socket(
                 plain,
                 server_side=True,
-                server_hostname=None,
-                handshake=self.do_handshake_on_connect,
+                do_handshake_on_connect=self.do_handshake_on_connect,
                 suppress_ragged_eofs=self.suppress_ragged_eofs,
             )
         except BaseException:
@@ -130,6 +211,7 @@ class SSLSocket(Facts, socket.socket):
 
     def do_handshake(self, block: bool = False) -> None:
         """Shake hands. block: wait even if the socket's timeout is 0."""
+        self._check_connected()
         timeout = self.gettimeout()
         if block and timeout == 0.0:
             self.settimeout(None)
@@ -177,29 +259,45 @@ class SSLSocket(Facts, socket.socket):
 
     def read(self, len: int = 1024, buffer: bytearray | memoryview | None = None) -> bytes | int:  # noqa: A002
         """Return 1 to *len* bytes, or how many were put into *buffer*; b"" or 0 at the end of the peer's data."""
+        if not self._under_tls:
+            raise ValueError("Read on closed or unwrapped SSL socket.")
         if buffer is None:
             return self.recv(len)
-        return self.recv_into(buffer, len)
+        return self.recv_into(buffer, max(len, 0))
 
     def recv(self, buflen: int = 1024, flags: int = 0) -> bytes:
+        if not self._under_tls:
+            return self._plain_recv(buflen, flags)
         _no_flags(flags, "recv")
-        if self._engine is None:
-            return super().recv(buflen)
+        if buflen <= 0:
+            if buflen < 0:
+                raise ValueError("negative buffersize in recv")
+            return b""
         return self._receive(buflen)
 
+    def _plain_recv(self, size: int, flags: int) -> bytes:
+        """Read without TLS: only after `unwrap` is there anything to be read so."""
+        self._check_not_between()
+        if self._after and size > 0:
+            data, self._after = self._after[:size], self._after[size:]
+            return data
+        return super().recv(size, flags)
+
+    def _check_not_between(self) -> None:
+        """Refuse plaintext on an open socket that is not under TLS yet, as the kernel does if there is no peer."""
+        if not self._unwrapped and self.fileno() >= 0:
+            raise OSError(errno.ENOTCONN, os.strerror(errno.ENOTCONN))
+
     def recv_into(self, buffer: Any, nbytes: int | None = None, flags: int = 0) -> int:  # Any: a writable buffer
-        _no_flags(flags, "recv_into")
         with memoryview(buffer) as given, given.cast("B") as view:
             size = min(nbytes or view.nbytes, view.nbytes)
-            if self._engine is None:
-                return super().recv_into(view, size)
-            data = self._receive(size)
+            if not self._under_tls and self._unwrapped and not self._after:
+                return super().recv_into(view, size, flags)
+            data = self.recv(size, flags)
             view[: len(data)] = data
             return len(data)
 
     def _receive(self, size: int) -> bytes:
-        if size <= 0:
-            return b""
         engine = self._tls
         with self._reading:
             while True:
@@ -220,12 +318,17 @@ class SSLSocket(Facts, socket.socket):
                     self._flush_if_free()
                     return data
                 self._flush_if_free()
-                self._fill()
+                self._fill(size)
 
-    def _fill(self) -> None:
-        """Wait for bytes of the peer, and take them."""
+    def _fill(self, wanted: int = 0) -> None:
+        """Wait for bytes of the peer, and take them: those of one record, or what *wanted* bytes of data can be in."""
         try:
-            data = super().recv(_RECEIVE_SIZE)
+            if wanted - self._bounds.held > _MUCH:  # as much ciphertext cannot be more data than is wanted
+                data = super().recv(min(wanted - self._bounds.held, _RECEIVE_SIZE))
+                self._bounds.take_all(data)
+            else:
+                waiting = super().recv(_RECEIVE_SIZE, socket.MSG_PEEK)
+                data = super().recv(self._bounds.take(waiting)) if waiting else b""
         except BlockingIOError:
             raise WantRead from None
         except OSError as error:
@@ -246,18 +349,32 @@ class SSLSocket(Facts, socket.socket):
 
     def pending(self) -> int:
         """Return how many decrypted bytes can be read at once: look here before waiting for the descriptor."""
-        return 0 if self._engine is None else self._engine.pending
+        return self._engine.pending if self._engine is not None and self._under_tls else 0
+
+    def getpeercert(self, binary_form: bool = False) -> dict[str, Any] | bytes | None:
+        """As Facts has it. Raises OSError (ENOTCONN) where there is no peer."""
+        self._check_connected()
+        return super().getpeercert(binary_form)
+
+    def _check_connected(self) -> None:
+        """Raise OSError unless there is a peer: connecting may have ended since, on a non-blocking socket."""
+        if not self._connected:
+            self.getpeername()
+            self._connected = True
 
     # ---- writing ---------------------------------------------------------------------------------------------------
 
     def write(self, data: Buffer) -> int:
+        if not self._under_tls:
+            raise ValueError("Write on closed or unwrapped SSL socket.")
         return self.send(data)
 
     def send(self, data: Any, flags: int = 0) -> int:  # Any: a readable buffer
         """Send *data*; return how much of it: all, or 256 KiB of more."""
+        if not self._under_tls:
+            self._check_not_between()
+            return super().send(data, flags)
         _no_flags(flags, "send")
-        if self._engine is None:
-            return super().send(data)
         self._ready()
         with self._writing:
             if self._sealed:
@@ -278,10 +395,11 @@ class SSLSocket(Facts, socket.socket):
         return size
 
     def sendall(self, data: Any, flags: int = 0) -> None:  # Any: a readable buffer
-        _no_flags(flags, "sendall")
-        if self._engine is None:
-            super().sendall(data)
+        if not self._under_tls:
+            self._check_not_between()
+            super().sendall(data, flags)
             return
+        _no_flags(flags, "sendall")
         self._ready()
         with self._writing, memoryview(data) as given, given.cast("B") as view:
             at = 0
@@ -290,18 +408,29 @@ class SSLSocket(Facts, socket.socket):
                     at += self.send(rest)
 
     def sendfile(self, file: BinaryIO, offset: int = 0, count: int | None = None) -> int:  # type: ignore[override]
-        """Send a file's content through TLS: the kernel's sendfile would send it in plaintext."""
-        if self._engine is None:
+        """Send a file's content through TLS, for the kernel's sendfile would send it in plaintext; return its size.
+
+        The file stands behind what was sent then. Raises ValueError for text, and on a non-blocking socket.
+        """
+        if not self._under_tls:
+            self._check_not_between()
             return super().sendfile(file, offset, count)
+        self._check_sendfile_params(file, offset, count)  # type: ignore[attr-defined]  # socket's own
+        if self.gettimeout() == 0:
+            raise ValueError("non-blocking sockets are not supported")
         if offset:
             file.seek(offset)
         sent = 0
-        while count is None or sent < count:
-            data = file.read(_RECEIVE_SIZE if count is None else min(_RECEIVE_SIZE, count - sent))
-            if not data:
-                break
-            self.sendall(data)
-            sent += len(data)
+        try:
+            while count is None or sent < count:
+                data = file.read(_RECEIVE_SIZE if count is None else min(_RECEIVE_SIZE, count - sent))
+                if not data:
+                    break
+                self.sendall(data)
+                sent += len(data)
+        finally:
+            if sent and hasattr(file, "seek"):
+                file.seek(offset + sent)
         return sent
 
     def _ready(self) -> None:
@@ -364,8 +493,13 @@ class SSLSocket(Facts, socket.socket):
 
     # ---- closing ---------------------------------------------------------------------------------------------------
 
-    def unwrap(self) -> socket.socket:
-        """Say close_notify, wait for the peer's, and return the plain socket. What is still sent is dropped."""
+    def unwrap(self) -> SSLSocket:
+        """Say close_notify, wait for the peer's, and return this socket, which is a plain one now.
+
+        What the peer still sends through TLS is dropped; what it sends after its close_notify is read next.
+        """
+        if not self._under_tls:
+            raise ValueError(f"No SSL wrapper around {self}")
         engine = self._tls
         with self._core:
             engine.close()
@@ -375,11 +509,9 @@ class SSLSocket(Facts, socket.socket):
                 with self._core:
                     engine.check()
                 self._fill()
-        timeout = self.gettimeout()
-        plain = socket.socket(self.family, self.type, self.proto, fileno=self.detach())
-        plain.settimeout(timeout)
-        self._engine = None
-        return plain
+        self._after = engine.connection.trailing_data
+        self._under_tls, self._unwrapped = False, True
+        return self
 
     def shutdown(self, how: int) -> None:
         """As a socket's; close_notify goes first where writing ends."""
@@ -389,12 +521,13 @@ class SSLSocket(Facts, socket.socket):
 
     def _real_close(self) -> None:  # not in typeshed; makefile's files come here last
         self._say_goodbye()
+        self._under_tls = self._unwrapped = False
         super()._real_close()  # type: ignore[misc]
 
     def _say_goodbye(self) -> None:
         """Send close_notify if there is room for it (RFC 9846 §6.1): closing does not wait."""
         engine = self._engine
-        if engine is not None and engine.error is None and engine.negotiated is not None:
+        if engine is not None and self._under_tls and engine.error is None and engine.negotiated is not None:
             with self._core:
                 engine.close()
             self._last_words()
@@ -404,11 +537,13 @@ class SSLSocket(Facts, socket.socket):
     def dup(self) -> SSLSocket:
         raise NotImplementedError("a TLS connection cannot be duplicated")
 
-    def recvfrom(self, *_: Any, **__: Any) -> Any:
-        raise ValueError("recvfrom is not for TLS")
+    def recvfrom(self, buflen: int = 1024, flags: int = 0) -> tuple[bytes, Any]:  # Any: an address
+        self._only_plain("recvfrom")
+        return super().recvfrom(buflen, flags)
 
-    def recvfrom_into(self, *_: Any, **__: Any) -> Any:
-        raise ValueError("recvfrom_into is not for TLS")
+    def recvfrom_into(self, buffer: Any, nbytes: int = 0, flags: int = 0) -> tuple[int, Any]:  # Any: buffer, address
+        self._only_plain("recvfrom_into")
+        return super().recvfrom_into(buffer, nbytes, flags)
 
     def recvmsg(self, *_: Any, **__: Any) -> Any:
         raise NotImplementedError("recvmsg is not for TLS")
@@ -416,8 +551,14 @@ class SSLSocket(Facts, socket.socket):
     def recvmsg_into(self, *_: Any, **__: Any) -> Any:
         raise NotImplementedError("recvmsg_into is not for TLS")
 
-    def sendto(self, *_: Any, **__: Any) -> Any:
-        raise ValueError("sendto is not for TLS")
+    def sendto(self, data: Any, *where: Any) -> int:  # Any: a readable buffer, flags, an address
+        self._only_plain("sendto")
+        return super().sendto(data, *where)
+
+    def _only_plain(self, name: str) -> None:
+        if self._under_tls:
+            raise ValueError(f"{name} is not for TLS")
+        self._check_not_between()
 
     def sendmsg(self, buffers: Iterable[Any], *_: Any, **__: Any) -> Any:
         raise NotImplementedError("sendmsg is not for TLS")

@@ -6,7 +6,7 @@ import ssl
 from collections.abc import Callable
 from typing import cast
 
-from pellucid.config import ClientConfig, ServerConfig
+from pellucid.config import ClientConfig, ConfigSource, ServerConfig
 from pellucid.explain.recorder import Recorder
 from pellucid.integrations.asgi import watched
 from pellucid.integrations.ssl_context import SSLContext
@@ -25,7 +25,7 @@ class StoppingContext(SSLContext):
 
     stopping = False
 
-    def __init__(self, config: ServerConfig, recorder: Callable[[], Recorder] | None = None) -> None:
+    def __init__(self, config: ServerConfig | ConfigSource, recorder: Callable[[], Recorder] | None = None) -> None:
         super().__init__(config)
         self._recorder = recorder
 
@@ -33,7 +33,7 @@ class StoppingContext(SSLContext):
         self, incoming: ssl.MemoryBIO, outgoing: ssl.MemoryBIO, *_: object, **__: object
     ) -> SSLObject:
         engine = self.new_engine(server_side=True, server_hostname=None)
-        return _Object(engine, incoming, outgoing, server_side=True, server_hostname=None)
+        return _Object._create(incoming, outgoing, engine=engine, server_side=True, server_hostname=None)
 
     def _observer(self, config: ClientConfig | ServerConfig) -> Observer | None:
         others = super()._observer(config)

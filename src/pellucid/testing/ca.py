@@ -24,9 +24,11 @@ from cryptography.hazmat.primitives.serialization import (
     NoEncryption,
     PrivateFormat,
     load_pem_private_key,
+    pkcs12,
 )
 from cryptography.x509.oid import AuthorityInformationAccessOID, ExtendedKeyUsageOID, NameOID
 
+from pellucid.errors import UsageError
 from pellucid.testing.revocation import Answer, Digest, Revoked, Signing, Status, ocsp_response, revocation_list
 from pellucid.verify.trust import TrustStore
 
@@ -38,6 +40,7 @@ Purpose = Literal["server", "client", "any", "code", "ocsp"]
 
 DAY: Final = datetime.timedelta(days=1)
 PEER_USAGE: Final[tuple[KeyUsage, ...]] = ("digital_signature",)
+_PKCS12_ROUNDS: Final = 20_000
 CA_USAGE: Final[tuple[KeyUsage, ...]] = ("digital_signature", "key_cert_sign", "crl_sign")
 
 _PURPOSES: Final = {
@@ -88,6 +91,29 @@ class Issued:
     @property
     def certificate_pem(self) -> bytes:
         return self.certificate.public_bytes(Encoding.PEM)
+
+    def pkcs12(self, name: str, password: str, *authorities: x509.Certificate) -> bytes:
+        """Return key, chain and *authorities* as PKCS #12, encrypted. Raises UsageError for a key that it cannot hold.
+
+        PBES2 with AES-256 and an HMAC of SHA-256, which all that is younger than 2018 reads.
+        """
+        encryption = (
+            PrivateFormat.PKCS12.encryption_builder()
+            .kdf_rounds(_PKCS12_ROUNDS)
+            .key_cert_algorithm(pkcs12.PBES.PBESv2SHA256AndAES256CBC)
+            .hmac_hash(hashes.SHA256())
+            .build(password.encode())
+        )
+        try:
+            return pkcs12.serialize_key_and_certificates(
+                name.encode(),
+                self.private_key,  # type: ignore[arg-type]  # of a kind that it does not take: TypeError
+                self.certificate,
+                (*self.intermediates, *authorities),
+                encryption,
+            )
+        except TypeError as error:
+            raise UsageError(f"PKCS #12 cannot hold this kind of key here: {error}") from error
 
     @property
     def chain_pem(self) -> bytes:
@@ -167,6 +193,15 @@ class CA:
         return self.root.certificate.public_bytes(Encoding.PEM)
 
     @property
+    def permitted(self) -> tuple[str, ...]:
+        """The DNS names and networks that the certificate itself is limited to; () where there is no limit."""
+        try:
+            found = self.certificate.extensions.get_extension_for_class(x509.NameConstraints).value
+        except x509.ExtensionNotFound:
+            return ()
+        return tuple(str(one.value) for one in found.permitted_subtrees or ())
+
+    @property
     def trust(self) -> TrustStore:
         """The store that trusts this CA's root and nobody else."""
         return TrustStore.from_der([self.root_der], origin="test CA")
@@ -224,7 +259,7 @@ class CA:
         critical_names: bool = False,
         must_staple: bool = False,
     ) -> Issued:
-        """Return a leaf for *names*: host names (U-labels too) and IP addresses as text, others as GeneralName.
+        """Return a leaf for *names*: host names (U-labels too), IP and mail addresses, URIs as text; or GeneralNames.
 
         must_staple: promise that an OCSP response comes with it (RFC 7633).
         public_key: use this key, whose private half nobody needs, instead of making one.
@@ -481,6 +516,10 @@ def _hash(
 def _general_name(name: str | x509.GeneralName) -> x509.GeneralName:
     if isinstance(name, x509.GeneralName):
         return name
+    if "://" in name:
+        return x509.UniformResourceIdentifier(name)
+    if "@" in name:
+        return x509.RFC822Name(name)
     try:
         return x509.IPAddress(ipaddress.ip_address(name))
     except ValueError:

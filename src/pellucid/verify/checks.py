@@ -15,11 +15,13 @@ from cryptography.hazmat.primitives.asymmetric import ec, ed448, ed25519, mldsa,
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
 from pellucid.crypto.certificates import PARSE_ERRORS
+from pellucid.errors import UsageError
 from pellucid.limits import MAX_RSA_BITS, MIN_RSA_BITS
 from pellucid.verify.names import ReferenceName, listing, matching_name, presented_names
 from pellucid.verify.paths import EMPTY_NAME, Candidate
 from pellucid.verify.report import Check, CheckGroup, Failure, Outcome
 from pellucid.verify.request import Purpose
+from pellucid.verify.strictness import DEFAULT_STRICTNESS, Strictness
 
 _CURVES: Final = ("secp256r1", "secp384r1", "secp521r1")
 _BROKEN_HASHES: Final = ("md5", "sha1")
@@ -48,7 +50,12 @@ class _About:
 
     def ok(self, name: str, evidence: str, group: CheckGroup = CheckGroup.VALIDITY) -> Check:
         return Check(
-            group=group, name=name, outcome=Outcome.PASSED, evidence=evidence, certificate=self.candidate.index
+            group=group,
+            name=name,
+            outcome=Outcome.PASSED,
+            evidence=evidence,
+            certificate=self.candidate.index,
+            place=self.candidate.place,
         )
 
     def bad(self, name: str, failure: Failure, evidence: str, group: CheckGroup = CheckGroup.VALIDITY) -> Check:
@@ -59,10 +66,18 @@ class _About:
             evidence=evidence,
             certificate=self.candidate.index,
             failure=failure,
+            place=self.candidate.place,
         )
 
     def skip(self, name: str, outcome: Outcome, evidence: str, group: CheckGroup = CheckGroup.VALIDITY) -> Check:
-        return Check(group=group, name=name, outcome=outcome, evidence=evidence, certificate=self.candidate.index)
+        return Check(
+            group=group,
+            name=name,
+            outcome=outcome,
+            evidence=evidence,
+            certificate=self.candidate.index,
+            place=self.candidate.place,
+        )
 
 
 def extension(candidate: Candidate, kind: type[_E]) -> _E | None:
@@ -75,7 +90,9 @@ def extension(candidate: Candidate, kind: type[_E]) -> _E | None:
         return None
 
 
-def leaf_checks(leaf: Candidate, purpose: Purpose, *, trusted: bool) -> tuple[Check, ...]:
+def leaf_checks(
+    leaf: Candidate, purpose: Purpose, *, trusted: bool, strictness: Strictness = DEFAULT_STRICTNESS
+) -> tuple[Check, ...]:
     """Return the decisive checks of the end-entity certificate (RFC 9846 §4.5.1.2, RFC 5280 §4.2.1).
 
     trusted: the certificate is itself in the trust store, so that nothing depends on its signature.
@@ -88,9 +105,9 @@ def leaf_checks(leaf: Candidate, purpose: Purpose, *, trusted: bool) -> tuple[Ch
         extensions_check(leaf),
         key_check(leaf),
         signature_algorithm_check(leaf, anchor=trusted),
-        _leaf_usage_check(leaf, trusted=trusted),
-        purpose_check(leaf, purpose, is_leaf=True),
-        _leaf_flag_check(leaf, trusted=trusted),
+        _leaf_usage_check(leaf, strictness, may_be_ca=trusted or strictness.allow_ca_leaf),
+        purpose_check(leaf, purpose, strictness, is_leaf=True),
+        _leaf_flag_check(leaf, strictness, trusted=trusted),
         subject_check(leaf),
     )
 
@@ -181,30 +198,38 @@ def signature_algorithm_check(candidate: Candidate, *, anchor: bool) -> Check:
     return about.ok("signature algorithm", f"signed with {algorithm.name}" if algorithm else "signed without a hash")
 
 
-def purpose_check(candidate: Candidate, purpose: Purpose, *, is_leaf: bool) -> Check:
+def purpose_check(
+    candidate: Candidate, purpose: Purpose, strictness: Strictness = DEFAULT_STRICTNESS, *, is_leaf: bool
+) -> Check:
     """extendedKeyUsage, if present, includes the purpose; "any" counts for CAs only (RFC 5280 §4.2.1.12)."""
     about = _About(candidate)
     usages = extension(candidate, x509.ExtendedKeyUsage)
     if usages is None:
         return about.ok("purpose", "no extended key usage: good for any purpose")
-    if PURPOSE_OIDS[purpose] in usages or (not is_leaf and ExtendedKeyUsageOID.ANY_EXTENDED_KEY_USAGE in usages):
+    any_counts = not is_leaf or strictness.allow_any_purpose_leaf
+    if PURPOSE_OIDS[purpose] in usages or (any_counts and ExtendedKeyUsageOID.ANY_EXTENDED_KEY_USAGE in usages):
         return about.ok("purpose", f"extended key usage includes {purpose.value}")
     named = ", ".join(_usage_name(usage) for usage in usages) or "nothing"
+    if strictness.dangerous_skip_purpose:
+        text = f"given up (dangerous_skip_purpose): {candidate.label} is for {named}, not for {purpose.value}"
+        return about.skip("purpose", Outcome.NOT_CHECKED, text)
     return about.bad("purpose", Failure.WRONG_PURPOSE, f"{candidate.label} is for {named}, not for {purpose.value}")
 
 
-def dates_check(candidate: Candidate, when: datetime.datetime) -> Check:
+def dates_check(candidate: Candidate, when: datetime.datetime, strictness: Strictness = DEFAULT_STRICTNESS) -> Check:
     """notBefore <= now <= notAfter (RFC 5280 §4.1.2.5)."""
     about = _About(candidate)
     start, end = candidate.certificate.not_valid_before_utc, candidate.certificate.not_valid_after_utc
+    failure, text = None, ""
     if when < start:
-        return about.bad(
-            "dates",
-            Failure.NOT_YET_VALID,
-            f"{candidate.label} is not valid before {moment(start)}; it is {moment(when)}",
-        )
-    if when > end:
-        return about.bad("dates", Failure.EXPIRED, f"{candidate.label} expired on {moment(end)}; it is {moment(when)}")
+        failure, text = Failure.NOT_YET_VALID, f"is not valid before {moment(start)}; it is {moment(when)}"
+    elif when > end:
+        failure, text = Failure.EXPIRED, f"expired on {moment(end)}; it is {moment(when)}"
+    if failure is not None and strictness.dangerous_skip_dates:
+        text = f"given up (dangerous_skip_dates): {candidate.label} {text}"
+        return about.skip("dates", Outcome.NOT_CHECKED, text)
+    if failure is not None:
+        return about.bad("dates", failure, f"{candidate.label} {text}")
     return about.ok("dates", f"{candidate.label} is valid from {moment(start)} to {moment(end)}")
 
 
@@ -295,20 +320,24 @@ def special_issuer_key(issuer: Candidate) -> str | None:
     return type(key).__name__.removesuffix("PublicKey") if isinstance(key, _EDWARDS) else None
 
 
-def _leaf_usage_check(leaf: Candidate, *, trusted: bool) -> Check:
+def _leaf_usage_check(leaf: Candidate, strictness: Strictness, *, may_be_ca: bool) -> Check:
     """keyUsage, if present, has digitalSignature (RFC 9846 §4.5.1.2), and not keyCertSign in a leaf that is no CA."""
     about = _About(leaf)
     usage = extension(leaf, x509.KeyUsage)
     if usage is None:
         return about.ok("key usage", "no key usage: the key may sign")
     if not usage.digital_signature:
-        return about.bad("key usage", Failure.WRONG_PURPOSE, f"{leaf.label} has a key usage without digital signature")
-    if usage.key_cert_sign and not trusted:
+        text = f"{leaf.label} has a key usage without digital signature"
+        if not strictness.allow_leaf_without_digital_signature:
+            return about.bad("key usage", Failure.WRONG_PURPOSE, text)
+        given_up = f"given up (allow_leaf_without_digital_signature): {text}"
+        return about.skip("key usage", Outcome.NOT_CHECKED, given_up)
+    if usage.key_cert_sign and not may_be_ca:
         return about.bad("key usage", Failure.WRONG_PURPOSE, f"{leaf.label} has a CA's key usage")
     return about.ok("key usage", "key usage includes digital signature")
 
 
-def _leaf_flag_check(leaf: Candidate, *, trusted: bool) -> Check:
+def _leaf_flag_check(leaf: Candidate, strictness: Strictness, *, trusted: bool) -> Check:
     """The leaf is no CA, unless it is trusted itself."""
     about = _About(leaf)
     constraints = extension(leaf, x509.BasicConstraints)
@@ -316,6 +345,8 @@ def _leaf_flag_check(leaf: Candidate, *, trusted: bool) -> Check:
         return about.ok("CA flag", "the leaf is not a CA")
     if trusted:
         return about.ok("CA flag", "the leaf is a CA and is trusted itself")
+    if strictness.allow_ca_leaf:
+        return about.skip("CA flag", Outcome.NOT_CHECKED, f"given up (allow_ca_leaf): {leaf.label} is a CA certificate")
     return about.bad("CA flag", Failure.WRONG_PURPOSE, f"{leaf.label} is a CA certificate, not a peer's")
 
 
@@ -338,6 +369,14 @@ def subject_check(leaf: Candidate) -> Check:
 def _usage_name(usage: x509.ObjectIdentifier) -> str:
     name = getattr(usage, "_name", "Unknown OID")
     return usage.dotted_string if name == "Unknown OID" else str(name)
+
+
+def moment_of(now: float) -> datetime.datetime:
+    """Return the second *now* is in, UTC. Raises UsageError for what is no time."""
+    try:
+        return datetime.datetime.fromtimestamp(int(now), datetime.UTC)
+    except (OverflowError, ValueError, OSError) as error:
+        raise UsageError(f"the time {now} is not one: {error}") from error
 
 
 def moment(when: datetime.datetime) -> str:

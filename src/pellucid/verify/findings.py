@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import datetime
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
@@ -76,6 +77,49 @@ def find(case: Case) -> list[Findings]:
     return sorted(findings, key=lambda found: len(found.failures))
 
 
+def moments_of_validity(case: Case) -> list[datetime.datetime]:
+    """Return, for each path to a root, the moment nearest to now at which all of it was valid, if there is one."""
+    paths = [path for path in find_paths(case.leaf, case.presented, case.trust).paths if path.anchored]
+    return [moment for path in paths if (moment := common_moment(path, case.when)) is not None]
+
+
+def common_moment(path: Path, when: datetime.datetime) -> datetime.datetime | None:
+    """Return the moment nearest to *when* at which all certificates of *path* were valid; None if there is none."""
+    certificates = [one.certificate for one in path.certificates]
+    start = max(one.not_valid_before_utc for one in certificates)
+    end = min(one.not_valid_after_utc for one in certificates)
+    return min(max(when, start), end) if start <= end else None
+
+
+def beyond_limits(case: Case, excused: Callable[[Findings], bool]) -> Findings | None:
+    """Return the findings along a path to a root that is not for the leaf's names; None if there is no such path.
+
+    case: with every root that is trusted for anything.   excused: whether what failed on a path would not refuse it.
+    """
+    for found in find(case):
+        passed = tuple(check for check in found.checks if check.outcome is not Outcome.FAILED)
+        findings = Findings(path=found.path, checks=passed) if excused(found) else found
+        root = findings.path.certificates[-1]
+        limits = case.trust.limits_of(root.der)
+        if findings.path.anchored and limits is not None:
+            alternatives = extension(case.leaf, x509.SubjectAlternativeName)
+            names = listing(presented_names(tuple(alternatives))) if alternatives is not None else "nobody"
+            text = f"{root.label} is trusted for {limits} only (TrustStore.only_for); the certificate is for {names}"
+            check = _refusal("limits of the root", Failure.POLICY, text, root)
+            return Findings(path=findings.path, checks=(*findings.checks, check))
+    return None
+
+
+def missing_issuer_urls(case: Case) -> tuple[str, ...]:
+    """Return where the last certificate of the longest path says that its issuer's is; () if a root was reached.
+
+    As they stand in the certificate: for a fetcher, not for people. At most four.
+    """
+    (path, *_) = find_paths(case.leaf, case.presented, case.trust).paths
+    last = path.certificates[-1]
+    return () if path.anchored or last.self_issued else _ca_issuers(last)
+
+
 def explain_accepted(
     case: Case, path: tuple[x509.Certificate, ...], text: str, revocation: tuple[Check, ...]
 ) -> tuple[Check, ...]:
@@ -122,11 +166,15 @@ def shown_verdict(text: str) -> str:
 
 def issuer_urls(leaf: Candidate) -> tuple[str, ...]:
     """Return where *leaf* says its issuer's certificate is (RFC 5280 §4.2.2.1); escaped, at most four."""
-    access = extension(leaf, x509.AuthorityInformationAccess)
+    return tuple(map(shown, _ca_issuers(leaf)))
+
+
+def _ca_issuers(candidate: Candidate) -> tuple[str, ...]:
+    access = extension(candidate, x509.AuthorityInformationAccess)
     if access is None:
         return ()
     return tuple(
-        shown(description.access_location.value)
+        description.access_location.value
         for description in access
         if description.access_method == AuthorityInformationAccessOID.CA_ISSUERS
         and isinstance(description.access_location, x509.UniformResourceIdentifier)
@@ -137,20 +185,23 @@ def _along(
     case: Case, path: Path, trust_checks: tuple[Check, ...], revocation: tuple[Check, ...], *, accepted: bool = False
 ) -> Findings:
     leaf = path.certificates[0]
-    checks = list(leaf_checks(leaf, case.purpose, trusted=leaf.der in case.trust))
-    checks.append(dates_check(leaf, case.when))
+    strictness = case.strictness
+    checks = list(leaf_checks(leaf, case.purpose, trusted=leaf.der in case.trust, strictness=strictness))
+    checks.append(dates_check(leaf, case.when, strictness))
     unread = [issuer for issuer in path.certificates[1:] if accepted and issuer.extensions is None]
     for position, issuer in enumerate(path.certificates[1:], 1):
         top = position == len(path.certificates) - 1
         checks += [
             version_check(issuer),
             extensions_check(issuer, accepted=accepted),
-            dates_check(issuer, case.when),
+            dates_check(issuer, case.when, strictness),
             key_check(issuer),
             signature_algorithm_check(issuer, anchor=top and (path.anchored or issuer.self_issued)),
         ]
         if issuer not in unread:
-            checks.append(purpose_check(issuer, case.purpose, is_leaf=False))
+            checks.append(purpose_check(issuer, case.purpose, strictness, is_leaf=False))
+        if issuer.place:
+            checks.append(_supplied_check(issuer))
     checks += revocation
     checks += _transparency_checks(case)
     checks.append(_name_check(case, leaf))
@@ -178,6 +229,16 @@ def _name_check(case: Case, leaf: Candidate) -> Check:
         outcome=Outcome.NOT_CHECKED,
         evidence=f"given up (dangerous_skip_name_check); the certificate is for {names}",
         certificate=0,
+    )
+
+
+def _supplied_check(issuer: Candidate) -> Check:
+    return Check(
+        group=CheckGroup.TRUST,
+        name="intermediate",
+        outcome=Outcome.PASSED,
+        evidence=f"{issuer.label} was not sent by the peer",
+        place=issuer.place,
     )
 
 

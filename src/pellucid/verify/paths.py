@@ -32,14 +32,22 @@ class Candidate:
     """One certificate that may stand in a path.
 
     index: 0 the leaf, n the n-th certificate sent after it, None a root of ours, or another in the *role* given.
+    place: where an intermediate is from that was not sent; "" for all others.
     """
 
     def __init__(
-        self, certificate: x509.Certificate, index: int | None, der: bytes | None = None, *, role: str = "the root"
+        self,
+        certificate: x509.Certificate,
+        index: int | None,
+        der: bytes | None = None,
+        *,
+        role: str = "the root",
+        place: str = "",
     ) -> None:
         self.certificate = certificate
         self.index = index
-        self._role = role
+        self.place = place
+        self._role = f"the intermediate {place}" if place else role
         self.der = certificate.public_bytes(Encoding.DER) if der is None else der
 
     @cached_property

@@ -9,6 +9,7 @@ which many private CAs issue:
 - a leaf without authorityKeyIdentifier (§4.2.1.1);
 - a client's leaf without subjectAltName: clients are not looked up by name;
 - a leaf that is a CA, if it is itself in the trust store, as `openssl req -x509` makes them.
+What a Strictness gives up beside that is given up here, and in checks.py for the report.
 """
 
 from __future__ import annotations
@@ -31,57 +32,82 @@ def make_builder(
     max_path_depth: int,
     strictness: Strictness,
 ) -> PolicyBuilder:
-    """Return all of the policy but time and name. pinned: leaves that may be CAs.
+    """Return all of the policy but time and name. pinned: leaves that may be CAs."""
+    builder = PolicyBuilder().store(store).max_chain_depth(max_path_depth)
+    return builder.extension_policies(
+        ca_policy=_for_issuers(purpose, strictness), ee_policy=_for_leaf(purpose, pinned, strictness)
+    )
 
-    Without a name there is but upstream's verifier of clients: what issuers may issue for is asked here then.
-    """
 
-    def ca_flag(_: Policy, certificate: x509.Certificate, constraints: x509.BasicConstraints | None) -> None:
-        if constraints is not None and constraints.ca and certificate not in pinned:
-            raise ValueError("the leaf is a CA certificate")
-
-    ca = (
+def _for_issuers(purpose: Purpose, strictness: Strictness) -> ExtensionPolicy:
+    policy = (
         ExtensionPolicy.webpki_defaults_ca()
         .require_present(x509.BasicConstraints, Criticality.AGNOSTIC, None)
         .may_be_present(x509.KeyUsage, Criticality.AGNOSTIC, _may_sign_certificates)
     )
+    if strictness.allow_any_criticality:
+        policy = _of_any_criticality(policy)
+    if strictness.dangerous_skip_purpose:
+        return policy.may_be_present(x509.ExtendedKeyUsage, Criticality.AGNOSTIC, None)
+    if strictness.dangerous_skip_name_check:
+        # Without a name there is but upstream's verifier of clients, which asks for issuers of clients.
+        good = {PURPOSE_OIDS[purpose], ExtendedKeyUsageOID.ANY_EXTENDED_KEY_USAGE}
+
+        def may_issue(_: Policy, __: x509.Certificate, usages: x509.ExtendedKeyUsage | None) -> None:
+            if usages is not None and not good & set(usages):
+                raise ValueError(f"a CA's extended key usage lacks {purpose.value}")
+
+        return policy.may_be_present(x509.ExtendedKeyUsage, Criticality.AGNOSTIC, may_issue)
+    return policy
+
+
+def _for_leaf(purpose: Purpose, pinned: frozenset[x509.Certificate], strictness: Strictness) -> ExtensionPolicy:
+    def may_be_ca(certificate: x509.Certificate) -> bool:
+        return strictness.allow_ca_leaf or certificate in pinned
+
+    def ca_flag(_: Policy, certificate: x509.Certificate, constraints: x509.BasicConstraints | None) -> None:
+        if constraints is not None and constraints.ca and not may_be_ca(certificate):
+            raise ValueError("the leaf is a CA certificate")
 
     def key_usage(_: Policy, certificate: x509.Certificate, usage: x509.KeyUsage | None) -> None:
         if usage is None:
             return
-        if not usage.digital_signature or (usage.key_cert_sign and certificate not in pinned):
+        signs = usage.digital_signature or strictness.allow_leaf_without_digital_signature
+        if not signs or (usage.key_cert_sign and not may_be_ca(certificate)):
             raise ValueError("the leaf's key usage is not that of a peer")
 
+    good = {PURPOSE_OIDS[purpose]}
+    if strictness.allow_any_purpose_leaf:
+        good.add(ExtendedKeyUsageOID.ANY_EXTENDED_KEY_USAGE)
+
     def extended_key_usage(_: Policy, __: x509.Certificate, usages: x509.ExtendedKeyUsage | None) -> None:
-        if usages is not None and PURPOSE_OIDS[purpose] not in usages:
+        if usages is not None and not good & set(usages) and not strictness.dangerous_skip_purpose:
             raise ValueError(f"the leaf's extended key usage lacks {purpose.value}")
 
-    unnamed_server = purpose is Purpose.SERVER_AUTH and strictness.dangerous_skip_name_check
-    if unnamed_server:
-        ca = ca.may_be_present(x509.ExtendedKeyUsage, Criticality.AGNOSTIC, _may_issue_for_servers)
-
-    leaf = (
+    lax = strictness.allow_any_criticality
+    policy = (
         ExtensionPolicy.webpki_defaults_ee()
         .may_be_present(x509.KeyUsage, Criticality.AGNOSTIC, key_usage)
-        .may_be_present(x509.ExtendedKeyUsage, Criticality.NON_CRITICAL, extended_key_usage)
-        .may_be_present(x509.AuthorityKeyIdentifier, Criticality.NON_CRITICAL, None)
+        .may_be_present(
+            x509.ExtendedKeyUsage, Criticality.AGNOSTIC if lax else Criticality.NON_CRITICAL, extended_key_usage
+        )
         .may_be_present(x509.BasicConstraints, Criticality.AGNOSTIC, ca_flag)
     )
-    if purpose is Purpose.SERVER_AUTH and not unnamed_server:
-        leaf = leaf.require_present(x509.SubjectAlternativeName, Criticality.AGNOSTIC, None)
+    if lax:
+        policy = _of_any_criticality(policy)
     else:
-        leaf = leaf.may_be_present(x509.SubjectAlternativeName, Criticality.AGNOSTIC, None)
-    builder = PolicyBuilder().store(store).max_chain_depth(max_path_depth)
-    return builder.extension_policies(ca_policy=ca, ee_policy=leaf)
+        policy = policy.may_be_present(x509.AuthorityKeyIdentifier, Criticality.NON_CRITICAL, None)
+    if purpose is Purpose.SERVER_AUTH and not strictness.dangerous_skip_name_check:
+        return policy.require_present(x509.SubjectAlternativeName, Criticality.AGNOSTIC, None)
+    return policy.may_be_present(x509.SubjectAlternativeName, Criticality.AGNOSTIC, None)
+
+
+def _of_any_criticality(policy: ExtensionPolicy) -> ExtensionPolicy:
+    for kind in (x509.AuthorityKeyIdentifier, x509.SubjectKeyIdentifier, x509.AuthorityInformationAccess):
+        policy = policy.may_be_present(kind, Criticality.AGNOSTIC, None)
+    return policy
 
 
 def _may_sign_certificates(_: Policy, certificate: x509.Certificate, usage: x509.KeyUsage | None) -> None:
     if usage is not None and not usage.key_cert_sign:
         raise ValueError("a CA's key usage lacks keyCertSign")
-
-
-def _may_issue_for_servers(_: Policy, __: x509.Certificate, usages: x509.ExtendedKeyUsage | None) -> None:
-    if usages is not None and not {PURPOSE_OIDS[Purpose.SERVER_AUTH], ExtendedKeyUsageOID.ANY_EXTENDED_KEY_USAGE} & set(
-        usages
-    ):
-        raise ValueError("a CA's extended key usage lacks server authentication")

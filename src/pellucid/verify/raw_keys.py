@@ -9,11 +9,10 @@ from __future__ import annotations
 import binascii
 import hashlib
 import re
-from collections.abc import Awaitable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Final
 
 from pellucid.crypto.certificates import RawPublicKey, parse_raw_public_key
-from pellucid.crypto.provider import Pending
 from pellucid.crypto.signatures import is_small_order
 from pellucid.errors import PeerError, UsageError
 from pellucid.registry import CertificateType
@@ -27,7 +26,7 @@ from pellucid.verify.report import (
     Outcome,
     VerificationReport,
 )
-from pellucid.verify.request import PeerVerifier, Purpose, VerificationRequest
+from pellucid.verify.request import PeerVerifier, Purpose, VerificationRequest, VerifierAnswer
 
 _PEM: Final = re.compile(rb"-----BEGIN PUBLIC KEY-----(?P<body>.*?)-----END PUBLIC KEY-----", re.DOTALL)
 _NAMELESS: Final = Check(
@@ -119,7 +118,7 @@ class _ByType:
             return None
         return b"either " + _digest(identity) + _digest(self._raw_keys.session_identity)
 
-    def verify(self, request: VerificationRequest) -> VerificationReport | Pending | Awaitable[VerificationReport]:
+    def verify(self, request: VerificationRequest) -> VerifierAnswer:
         if request.certificate_type == CertificateType.RAW_PUBLIC_KEY:
             return self._raw_keys.verify(request)
         return self._certificates.verify(request)

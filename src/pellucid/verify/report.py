@@ -46,6 +46,8 @@ class Failure(enum.Enum):
     MISSING_INTERMEDIATE = "missing-intermediate"
     UNKNOWN_CA = "unknown-ca"
     UNKNOWN_KEY = "unknown-key"
+    NOT_ALLOWED = "not-allowed"
+    KEY_CHANGED = "key-changed"
     NOT_A_CA = "not-a-ca"
     WRONG_NAME = "wrong-name"
     WRONG_PURPOSE = "wrong-purpose"
@@ -58,6 +60,8 @@ class Failure(enum.Enum):
     BAD_STAPLE = "bad-staple"
     STAPLE_MISSING = "staple-missing"
     REVOCATION_UNKNOWN = "revocation-unknown"
+    WRONG_PIN = "wrong-pin"
+    POLICY = "policy"
 
 
 DECISIVE_ORDER: Final = tuple(Failure)
@@ -77,6 +81,8 @@ ALERTS: Final = {
     Failure.MISSING_INTERMEDIATE: AlertDescription.UNKNOWN_CA,
     Failure.UNKNOWN_CA: AlertDescription.UNKNOWN_CA,
     Failure.UNKNOWN_KEY: AlertDescription.BAD_CERTIFICATE,
+    Failure.NOT_ALLOWED: AlertDescription.BAD_CERTIFICATE,
+    Failure.KEY_CHANGED: AlertDescription.BAD_CERTIFICATE,
     Failure.NOT_A_CA: AlertDescription.BAD_CERTIFICATE,
     Failure.WRONG_NAME: AlertDescription.BAD_CERTIFICATE,
     Failure.WRONG_PURPOSE: AlertDescription.UNSUPPORTED_CERTIFICATE,
@@ -89,6 +95,8 @@ ALERTS: Final = {
     Failure.BAD_STAPLE: AlertDescription.BAD_CERTIFICATE_STATUS_RESPONSE,
     Failure.STAPLE_MISSING: AlertDescription.BAD_CERTIFICATE_STATUS_RESPONSE,
     Failure.REVOCATION_UNKNOWN: AlertDescription.CERTIFICATE_UNKNOWN,
+    Failure.WRONG_PIN: AlertDescription.BAD_CERTIFICATE,
+    Failure.POLICY: AlertDescription.CERTIFICATE_UNKNOWN,
 }
 """The alert that tells the peer (RFC 9846 §6.2)."""
 
@@ -100,6 +108,7 @@ class Check:
     evidence:    one plain sentence: which certificate, which name, which root.
     certificate: 0 is the leaf, n the n-th certificate sent after it; None: none in particular, or a root of ours.
     failure:     set exactly when the outcome is FAILED, except for a check that another one explains better.
+    place:       where a certificate is from that was neither sent nor is a root of ours; "" for all others.
     """
 
     group: CheckGroup
@@ -108,9 +117,10 @@ class Check:
     evidence: str
     certificate: int | None = None
     failure: Failure | None = None
+    place: str = ""
 
     def to_dict(self) -> dict[str, object]:
-        """Return the check for JSON."""
+        """Return the check for JSON; with "place" where there is one."""
         return {
             "group": self.group.value,
             "name": self.name,
@@ -118,6 +128,7 @@ class Check:
             "evidence": self.evidence,
             "certificate": self.certificate,
             "failure": self.failure.value if self.failure else None,
+            **({"place": self.place} if self.place else {}),
         }
 
 
@@ -132,6 +143,8 @@ def names_of(checks: Sequence[Check]) -> tuple[str, ...]:
 
 
 def _whose(check: Check) -> str:
+    if check.place:
+        return f" ({check.place})"
     match check.certificate:
         case None:
             return "" if check.name in _OF_NONE else " (root)"
@@ -171,6 +184,7 @@ class VerificationReport:
     certificate_type: what was judged, an X.509 chain or a raw public key (RFC 7250).
     serialized_scts: the SCTs that came with the leaf, as they came (RFC 6962 §3.3); `scts` reads them.
     presented: of a refusal: what the peer had sent, as DER, leaf first.
+    on_proof:  what is to be done, and checked, once the peer has shown that it has the key: see `proven`.
     A verifier of one's own gives accepted, summary and path, or failure and alert, and adds checks with with_check.
     """
 
@@ -186,6 +200,7 @@ class VerificationReport:
     presented: tuple[bytes, ...] = field(default=(), repr=False)
     explanation: LazyChecks = field(default_factory=lambda: LazyChecks(tuple), repr=False, compare=False)
     later: tuple[Check, ...] = field(default=(), repr=False)
+    on_proof: tuple[Callable[[], Check], ...] = field(default=(), repr=False, compare=False)
 
     @property
     def checks(self) -> tuple[Check, ...]:
@@ -228,6 +243,7 @@ class VerificationReport:
                 presented=self.presented,
                 explanation=self.explanation,
                 later=later,
+                on_proof=self.on_proof,
             )
         bad_proof = check.group is CheckGroup.SIGNATURE
         failure = check.failure or Failure.BAD_SIGNATURE
@@ -242,6 +258,17 @@ class VerificationReport:
             path=(),
             alert=AlertDescription.DECRYPT_ERROR if bad_proof else ALERTS[failure],
         )
+
+    def proven(self) -> VerificationReport:
+        """Return the report with the checks of `on_proof`, made now: the peer's CertificateVerify was right.
+
+        Nothing is done for a report that is a refusal. What they raise ends the handshake.
+        """
+        report = self
+        for act in self.on_proof:
+            if report.accepted:
+                report = report.with_check(act())
+        return report
 
     def to_dict(self) -> dict[str, object]:
         """Return the report for JSON; certificates as hexadecimal DER."""

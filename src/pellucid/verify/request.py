@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import enum
-from collections.abc import Awaitable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from pellucid.crypto.certificates import EndEntity
 from pellucid.crypto.provider import Pending
-from pellucid.verify.report import VerificationReport
+from pellucid.verify.report import Check, VerificationReport
 
 
 class Purpose(enum.Enum):
@@ -41,11 +41,27 @@ class VerificationRequest:
     ocsp_response: bytes | None = None
     scts: tuple[bytes, ...] = ()
     status_requested: bool = True
+    port: int = 0
 
     @property
     def certificate_type(self) -> int:
         """What the peer showed: a CertificateType (RFC 7250)."""
         return self.leaf.certificate_type
+
+
+class PendingPart(NamedTuple):
+    """What a combination of verifiers answers while one of its parts says PENDING: the connection pauses for that part.
+
+    verifier, request: what is to be answered.   then: goes on with the report; may give any answer of a verifier.
+    """
+
+    verifier: PeerVerifier
+    request: VerificationRequest
+    then: Callable[[VerificationReport], VerifierAnswer]
+
+
+VerifierAnswer = VerificationReport | Pending | PendingPart | Awaitable["VerifierAnswer"]
+"""What `verify` returns. An awaitable gives another answer; most give the report."""
 
 
 class PeerVerifier(Protocol):
@@ -57,11 +73,24 @@ class PeerVerifier(Protocol):
     another is refused.
     """
 
-    def verify(self, request: VerificationRequest) -> VerificationReport | Pending | Awaitable[VerificationReport]:
-        """Return the report, PENDING, or an awaitable: the connection pauses for it then."""
+    def verify(self, request: VerificationRequest) -> VerifierAnswer:
+        """Return the report; or PENDING, or an awaitable (it may be an `async def`): the connection pauses for it."""
         ...
 
     @property
     def authorities(self) -> Sequence[bytes]:
         """DER names of the CAs it trusts, for certificate_authorities; may be empty."""
+        ...
+
+
+class Requirement(Protocol):
+    """Demands something of a peer that a verifier has accepted already: it refuses, and never lets anybody in.
+
+    It may have `session_identity`, as a verifier.
+    """
+
+    def examine(
+        self, request: VerificationRequest, report: VerificationReport
+    ) -> Sequence[Check] | Awaitable[Sequence[Check]]:
+        """Return the checks of *report*, an accepted one, or an awaitable of them; a FAILED one refuses the peer."""
         ...

@@ -6,7 +6,7 @@ import binascii
 import hashlib
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Final
 
 from cryptography import x509
@@ -14,6 +14,7 @@ from cryptography.x509.verification import Store
 
 from pellucid.crypto.certificates import PARSE_ERRORS
 from pellucid.errors import UsageError
+from pellucid.verify.constraints import NameLimits, name_limits
 
 _PEM: Final = re.compile(
     rb"-----BEGIN (?P<label>(?:X509 |TRUSTED )?CERTIFICATE)-----(?P<body>.*?)-----END (?P=label)-----", re.DOTALL
@@ -23,7 +24,7 @@ _PEM: Final = re.compile(
 class _Derived:
     """What follows from the roots, computed when first needed and shared by every use of the store."""
 
-    __slots__ = ("authorities", "by_subject", "digest", "encodings", "members", "store")
+    __slots__ = ("authorities", "by_subject", "digest", "encodings", "limited", "members", "store", "within")
 
     def __init__(self) -> None:
         self.store: Store | None = None
@@ -32,6 +33,11 @@ class _Derived:
         self.members: frozenset[bytes] | None = None
         self.encodings: Mapping[int, bytes] | None = None
         self.digest: bytes | None = None
+        self.limited: Mapping[bytes, NameLimits] | None = None
+        self.within: dict[frozenset[bytes], TrustStore] = {}
+
+
+_MAX_WITHIN: Final = 16  # stores of the roots that may vouch for some names; most have one or two
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)
@@ -42,6 +48,7 @@ class TrustStore:
     certificates: the same, parsed.
     origin:       "explicit", "SSL_CERT_FILE=/x", "operating system (wassima)", "certifi", …
     skipped:      one line for each certificate that could not be parsed and is not among the roots.
+    limits:       (root, the names it is trusted for) of each that is not trusted for all: see `only_for`.
     Make one with from_pem, from_der or empty; combine with `|`.
     """
 
@@ -49,6 +56,7 @@ class TrustStore:
     certificates: tuple[x509.Certificate, ...] = field(compare=False)
     origin: str = "explicit"
     skipped: tuple[str, ...] = ()
+    limits: tuple[tuple[bytes, NameLimits], ...] = ()
     # Not of the constructor: dataclasses.replace would hand the old roots' verdicts on to the new ones.
     _derived: _Derived = field(init=False, default_factory=_Derived, compare=False)
 
@@ -81,8 +89,49 @@ class TrustStore:
         """Return the store that trusts nobody."""
         return cls(roots=(), certificates=(), origin=origin)
 
+    def only_for(self, *names: str) -> TrustStore:
+        """Return the store whose roots are trusted for *names* alone, whatever they issue: constraints of our own.
+
+        names: domains with all below them ("corp.example" has a.corp.example, and *.corp.example), addresses and
+               networks ("10.0.0.0/8"). All DNS names and addresses of a leaf must be within them, if there are several
+               in one of them. A root that was limited before is trusted for what both allow.
+        Raises UsageError without names, and for one that is none.
+        """
+        limits = name_limits(names)
+        before = dict(self.limits)
+        both = tuple((root, before[root] & limits if root in before else limits) for root in self.roots)
+        return replace(self, limits=both)
+
+    def within_limits(self, names: Iterable[x509.GeneralName]) -> TrustStore:
+        """Return the store of those roots that may vouch for all of *names*; itself if that is every root."""
+        if not self.limits:
+            return self
+        names = tuple(names)
+        barred = frozenset(root for root, limits in self.limits if not limits.allow(names))
+        if not barred:
+            return self
+        within = self._derived.within.get(barred)
+        if within is None:
+            kept = [(der, one) for der, one in zip(self.roots, self.certificates, strict=True) if der not in barred]
+            within = TrustStore(
+                roots=tuple(der for der, _ in kept),
+                certificates=tuple(one for _, one in kept),
+                origin=self.origin,
+                limits=tuple((root, limits) for root, limits in self.limits if root not in barred),
+            )
+            if len(self._derived.within) >= _MAX_WITHIN:
+                self._derived.within.clear()
+            self._derived.within[barred] = within
+        return within
+
+    def limits_of(self, der: bytes) -> NameLimits | None:
+        """Return the names that the root *der* is trusted for; None: all."""
+        if self._derived.limited is None:
+            self._derived.limited = dict(self.limits)
+        return self._derived.limited.get(der)
+
     def __or__(self, other: TrustStore) -> TrustStore:
-        """Return the store that trusts the roots of both."""
+        """Return the store that trusts the roots of both: each for what either trusts it for."""
         merged = dict(zip(self.roots + other.roots, self.certificates + other.certificates, strict=True))
         origins = dict.fromkeys(origin for store in (self, other) for origin in store.origin.split(" + "))
         return TrustStore(
@@ -90,7 +139,18 @@ class TrustStore:
             certificates=tuple(merged.values()),
             origin=" + ".join(origins),
             skipped=self.skipped + other.skipped,
+            limits=self._limits_with(other),
         )
+
+    def _limits_with(self, other: TrustStore) -> tuple[tuple[bytes, NameLimits], ...]:
+        ours, theirs = dict(self.limits), dict(other.limits)
+        found: dict[bytes, NameLimits] = {}
+        for root in (*ours, *theirs):
+            mine, its = ours.get(root), theirs.get(root)
+            if (mine is None and root in self) or (its is None and root in other):
+                continue  # one of the two trusts it for every name
+            found[root] = mine | its if mine is not None and its is not None else mine or its or NameLimits()
+        return tuple(found.items())
 
     def __len__(self) -> int:
         return len(self.roots)
@@ -105,7 +165,8 @@ class TrustStore:
 
     def __repr__(self) -> str:
         skipped = f", {len(self.skipped)} skipped" if self.skipped else ""
-        return f"TrustStore({len(self.roots)} roots{skipped}, {self.origin})"
+        limited = f", {len(self.limits)} of them for some names only" if self.limits else ""
+        return f"TrustStore({len(self.roots)} roots{skipped}{limited}, {self.origin})"
 
     @property
     def store(self) -> Store | None:
@@ -123,10 +184,11 @@ class TrustStore:
 
     @property
     def digest(self) -> bytes:
-        """32 bytes that two stores have in common exactly when they trust the same roots, in any order."""
+        """32 bytes that two stores have in common exactly when they trust the same roots for the same, in any order."""
         if self._derived.digest is None:
             roots = sorted(hashlib.sha256(der).digest() for der in self.roots)
-            self._derived.digest = hashlib.sha256(b"".join(roots)).digest()
+            limits = sorted(hashlib.sha256(der).digest() + limits.digest for der, limits in self.limits)
+            self._derived.digest = hashlib.sha256(b"".join((*roots, *limits))).digest()
         return self._derived.digest
 
     def encoding_of(self, certificate: x509.Certificate) -> bytes | None:

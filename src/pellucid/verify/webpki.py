@@ -7,8 +7,11 @@ Ed25519 and Ed448 issuers: see `_edwards_verdict`.
 
 from __future__ import annotations
 
+import copy
 import datetime
 import functools
+import hashlib
+from collections.abc import Iterable
 from dataclasses import replace
 from typing import Final, NamedTuple
 
@@ -23,14 +26,18 @@ from pellucid.errors import UsageError
 from pellucid.limits import MAX_CERTIFICATE_LIST, MAX_CERTIFICATES, MAX_PATH_DEPTH, MAX_RSA_BITS
 from pellucid.registry import CertificateType
 from pellucid.value import internal_value
-from pellucid.verify.checks import extension, key_check, name_check, special_issuer_key, subject_check
+from pellucid.verify.checks import extension, key_check, moment_of, name_check, special_issuer_key, subject_check
 from pellucid.verify.findings import (
     Case,
     Findings,
+    beyond_limits,
     candidates_of,
+    common_moment,
     explain_accepted,
     find,
     issuer_urls,
+    missing_issuer_urls,
+    moments_of_validity,
     shown_verdict,
     verdict_check,
 )
@@ -51,6 +58,8 @@ from pellucid.verify.request import PeerVerifier, Purpose, VerificationRequest
 from pellucid.verify.revocation import DEFAULT_REVOCATION, RevocationPolicy, revocation_checks
 from pellucid.verify.status import NOT_ASKED, NOT_REACHED
 from pellucid.verify.strictness import DEFAULT_STRICTNESS, Strictness
+from pellucid.verify.supplied import load_certificate, supplied_intermediates, useful_intermediates
+from pellucid.verify.tighter import tighter_checks
 from pellucid.verify.trust import TrustStore
 
 _PYCA: Final = "pyca/cryptography accepts the path"
@@ -97,7 +106,9 @@ class WebPKIVerifier:
     max_certificates, max_bytes: what the peer may send, the leaf counted; more is refused unread.
     max_path_depth:              intermediates between leaf and root, 0..255.
     revocation:                  what is asked about revocation, once everything else is right.
-    strictness:                  which checks are given up.
+    strictness:                  which checks are made beside the usual ones, and which are given up.
+    intermediates:               certificates, DER or PEM, that peers may have forgotten to send. They are not trusted:
+                                 a path may lead over them, as over what the peer sends.
     A raw public key is never accepted: nobody vouches for it.
     """
 
@@ -112,6 +123,7 @@ class WebPKIVerifier:
         max_path_depth: int = MAX_PATH_DEPTH,
         revocation: RevocationPolicy = DEFAULT_REVOCATION,
         strictness: Strictness = DEFAULT_STRICTNESS,
+        intermediates: bytes | Iterable[bytes] = (),
     ) -> None:
         if not isinstance(trust, TrustStore):
             raise UsageError(f"a verifier needs a TrustStore, not {type(trust).__name__}")
@@ -128,6 +140,16 @@ class WebPKIVerifier:
         self._revocation = revocation
         self._strictness = strictness
         self._builders: dict[Purpose, PolicyBuilder] = {}
+        self._supplied = supplied_intermediates(intermediates, "given here")
+
+    def with_intermediates(self, certificates: bytes | Iterable[bytes], place: str) -> WebPKIVerifier:
+        """Return the verifier that has *certificates* too, to build paths over. place: where they are from, for people.
+
+        Raises UsageError for what is no certificate.
+        """
+        other = copy.copy(self)
+        other._supplied = self._supplied + supplied_intermediates(certificates, place)
+        return other
 
     @property
     def trust(self) -> TrustStore:
@@ -144,14 +166,15 @@ class WebPKIVerifier:
         """What sessions are bound to: the same for verifiers that answer the same (attacks E7, E8)."""
         limits = f"webpki {self._max_certificates} {self._max_bytes} {self._max_path_depth} "
         demands = self._revocation.session_identity + self._strictness.session_identity
-        return limits.encode() + self._trust.digest + demands
+        supplied = hashlib.sha256(b"".join(sorted(hashlib.sha256(one.der).digest() for one in self._supplied)))
+        return limits.encode() + self._trust.digest + supplied.digest() + demands
 
     def verify(self, request: VerificationRequest) -> VerificationReport:
         """Return the report on *request*: the verdict now, the explanation of an accepted one when it is read.
 
         Raises UsageError if a server's name is missing or impossible, or a client has one; never for what a peer sent.
         """
-        reference, when = _reference(request, self._strictness), _moment(request.now)
+        reference, when = _reference(request, self._strictness), moment_of(request.now)
         report = self._judge(request, reference, when)
         if not report.accepted:
             report = replace(report, presented=(request.leaf.der, *request.intermediates))
@@ -168,7 +191,7 @@ class WebPKIVerifier:
         if not isinstance(request.leaf, X509Certificate):
             text = "a raw public key was shown, and no CA vouches for one"
             return _refused((_bad(CheckGroup.TRUST, "certificate type", Failure.UNSUPPORTED, text, 0), *NOT_REACHED))
-        case, check = _parse(request, request.leaf, reference, when, self._trust, self._strictness)
+        case, check = self._case(request, request.leaf, reference, when)
         if check is not None:
             return _refused((check, *NOT_REACHED))
         facts = _leaf_facts(case.leaf.certificate)
@@ -183,14 +206,50 @@ class WebPKIVerifier:
         self, request: VerificationRequest, case: Case, verdict: _Verdict, *, must_staple: bool
     ) -> VerificationReport:
         """Ask about revocation, which only an accepted path can answer: its issuers sign the answers."""
-        policy, staple = self._revocation, request.ocsp_response
+        policy, staple, strictness = self._revocation, request.ocsp_response, self._strictness
         promised = must_staple and request.status_requested
-        if staple is None and not policy.crls and not policy.require_staple and not promised:
+        asks = staple is not None or bool(policy.crls) or policy.require_staple or promised
+        if not asks and not strictness.is_tighter:
             return _accepted(case, verdict, NOT_ASKED)
-        checks = revocation_checks(policy, case, candidates_of(case, verdict.path), staple, promised=promised)
+        path = candidates_of(case, verdict.path)
+        revocation = revocation_checks(policy, case, path, staple, promised=promised) if asks else NOT_ASKED
+        checks = (*revocation, *tighter_checks(strictness, path, case.scts))
         if any(check.outcome is Outcome.FAILED for check in checks):
             return _refused(explain_accepted(case, verdict.path, verdict.text, checks))
         return _accepted(case, verdict, checks)
+
+    def missing_issuer_urls(self, request: VerificationRequest) -> tuple[str, ...]:
+        """Return where the issuer's certificate can be fetched that is missing on the longest path; () if none is.
+
+        As they stand in the peer's certificate, at most four: nothing of them was checked. Raises as `verify` does.
+        """
+        if not isinstance(request.leaf, X509Certificate) or self._size_check(request) is not None:
+            return ()
+        reference, when = _reference(request, self._strictness), moment_of(request.now)
+        case, check = self._case(request, request.leaf, reference, when)
+        return () if check is not None else missing_issuer_urls(case)
+
+    def _case(
+        self,
+        request: VerificationRequest,
+        leaf: X509Certificate,
+        reference: ReferenceName | None,
+        when: datetime.datetime,
+    ) -> tuple[Case, Check | None]:
+        """Parse what was sent after the leaf. One that is no certificate refuses the chain (RFC 9846 §4.5.1)."""
+        subject = Candidate(leaf.x509, 0, leaf.der)
+        presented, check = _parse(request.intermediates)
+        case = Case(
+            leaf=subject,
+            presented=presented + useful_intermediates(self._supplied, (subject, *presented)),
+            trust=_within_limits(self._trust, subject),
+            purpose=request.purpose,
+            reference=reference,
+            when=when,
+            scts=request.scts,
+            strictness=self._strictness,
+        )
+        return case, check
 
     def _size_check(self, request: VerificationRequest) -> Check | None:
         count = 1 + len(request.intermediates)
@@ -207,10 +266,15 @@ class WebPKIVerifier:
 
     def _verdict(self, case: Case) -> _Verdict:
         """Ask pyca/cryptography, for the path and all that is on it."""
-        store = self._trust.store
+        store = case.trust.store
         if store is None:
             return _Verdict(text="no root is trusted")
-        verdict = _ask(self._builder(case.purpose, store), case, [one.certificate for one in case.presented])
+        builder = self._builder(case.purpose, case.trust, store)
+        others = [one.certificate for one in case.presented]
+        verdict = _ask(builder, case, others, case.when)
+        if not verdict.path and self._strictness.dangerous_skip_dates:
+            for when in moments_of_validity(case):
+                verdict = verdict if verdict.path else _ask(builder, case, others, when)
         large = [one for one in case.presented if len(one.der) > _LARGE_KEY_BYTES and _too_large_key(one, verdict.path)]
         return _Verdict(text=f"an intermediate has an RSA key of over {MAX_RSA_BITS} bits") if large else verdict
 
@@ -226,6 +290,8 @@ class WebPKIVerifier:
                 if turned.path:
                     return turned, None
         findings = candidates[0]
+        if case.trust is not self._trust and not verdict.path:
+            findings = beyond_limits(replace(case, trust=self._trust), _only_edwards) or findings
         failure = None
         if not findings.failures:
             unsupported = "Forbidden" in verdict.text or "nsupported" in verdict.text
@@ -249,15 +315,20 @@ class WebPKIVerifier:
         if len(path) - 2 > self._max_path_depth:
             return _Verdict(text=f"the path has more than {self._max_path_depth} intermediates")
         builder = make_builder(case.purpose, Store([path[0]]), frozenset(), self._max_path_depth, self._strictness)
-        verdict = _ask(builder, case, [])
+        when = common_moment(findings.path, case.when) if self._strictness.dangerous_skip_dates else case.when
+        if when is None:
+            return _Verdict(text="there is no moment at which all certificates of the path were valid")
+        verdict = _ask(builder, case, [], when)
         return replace(verdict, path=path, text=_PYCA_LEAF) if verdict.path else verdict
 
-    def _builder(self, purpose: Purpose, store: Store) -> PolicyBuilder:
-        builder = self._builders.get(purpose)
+    def _builder(self, purpose: Purpose, trust: TrustStore, store: Store) -> PolicyBuilder:
+        known = trust is self._trust
+        builder = self._builders.get(purpose) if known else None
         if builder is None:
-            pinned = frozenset(self._trust.certificates)
+            pinned = frozenset(trust.certificates)
             builder = make_builder(purpose, store, pinned, self._max_path_depth, self._strictness)
-            self._builders[purpose] = builder
+            if known:
+                self._builders[purpose] = builder
         return builder
 
 
@@ -306,51 +377,28 @@ def _reference(request: VerificationRequest, strictness: Strictness) -> Referenc
     return reference_name(request.server_name)
 
 
-def _moment(now: float) -> datetime.datetime:
-    try:
-        return datetime.datetime.fromtimestamp(int(now), datetime.UTC)
-    except (OverflowError, ValueError, OSError) as error:
-        raise UsageError(f"the time {now} is not one: {error}") from error
-
-
-@functools.lru_cache(maxsize=256)  # the same intermediates come from many servers; parsing judges nothing
-def _load(der: bytes) -> x509.Certificate:
-    return x509.load_der_x509_certificate(der)
-
-
-def _parse(
-    request: VerificationRequest,
-    leaf: X509Certificate,
-    reference: ReferenceName | None,
-    when: datetime.datetime,
-    trust: TrustStore,
-    strictness: Strictness,
-) -> tuple[Case, Check | None]:
-    """Parse what was sent after the leaf. One that is no certificate refuses the chain (RFC 9846 §4.5.1)."""
+def _parse(intermediates: tuple[bytes, ...]) -> tuple[tuple[Candidate, ...], Check | None]:
     presented: list[Candidate] = []
-    check = None
-    for index, der in enumerate(request.intermediates, 1):
+    for index, der in enumerate(intermediates, 1):
         try:
-            presented.append(Candidate(_load(der), index, der))
+            presented.append(Candidate(load_certificate(der), index, der))
         except PARSE_ERRORS as error:
             text = f"certificate {index} cannot be parsed: {shown_verdict(str(error))}"
-            check = _bad(CheckGroup.VALIDITY, "parsing", Failure.MALFORMED, text, index)
-            break
-    case = Case(
-        leaf=Candidate(leaf.x509, 0, leaf.der),
-        presented=tuple(presented),
-        trust=trust,
-        purpose=request.purpose,
-        reference=reference,
-        when=when,
-        scts=request.scts,
-        strictness=strictness,
-    )
-    return case, check
+            return tuple(presented), _bad(CheckGroup.VALIDITY, "parsing", Failure.MALFORMED, text, index)
+    return tuple(presented), None
 
 
-def _ask(builder: PolicyBuilder, case: Case, intermediates: list[x509.Certificate]) -> _Verdict:
-    dated = builder.time(case.when)
+def _within_limits(trust: TrustStore, leaf: Candidate) -> TrustStore:
+    """Return the roots that may vouch for the names of *leaf*: a root of ours may be for some names alone."""
+    if not trust.limits:
+        return trust
+    return trust.within_limits(extension(leaf, x509.SubjectAlternativeName) or ())
+
+
+def _ask(
+    builder: PolicyBuilder, case: Case, intermediates: list[x509.Certificate], when: datetime.datetime
+) -> _Verdict:
+    dated = builder.time(when)
     leaf = case.leaf.certificate
     try:
         if case.reference is None:

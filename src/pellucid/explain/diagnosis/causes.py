@@ -37,7 +37,7 @@ def cause_of(found: Situation, title: str) -> Cause:
         return Cause(_sentence(found.refusal.decisive.evidence))
     if isinstance(found.error, AlertReceived):
         return Cause(f"The {found.peer} gave up with the alert {alert_name(found.error.description)}: {title}.")
-    reason = found.error.reason if isinstance(found.error, TLSError) else said(found.error)
+    reason = found.error.words if isinstance(found.error, TLSError) else said(found.error)
     return Cause(_sentence(reason or title))
 
 
@@ -237,7 +237,7 @@ def _nothing_common(found: Situation) -> Cause | None:
 def _version(found: Situation) -> Cause:
     if isinstance(found.error, AlertReceived):
         return Cause(f"The {found.peer} refuses TLS 1.3 with the alert protocol_version: it knows older versions only.")
-    reason = found.error.reason if isinstance(found.error, TLSError) else said(found.error)
+    reason = found.error.words if isinstance(found.error, TLSError) else said(found.error)
     return Cause(_sentence(reason))
 
 

@@ -379,6 +379,52 @@ CERTIFICATES: Final[tuple[Code, ...]] = (
         ),
     ),
     code(
+        "X509-NOT-ALLOWED",
+        "the certificate or key is none of those that are allowed",
+        """The application lists the certificates or the keys that it believes, whoever issued them (AllowCertificate,
+        AllowKeys, TrustOnFirstUse with accept_new=False). What the peer shows is not on that list: it has a new
+        certificate, or it is somebody else.""",
+        example="✘ allowed certificate: the certificate with the SHA-256 5f0c… is not the one allowed",
+        remedy=(
+            "if the peer has a new certificate, have its SHA-256 by a way that you trust, and allow that",
+            "check that this is the peer you meant",
+        ),
+    ),
+    code(
+        "X509-KEY-CHANGED",
+        "the server has another key than the one that was first seen",
+        """The first meeting with this server was remembered (TrustOnFirstUse), and now it shows another key. Its
+        operator may have made a new one; or somebody is in between, now or at the first meeting.""",
+        example="✘ known key: nas.test:443 shows the key sha256/…; the one known since 2026-03-02 … is sha256/…",
+        remedy=(
+            "ask the operator, by another way, whether the key is new, and compare its pin",
+            "if it is, forget the old one: the store's forget(host, port), or its line in the file",
+        ),
+    ),
+    code(
+        "X509-PIN-MISMATCH",
+        "the verified path has none of the pinned keys",
+        """The certificate is valid, and a trusted CA issued it; but the application demands one of certain keys (pins,
+        RFC 7469), and none of them is on the path. The server has a new key or a new CA, or a CA certified somebody
+        else: an inspecting proxy, perhaps.""",
+        example="✘ pinned key: the verified path has sha256/…, sha256/…, and none of the 2 pins is among them",
+        remedy=(
+            "if the server has new keys, pin those: the report shows them",
+            "if a proxy inspects this connection, go round it; pins are there to refuse it",
+        ),
+    ),
+    code(
+        "X509-POLICY",
+        "the certificate is valid, and not as strict as is demanded here",
+        """What breaks is a rule that the application added: a Strictness (how long certificates may last, how long RSA
+        keys must be, …) or names that a root is trusted for (TrustStore.only_for). Others accept this certificate.""",
+        example="✘ lifetime: the leaf 'www.test' is valid for 825 days; at most 398 are allowed (max_lifetime_days)",
+        remedy=(
+            "have a certificate issued that fulfils the rule; the check's line names it",
+            "or give the rule up, where the verifier is made",
+        ),
+    ),
+    code(
         "X509-REFUSED",
         "the certificate was refused by a verifier of the application's own",
         """The verifier that judged is not one of Pellucid's, and said no without naming one of the known reasons.

@@ -21,15 +21,16 @@ ADDRESSES = ("127.0.0.1", "::1")
 
 @dataclass(frozen=True, slots=True)
 class Mint:
-    """What certificates are made with: the CA that the victim trusts, and the name that it asks for."""
+    """What certificates are made with: the CA that the victim trusts, the name that it asks for, and more names."""
 
     ca: CA
     host: str
+    also: tuple[str, ...] = ADDRESSES
 
     @property
     def names(self) -> tuple[str, ...]:
         """What a good certificate is for."""
-        return (self.host, *ADDRESSES)
+        return (self.host, *self.also)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,6 +44,7 @@ class Shown:
     crl:        a revocation list, DER; b"" for none.
     public_key_pem: the raw public key that the client knows the server by; b"" for none.
     client_pem: a certificate with its key for the client to show; b"" for none.
+    key_pem:    the leaf's key; b"" where no certificate is shown.
     """
 
     chain: tuple[bytes, ...]
@@ -52,6 +54,7 @@ class Shown:
     crl: bytes = b""
     public_key_pem: bytes = b""
     client_pem: bytes = field(default=b"", repr=False)
+    key_pem: bytes = field(default=b"", repr=False)
 
 
 def good(mint: Mint) -> Shown:
@@ -85,6 +88,7 @@ def shown(
         ca_pem=(trusted or mint.ca).root_pem,
         config={} if config is None else config,
         crl=crl,
+        key_pem=leaf.key_pem,
     )
 
 
