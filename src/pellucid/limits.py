@@ -56,6 +56,14 @@ MAX_STAPLE_SIGNERS: Final = 4  # certificates in a staple whose signatures are l
 REVOCATION_CLOCK_SKEW_SECONDS: Final = 300.0  # as `openssl ocsp` allows
 REVOCATION_MAX_AGE_SECONDS: Final = 86_400.0  # of a status that does not say when the next one is due
 
+# Fetching issuers' certificates, which is off unless asked for (RFC 5280 §4.2.2.1).
+ISSUER_FETCHES: Final = 4  # for one verification
+MAX_ISSUER_REPLY: Final = 65_536
+ISSUER_FETCH_SECONDS: Final = 3.0  # all fetches of one verification together: less than a handshake may take
+ISSUER_REDIRECTS: Final = 2
+ISSUER_CACHE: Final = 256  # addresses
+ISSUER_CACHE_SECONDS: Final = 86_400.0
+
 # Floods: how many in a row without progress.
 MAX_EMPTY_RECORDS: Final = 32
 MAX_USER_CANCELED_ALERTS: Final = 4
