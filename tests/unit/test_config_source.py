@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import socket
 import ssl
 import threading
 from collections.abc import Callable
 from typing import Any
 
+import anyio
 import pytest
 
 from pellucid import ClientConfig, ConfigSource, ReloadingConfig, ServerConfig, SSLContext, UsageError, aio
 from pellucid.config import ClientAuthentication, current_config
 from pellucid.integrations.ssl_errors import ConfigurationError
 from pellucid.net.listener import listen
-from pellucid.net.sync import connect
+from pellucid.net.sync import connect, wrap
 from tests.support.pair import authority, credential, server_config
 from tests.unit.test_net_aio import run, serving
 from tests.unit.test_ssl_context import shaken
@@ -82,6 +84,29 @@ def test_async_listener_asks_at_each_connection(run: Callable[..., None]) -> Non
             await first.send(b"still there")
             assert await first.receive() == b"still there"
         assert not errors
+
+    run(body)
+
+
+def test_wrap_asks_the_source_too(run: Callable[..., None]) -> None:
+    found = source()
+    ours, theirs = socket.socketpair()
+    thread = threading.Thread(target=lambda: wrap(theirs, found).close(), daemon=True)
+    thread.start()
+    with wrap(ours, CLIENT, server_name="localhost") as stream:
+        assert leaf(stream) == ONE.chain[0]
+    thread.join(10)
+
+    async def body() -> None:
+        here, there = socket.socketpair()
+        async with anyio.create_task_group() as group:
+
+            async def serve() -> None:
+                await (await aio.wrap(there, found)).aclose()
+
+            group.start_soon(serve)
+            async with await aio.wrap(here, CLIENT, server_name="localhost") as stream:
+                assert leaf(stream) == ONE.chain[0]
 
     run(body)
 

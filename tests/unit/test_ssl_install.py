@@ -368,6 +368,15 @@ def test_installed_blocks_nest_and_all_is_restored() -> None:
         del sys.modules["tests_elsewhere"]
 
 
+def test_installed_program_that_has_its_own_idea_of_https_keeps_it() -> None:
+    with pellucid.installed():
+        ssl._create_default_https_context = ssl._create_unverified_context
+        with pellucid.installed(dangerous_allow_unverified=True):
+            assert ssl._create_default_https_context is ssl._create_unverified_context
+        assert ssl._create_default_https_context is ssl._create_unverified_context
+    ssl._create_default_https_context = ssl.create_default_context
+
+
 def test_installed_leaves_what_somebody_else_put_there() -> None:
     with pellucid.installed():
         theirs = type("Theirs", (ssl.SSLContext,), {})

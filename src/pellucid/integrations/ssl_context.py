@@ -51,6 +51,7 @@ _UNNAMED: Final = "unnamed.invalid"  # RFC 6761 §6.4: nobody's
 _PASSWORD = Callable[[], str | bytes | bytearray] | str | bytes | bytearray | None
 
 H = TypeVar("H", bound=HandshakeCallback)
+K = TypeVar("K")
 
 
 class SSLContext(Trust, Settings, Callbacks, RealContext):  # type: ignore[misc,override]  # attributes there, not here
@@ -147,7 +148,7 @@ class SSLContext(Trust, Settings, Callbacks, RealContext):  # type: ignore[misc,
         """Return a TLS connection between two buffers. server_hostname: text, or ASCII bytes as anyio gives it."""
         name = self._checked_name(server_hostname, session, server_side=server_side)
         engine = self.new_engine(server_side=server_side, server_hostname=name, session=session)
-        return self.sslobject_class._create(
+        return _derived(self.sslobject_class, SSLObject, "sslobject_class")._create(
             incoming, outgoing, engine=engine, server_side=server_side, server_hostname=name
         )
 
@@ -166,8 +167,9 @@ class SSLContext(Trust, Settings, Callbacks, RealContext):  # type: ignore[misc,
         if server_side and server_hostname:
             raise ValueError("server_hostname can only be specified in client mode")
         name = self._checked_name(server_hostname, session, server_side=server_side)
+        kind = _derived(self.sslsocket_class, SSLSocket, "sslsocket_class")
         self.config(server_side=server_side)  # a mistake in the settings shows before the socket is taken
-        return self.sslsocket_class._create(
+        return kind._create(
             sock,
             context=self,
             server_side=server_side,
@@ -446,6 +448,12 @@ def _side(protocol: int) -> bool | None:
     known = protocol in list(ssl._SSLMethod)
     what = "only TLS 1.3 is spoken here" if known else f"invalid or unsupported protocol version {protocol}"
     raise ConfigurationError(f"{what}: PROTOCOL_TLS_CLIENT or PROTOCOL_TLS_SERVER, or a config")
+
+
+def _derived(kind: type[K], ours: type, name: str) -> type[K]:
+    if not issubclass(kind, ours):
+        raise ConfigurationError(f"{name} must be derived from pellucid.SSLContext.{name}, as {kind.__name__} is not")
+    return kind
 
 
 def _checked_source(source: ConfigSource) -> ConfigSource:
