@@ -354,10 +354,11 @@ class ClientConfig(_Config):
 
         Where no sessions can be kept, having nothing to bind them to, or *sessions* was None, none are.
         """
+        if self.session_store is None:
+            return self
         changed = copy.copy(self)
-        if self.session_store is not None:
-            object.__setattr__(changed, "sessions", sessions)
-            object.__setattr__(changed, "session_store", sessions)
+        object.__setattr__(changed, "sessions", sessions)
+        object.__setattr__(changed, "session_store", sessions)
         return changed
 
 

@@ -197,6 +197,7 @@ def announce(output: Output, url: str, authority: DevelopmentCA | None, credenti
         output.talk(line("A development certificate, by the CA ", made, f" in {authority.certificate_path}"))
         for program, command_line in trust_lines(authority.certificate_path, url):
             output.talk(line("  ", Span(f"{program:<9}", "name"), command_line))
+        output.talk("pellucid trust tells of more, and does it for browsers; pellucid doctor tries them.")
         output.talk("Ctrl-C stops the server.")
     for credential in credentials:
         if isinstance(credential.leaf, RawPublicKey):

@@ -51,7 +51,7 @@ _UNNAMED: Final = "unnamed.invalid"  # RFC 6761 §6.4: nobody's
 _PASSWORD = Callable[[], str | bytes | bytearray] | str | bytes | bytearray | None
 
 H = TypeVar("H", bound=HandshakeCallback)
-Made = TypeVar("Made", SSLObject, SSLSocket)
+K = TypeVar("K")
 
 _LONGEST_PASSWORD: Final = 1024  # bytes; ssl's
 
@@ -150,7 +150,7 @@ class SSLContext(Trust, Settings, Callbacks, RealContext):  # type: ignore[misc,
         """Return a TLS connection between two buffers. server_hostname: text, or ASCII bytes as anyio gives it."""
         name = self._checked_name(server_hostname, session, server_side=server_side)
         engine = self.new_engine(server_side=server_side, server_hostname=name, session=session)
-        return _own_class(self.sslobject_class, SSLObject, "sslobject_class")._create(
+        return _derived(self.sslobject_class, SSLObject, "sslobject_class")._create(
             incoming, outgoing, engine=engine, server_side=server_side, server_hostname=name
         )
 
@@ -169,8 +169,9 @@ class SSLContext(Trust, Settings, Callbacks, RealContext):  # type: ignore[misc,
         if server_side and server_hostname:
             raise ValueError("server_hostname can only be specified in client mode")
         name = self._checked_name(server_hostname, session, server_side=server_side)
+        kind = _derived(self.sslsocket_class, SSLSocket, "sslsocket_class")
         self.config(server_side=server_side)  # a mistake in the settings shows before the socket is taken
-        return _own_class(self.sslsocket_class, SSLSocket, "sslsocket_class")._create(
+        return kind._create(
             sock,
             context=self,
             server_side=server_side,
@@ -451,6 +452,12 @@ def _side(protocol: int) -> bool | None:
     raise ConfigurationError(f"{what}: PROTOCOL_TLS_CLIENT or PROTOCOL_TLS_SERVER, or a config")
 
 
+def _derived(kind: type[K], ours: type, name: str) -> type[K]:
+    if not issubclass(kind, ours):
+        raise ConfigurationError(f"{name} must be derived from pellucid.SSLContext.{name}, as {kind.__name__} is not")
+    return kind
+
+
 def _checked_source(source: ConfigSource) -> ConfigSource:
     current_config(source)
     return source
@@ -510,9 +517,3 @@ def _ascii_name(name: str | bytes | None) -> str | None:
         return text.encode("idna").decode("ascii")
     except UnicodeError as error:
         raise ConfigurationError(f"server_hostname is no host name: {error}") from error
-
-
-def _own_class(kind: Any, ours: type[Made], name: str) -> type[Made]:  # Any: ssl's type for it is ssl's own class
-    if not issubclass(kind, ours):
-        raise ConfigurationError(f"{name} must derive from the class that stands there: ssl's own would use OpenSSL")
-    return kind  # type: ignore[no-any-return]  # it has just been looked at

@@ -242,12 +242,11 @@ class _Installation:
         self._replace({} if before is None else _IN_PLACE[before], _IN_PLACE[wanted])
 
     def _replace(self, old: dict[str, Any], new: dict[str, Any]) -> None:
+        """Put *new* where the real ones or *old* stand; what a program has put there since is its own idea of it."""
         for name, real in self._before.items():
-            if name == "_create_default_https_context":
-                if real is self._before["create_default_context"]:  # else the program has its own idea of it
-                    ssl._create_default_https_context = new["create_default_context"]
-            else:
-                setattr(ssl, name, new.get(name, real))
+            same = "create_default_context" if name == "_create_default_https_context" else name
+            if getattr(ssl, name, None) in (self._before[same], old.get(same)):
+                setattr(ssl, name, new.get(same, real))
         instead = {id(old.get(name, self._before[name])): new[name] for name in _NAMED_ELSEWHERE}
         instead |= {id(RealContext): new["SSLContext"], id(self._before["SSLContext"]): new["SSLContext"]}
         for module, name, value in _names():
