@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import socket
 import ssl
 import threading
@@ -162,6 +163,23 @@ def test_context_reloads_its_source_where_that_can_be() -> None:
     assert met(context) == ONE.chain[0]
     context.reload()
     assert met(context) == OTHER.chain[0]
+
+
+def test_context_resumes_sessions_from_before_its_source_was_reloaded() -> None:
+    given = [ServerConfig(credentials=(ONE,))]
+    found = ReloadingConfig(lambda: given[0])
+    context, client = SSLContext(found), SSLContext(ClientConfig(trust=authority().trust))
+    reused = []
+    for forget in (False, False, True):
+        one, _ = shaken(client, context)
+        with contextlib.suppress(ssl.SSLWantReadError):
+            one.read(1)
+        reused.append(one.session_reused)
+        given[0] = ServerConfig(credentials=(OTHER,))
+        found.reload(forget_sessions=forget)
+    one, _ = shaken(client, context)
+    assert reused == [False, True, True]
+    assert one.session_reused is False
 
 
 def test_context_of_a_source_has_its_client_authentication_unless_set() -> None:
