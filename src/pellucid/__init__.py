@@ -1,6 +1,6 @@
 """TLS 1.3 you can see through: the public names and nothing else.
 
-`aio` and `SSLContext` are loaded when first used: the one needs anyio, the other the ssl module for its shape.
+`aio`, `asyncio` and `SSLContext` are loaded when first used: they need anyio, asyncio, and `ssl` for its shape.
 """
 
 import importlib
@@ -69,6 +69,7 @@ from pellucid.verify.trust import TrustStore
 
 if TYPE_CHECKING:
     from pellucid import aio as aio
+    from pellucid import asyncio as asyncio
     from pellucid.integrations.logging import log_to as log_to
     from pellucid.integrations.ssl_context import SSLContext as SSLContext
     from pellucid.integrations.ssl_default import create_default_context as create_default_context
@@ -140,6 +141,7 @@ __all__ = [
     "VerifiedPeer",
     "__version__",
     "aio",
+    "asyncio",
     "connect",
     "create_default_context",
     "install",
@@ -154,6 +156,7 @@ __all__ = [
 
 _LAZY = {
     "aio": "pellucid.aio",
+    "asyncio": "pellucid.asyncio",
     "CredentialError": "pellucid.net.reload",
     "ReloadingConfig": "pellucid.net.reload",
     "SSLContext": "pellucid.integrations.ssl_context",
@@ -180,4 +183,4 @@ def __getattr__(name: str) -> object:
     if name not in _LAZY:
         raise AttributeError(f"module 'pellucid' has no attribute {name!r}")
     module = importlib.import_module(_LAZY[name])
-    return module if name == "aio" else getattr(module, name)
+    return module if name in {"aio", "asyncio"} else getattr(module, name)

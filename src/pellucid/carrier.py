@@ -77,6 +77,12 @@ class Carrier:
     # ---- what it knows ---------------------------------------------------------------------------------------------
 
     @property
+    def config(self) -> ClientConfig | ServerConfig:
+        """What this connection was made with."""
+        config: ClientConfig | ServerConfig = self._context.config
+        return config
+
+    @property
     def handshake_complete(self) -> bool:
         return self.negotiated is not None
 

@@ -16,6 +16,9 @@ MAX_CIPHERTEXT: Final = 2**14 + 256
 MIN_RECORD_SIZE_LIMIT: Final = 64  # RFC 8449 §4
 RECORD_HEADER: Final = 5
 
+# The longest beginning of a record that may wait for its end.
+RECEIVE_HEADROOM: Final = RECORD_HEADER + MAX_CIPHERTEXT
+
 # Bulk data is worked through in steps of 7 records: its buffers stay under 128 KiB, from where on C libraries map fresh
 # pages for every block, at three times the price of encrypting them.
 BULK_STEP: Final = 7 * MAX_PLAINTEXT

@@ -720,9 +720,17 @@ def test_key_that_everybody_can_read_and_a_chain_without_its_intermediate_are_wa
     warnings = source(cert, key).status.warnings
     assert len(warnings) == 2
     assert "no intermediate" in warnings[0]
-    assert "every user" in warnings[1]
+    assert "read by every user" in warnings[1]
     assert "0644" in warnings[1]
     assert set(warnings) <= set(log)
+    leaf = issued()
+    tickets, clients = tmp_path / "tickets", write(tmp_path / "clients.pem", pem(OTHER))
+    write(tickets, TicketKeys().export_keys())
+    os.chmod(tickets, 0o644)
+    os.chmod(clients, 0o666)
+    found = source(*put(tmp_path, leaf), ticket_keys=tickets, client_ca=clients).status.warnings
+    assert [("tickets" in text, "clients.pem" in text) for text in found] == [(True, False), (False, True)]
+    assert "written by every user" in found[1]
 
 
 def test_nothing_that_is_logged_or_shown_has_a_key_in_it(tmp_path: Path, log: Log) -> None:

@@ -299,8 +299,8 @@ class ReloadingConfig:
         now = time.monotonic()
         if self._check_seconds is not None:
             self._look_again_at = now + self._check_seconds
-        wanted, self._wanted = self._wanted, False
-        if wanted:
+        if self._wanted:
+            self._wanted = False  # before reading: a signal that comes now counts again
             return self._load(everything=True, forget_sessions=False)
         state = self._state
         stamps = self._maker.stamps()

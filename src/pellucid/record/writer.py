@@ -7,7 +7,7 @@ from typing import Final
 from pellucid.config import PaddingPolicy
 from pellucid.crypto.provider import Buffer
 from pellucid.errors import InternalError, UsageError
-from pellucid.limits import BULK_STEP, MAX_PLAINTEXT, MAX_SEQUENCE, SMALL_RECORD
+from pellucid.limits import BULK_STEP, MAX_PLAINTEXT, MAX_SEQUENCE, RECORD_HEADER, SMALL_RECORD
 from pellucid.record.protect import HEADER_PREFIX, Keys
 from pellucid.registry import ContentType
 from pellucid.schedule import TrafficSecret
@@ -35,7 +35,7 @@ class RecordWriter:
     )
 
     def __init__(self, padding: PaddingPolicy | None, trace: Observer | None, first_version: bytes) -> None:
-        self._out: list[bytes] = []
+        self._out: list[bytes | bytearray] = []
         self._handshake = bytearray()
         self._keys: Keys | None = None
         self._padding = padding
@@ -141,11 +141,15 @@ class RecordWriter:
     def take(self) -> bytes:
         """Return all records written since the last call; b"" if there are none."""
         out = self._out
-        if len(out) == 1:
-            return out.pop()
+        if len(out) == 1 and type(out[0]) is bytes:
+            return out.pop()  # type: ignore[return-value]
         data = b"".join(out)
         out.clear()
         return data
+
+    def take_uncopied(self) -> bytes | bytearray:
+        """Equals `take`; bulk data is given as it was sealed, which saves a copy: 0.4 µs of some 6 for each record."""
+        return self._out.pop() if len(self._out) == 1 else self.take()
 
     # ---- the ways to make a record ---------------------------------------------------------------------------------
 
@@ -192,26 +196,34 @@ class RecordWriter:
     def _bulk(self, keys: Keys, data: Buffer) -> None:
         """Unpadded records of application data in one pass: about 1 µs of Python a record beside the AEAD.
 
-        One scratch buffer whose last byte is the content type; headers and ciphertexts are joined once, in `take`.
+        One scratch buffer whose last byte is the content type; what comes of it is sealed into one new buffer.
         """
         total, fragment = len(data), self.fragment
         full, last = divmod(total, fragment)
         sequence = self._spend(keys, full + (last > 0))
-        tag, encrypt, iv, append = keys.tag_length, keys.aead.encrypt, keys.iv, self._out.append
+        tag, encrypt_into, iv = keys.tag_length, keys.aead.encrypt_into, keys.iv
+        size = RECORD_HEADER + fragment + 1 + tag
+        sealed = bytearray(full * size + (RECORD_HEADER + last + 1 + tag if last else 0))
         scratch = bytearray(fragment + 1)
         scratch[fragment] = ContentType.APPLICATION_DATA
         header = HEADER_PREFIX + (fragment + 1 + tag).to_bytes(2, "big")
-        with memoryview(data) as source, memoryview(scratch) as inner:
+        at = 0
+        with memoryview(data) as source, memoryview(scratch) as inner, memoryview(sealed) as target:
             content = inner[:fragment]
             for start in range(0, full * fragment, fragment):
                 content[:] = source[start : start + fragment]
-                append(header)
-                append(encrypt((iv ^ sequence).to_bytes(12, "big"), inner, header))
+                begin = at + RECORD_HEADER
+                target[at:begin] = header
+                at += size
+                encrypt_into((iv ^ sequence).to_bytes(12, "big"), inner, header, target[begin:at])
                 sequence += 1
             if last:
                 header = HEADER_PREFIX + (last + 1 + tag).to_bytes(2, "big")
-                append(header)
-                append(encrypt((iv ^ sequence).to_bytes(12, "big"), bytes(source[total - last :]) + b"\x17", header))
+                begin = at + RECORD_HEADER
+                target[at:begin] = header
+                rest = bytes(source[total - last :]) + b"\x17"
+                encrypt_into((iv ^ sequence).to_bytes(12, "big"), rest, header, target[begin:])
+        self._out.append(sealed)
 
     def _tell(self, content_type: int, raw: bytes, content_size: int, padding: int, sequence: int | None) -> None:
         if self._trace is not None:

@@ -1,0 +1,38 @@
+"""The one receive buffer of an event loop. A connection that has nothing to read holds none of it.
+
+That it can be shared: a loop asks for the buffer, fills it and says so without doing anything else in between, and the
+connection copies out of it, or opens right from it, all that it wants before it returns.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import weakref
+from typing import Final
+
+from pellucid.limits import RECEIVE_HEADROOM
+
+__all__ = ["ReceiveBuffer", "receive_buffer_of"]
+
+READ_SIZE: Final = 2**18
+
+
+class ReceiveBuffer:
+    """data: the bytes; room: of them, where the transport reads to, from RECEIVE_HEADROOM on."""
+
+    __slots__ = ("data", "room")
+
+    def __init__(self) -> None:
+        self.data = bytearray(RECEIVE_HEADROOM + READ_SIZE)
+        self.room = memoryview(self.data)[RECEIVE_HEADROOM:]
+
+
+_buffers: Final[weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, ReceiveBuffer]] = weakref.WeakKeyDictionary()
+
+
+def receive_buffer_of(loop: asyncio.AbstractEventLoop) -> ReceiveBuffer:
+    """Return the buffer of *loop*, made with its first connection."""
+    found = _buffers.get(loop)
+    if found is None:
+        found = _buffers[loop] = ReceiveBuffer()
+    return found
