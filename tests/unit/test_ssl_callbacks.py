@@ -6,6 +6,7 @@ import socket
 import ssl
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 from typing import Any
@@ -164,6 +165,29 @@ def test_sni_callback_resumes_under_the_switched_context() -> None:
     again = Wire(one, default, "second.test", session=session).shake()
     assert again.client.session_reused
     assert again.client.getpeercert()["subjectAltName"] == (("DNS", "second.test"),)
+
+
+def test_sni_callback_switches_sockets_too() -> None:
+    default, other = server(), server(SECOND)
+
+    def choose(sslobj: Any, _: object, __: object) -> None:
+        sslobj.context = other
+
+    default.sni_callback = choose
+    near, far = socket.socketpair()
+    found: list[Any] = []
+
+    def serve() -> None:
+        with default.wrap_socket(far, server_side=True) as accepted:
+            found.append(accepted.context)
+            accepted.sendall(b"hello")
+
+    thread = threading.Thread(target=serve)
+    thread.start()
+    with client().wrap_socket(near, server_hostname="second.test") as secure:
+        assert secure.recv(5) == b"hello"
+    thread.join(20)
+    assert found == [other]
 
 
 def test_sni_callback_takes_what_ssl_takes() -> None:

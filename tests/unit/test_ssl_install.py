@@ -270,6 +270,39 @@ def test_install_unmodified_program_speaks_by_pellucid_and_verifies(name: str, t
         assert all(stranger.ours)
 
 
+SERVER = """
+import http.server, ssl, sys, threading, urllib.request
+class Handler(http.server.BaseHTTPRequestHandler):
+    def do_GET(self):
+        self.send_response(200)
+        self.send_header("Content-Length", "2")
+        self.end_headers()
+        self.wfile.write(b"ok")
+    def log_message(self, *_):
+        pass
+context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+context.load_cert_chain(sys.argv[1])
+asked = []
+context.sni_callback = lambda sslobj, name, context: asked.append((type(sslobj).__name__, name))
+context.set_ciphers("ECDHE+AESGCM")
+context.minimum_version = ssl.TLSVersion.TLSv1_2
+server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+server.socket = context.wrap_socket(server.socket, server_side=True)
+threading.Thread(target=server.serve_forever).start()
+with urllib.request.urlopen(f"https://localhost:{server.server_port}/") as answer:
+    print(answer.read(), asked)
+print(context.session_stats()["accept_good"], isinstance(server.socket, ssl.SSLSocket))
+server.shutdown()
+server.server_close()
+"""
+
+
+def test_install_unmodified_server_serves_by_pellucid(tmp_path: Path) -> None:
+    (tmp_path / "pair.pem").write_bytes(GOOD.chain_pem + GOOD.key_pem)
+    printed = run(tmp_path, SERVER, tmp_path / "pair.pem")
+    assert printed.splitlines() == ["b'ok' [('SSLSocket', 'localhost')]", "1 True"]
+
+
 UNVERIFIED = """
 import sys, requests, urllib3, aiohttp, asyncio, ssl, urllib.request
 urllib3.disable_warnings()
