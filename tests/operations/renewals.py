@@ -5,7 +5,7 @@ whether the last connection is done or not, verifies, and asks for an echo; this
 as certbot does it (each file replaced), as Kubernetes does (one link swapped), and as a careless script does (both
 files written over). Some connections are held open from the first renewal to the last.
 
-    python -m tests.operations.renewals [--renewals 100] [--rate 200] [--seconds 50] [--json]
+    python -m tests.operations.renewals [--renewals 100] [--rate 200] [--seconds 50] [--server aio] [--json]
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ import multiprocessing
 import os
 import sys
 import tempfile
+import threading
 import time
 from collections import Counter
 from collections.abc import Iterator
@@ -27,6 +28,7 @@ from pathlib import Path
 from typing import Any, Final
 
 import pellucid
+import pellucid.asyncio
 from pellucid import ClientConfig, ReloadingConfig, aio
 from pellucid.testing.ca import CA, Issued
 
@@ -41,6 +43,7 @@ _ONE_SECONDS: Final = 20.0  # for one connection, all of it
 class Outcome:
     """What came of it. failures: reason → how often; times in milliseconds, of TCP and handshake together."""
 
+    server: str = "aio"
     renewals: int
     asked_rate: float
     rate: float = 0.0
@@ -62,6 +65,7 @@ class Outcome:
         return not self.failed and not self.dropped and every and self.connections > 0
 
     def lines(self) -> Iterator[str]:
+        yield f"server                  {self.server}"
         yield f"connections made        {self.connections}, {self.rate:.0f} a second of {self.asked_rate:.0f} asked for"
         yield f"handshakes failed       {self.failed}"
         for reason, count in sorted(self.failures.items()):
@@ -75,25 +79,72 @@ class Outcome:
 # ---- the server ------------------------------------------------------------------------------------------------------
 
 
-def serve(directory: str, pipe: Pipe) -> None:
+def serve(directory: str, kind: str, pipe: Pipe) -> None:
     """Serve the certificate in *directory* until *pipe* says so; say the port, and in the end how reloading went."""
-    asyncio.run(_serve(directory, pipe))
-
-
-async def _serve(directory: str, pipe: Pipe) -> None:
     source = ReloadingConfig.from_files(directory, check_seconds=CHECK_SECONDS)
+    if kind == "threads":
+        _serve_threads(source, pipe)
+    else:
+        asyncio.run(_serve(source, kind, pipe))
 
+
+def _serve_threads(source: ReloadingConfig, pipe: Pipe) -> None:
+    def echo(stream: pellucid.Stream) -> None:
+        for data in stream:
+            stream.sendall(data)
+
+    with pellucid.listen("127.0.0.1", 0, source) as listener:
+        pipe.send(listener.address[1])
+        thread = threading.Thread(
+            target=listener.serve, args=(echo,), kwargs={"on_error": lambda *_: None}, daemon=True
+        )
+        thread.start()
+        pipe.recv()
+        pipe.send((source.status.reloads, source.status.failures))
+    thread.join()
+
+
+async def _serve(source: ReloadingConfig, kind: str, pipe: Pipe) -> None:
+    async with contextlib.AsyncExitStack() as stack:
+        pipe.send(await KINDS[kind](source, stack))
+        await asyncio.to_thread(pipe.recv)
+        pipe.send((source.status.reloads, source.status.failures))
+
+
+async def _serve_aio(source: ReloadingConfig, stack: contextlib.AsyncExitStack) -> int:
     async def echo(stream: aio.Stream) -> None:
         async for data in stream:
             await stream.send(data)
 
-    async with await aio.listen("127.0.0.1", 0, source) as listener:
-        pipe.send(listener.address[1])
-        serving = asyncio.ensure_future(listener.serve(echo, on_error=lambda *_: None))
-        await asyncio.to_thread(pipe.recv)
-        pipe.send((source.status.reloads, source.status.failures))
-        serving.cancel()
-        await asyncio.gather(serving, return_exceptions=True)
+    listener = await stack.enter_async_context(await aio.listen("127.0.0.1", 0, source))
+    serving = asyncio.ensure_future(listener.serve(echo, on_error=lambda *_: None))
+    stack.callback(serving.cancel)
+    return listener.address[1]
+
+
+async def _echo(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    with contextlib.suppress(OSError):
+        while data := await reader.read(2**16):
+            writer.write(data)
+            await writer.drain()
+    writer.close()
+
+
+async def _serve_native(source: ReloadingConfig, stack: contextlib.AsyncExitStack) -> int:
+    server = await pellucid.asyncio.start_server(_echo, "127.0.0.1", 0, source)
+    stack.callback(server.close)
+    port: int = server.sockets[0].getsockname()[1]
+    return port
+
+
+async def _serve_context(source: ReloadingConfig, stack: contextlib.AsyncExitStack) -> int:
+    server = await asyncio.start_server(_echo, "127.0.0.1", 0, ssl=pellucid.SSLContext(source))
+    stack.callback(server.close)
+    port: int = server.sockets[0].getsockname()[1]
+    return port
+
+
+KINDS: Final = {"aio": _serve_aio, "asyncio": _serve_native, "context": _serve_context}
 
 
 # ---- the clients -----------------------------------------------------------------------------------------------------
@@ -231,17 +282,20 @@ def write_over(directory: Path, leaf: Issued) -> None:
 WAYS: Final = (replace_files, swap_link, write_over)
 
 
-def renew(renewals: int, rate: float, seconds: float) -> Outcome:
-    """Return what came of *renewals* within *seconds*, at *rate* connections a second."""
+def renew(renewals: int, rate: float, seconds: float, kind: str = "aio") -> Outcome:
+    """Return what came of *renewals* within *seconds*, at *rate* connections a second.
+
+    kind: of server: "aio", "asyncio" (`pellucid.asyncio`), "context" (asyncio over SSLContext), "threads".
+    """
     authority = CA("Renewals root").intermediate("Renewals intermediate")
     leaves = [authority.issue(HOST) for _ in range(renewals + 1)]
     context = multiprocessing.get_context("spawn")
-    outcome = Outcome(renewals=renewals, asked_rate=rate)
+    outcome = Outcome(server=kind, renewals=renewals, asked_rate=rate)
     with tempfile.TemporaryDirectory(prefix="pellucid-renewals-") as name:
         directory = Path(name)
         replace_files(directory, leaves[0])
         to_server, server_end = context.Pipe()
-        server = context.Process(target=serve, args=(name, server_end), daemon=True)
+        server = context.Process(target=serve, args=(name, kind, server_end), daemon=True)
         server.start()
         port = to_server.recv()
         to_clients, clients_end = context.Pipe()
@@ -270,9 +324,10 @@ def main() -> int:
     parser.add_argument("--renewals", type=int, default=100)
     parser.add_argument("--rate", type=float, default=200.0, help="connections a second")
     parser.add_argument("--seconds", type=float, default=0.0, help="for all renewals; default: half a second for each")
+    parser.add_argument("--server", choices=(*KINDS, "threads"), default="aio")
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args()
-    outcome = renew(options.renewals, options.rate, options.seconds or options.renewals / 2)
+    outcome = renew(options.renewals, options.rate, options.seconds or options.renewals / 2, options.server)
     if options.json:
         print(json.dumps(asdict(outcome)))
     else:
