@@ -190,6 +190,19 @@ def test_sni_callback_switches_sockets_too() -> None:
     assert found == [other]
 
 
+def test_sni_callback_that_must_be_awaited_refuses_and_says_what_to_use() -> None:
+    async def later(*_: object) -> None:
+        raise AssertionError
+
+    other = server()
+    other.sni_callback = later  # type: ignore[assignment]
+    wire = Wire(client(), other)
+    with pytest.raises(ssl.SSLError):
+        wire.shake()
+    with pytest.raises(ssl.SSLError, match="credential_resolver"):
+        wire.server.do_handshake()
+
+
 def test_sni_callback_takes_what_ssl_takes() -> None:
     for context in (client(), ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)):
         with pytest.raises(ValueError, match="TLS_CLIENT"):
@@ -367,3 +380,27 @@ def test_psk_callbacks_agree_with_openssl() -> None:
     finally:
         process.kill()
         process.communicate()
+
+
+@pytest.mark.program("openssl")
+def test_psk_server_callback_agrees_with_openssl() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
+        command = ["openssl", "s_client", "-connect", f"127.0.0.1:{port}", "-psk_identity", "me", "-psk", KEY.hex()]
+        process = subprocess.Popen(
+            [*command, "-tls1_3", "-quiet"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+        )
+        try:
+            listener.settimeout(20)
+            plain, _ = listener.accept()
+            seen: list[str] = []
+            plain.settimeout(20)
+            with key_server({"me": KEY}, seen).wrap_socket(plain, server_side=True) as secure:
+                assert secure.version() == "TLSv1.3"
+                secure.sendall(b"over the key\n")
+                assert process.stdout is not None
+                assert process.stdout.readline() == b"over the key\n"
+            assert seen == ["me"]
+        finally:
+            process.kill()
+            process.communicate()
