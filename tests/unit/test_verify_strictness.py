@@ -132,6 +132,27 @@ def test_scts_are_counted_one_for_each_log() -> None:
         assert report.failure is Failure.POLICY and "counted, not verified" in report.summary
 
 
+def test_embedded_scts_count_too_and_a_log_counts_once() -> None:
+    def sct(log: int) -> bytes:
+        return b"\0" + bytes([log]) * 32 + bytes(8) + b"\0\0" + b"\4\3\0\0"
+
+    def embedded(*logs: int) -> Issued:
+        entries = b"".join(len(sct(log)).to_bytes(2, "big") + sct(log) for log in logs)
+        listed = len(entries).to_bytes(2, "big") + entries
+        oid = x509.PrecertificateSignedCertificateTimestamps.oid
+        wrapped = (
+            b"\x04" + (len(listed).to_bytes(1, "big") if len(listed) < 128 else b"\x81" + bytes([len(listed)])) + listed
+        )
+        return AUTHORITY.issue(NAME, extra=[Extra(value=x509.UnrecognizedExtension(oid, wrapped))])
+
+    assert judged(embedded(1, 2), min_scts=2).accepted
+    assert judged(embedded(1, 1), min_scts=2).failure is Failure.POLICY
+    request = dataclasses.replace(request_for(embedded(1)), scts=(sct(1),))
+    strict = WebPKIVerifier(AUTHORITY.trust, strictness=Strictness(min_scts=2))
+    assert strict.verify(request).failure is Failure.POLICY
+    assert strict.verify(dataclasses.replace(request, scts=(sct(2),))).accepted
+
+
 NOT_CRITICAL = Extra(value=x509.BasicConstraints(True, None), critical=False)
 
 
