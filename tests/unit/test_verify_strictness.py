@@ -13,7 +13,7 @@ from cryptography.x509.oid import AuthorityInformationAccessOID, ExtendedKeyUsag
 from pellucid.errors import UsageError
 from pellucid.testing.ca import CA, DAY, Extra, Issued, new_key
 from pellucid.verify import Failure, Outcome, Purpose, Strictness, VerificationReport, WebPKIVerifier
-from tests.support.verifying import NAME, ca_without, check_named, request_for, without
+from tests.support.verifying import NAME, ca_without, check_named, request_for, with_serial, without
 
 AUTHORITY = CA("strictness")
 NAMELESS = WebPKIVerifier(AUTHORITY.trust, strictness=Strictness(dangerous_skip_name_check=True))
@@ -180,6 +180,26 @@ def test_leaves_that_broke_under_python_3_13_pass_unless_conformance_is_demanded
     assert "no authorityKeyIdentifier" in judged(bare, conforming_issuers=True).summary
     assert judged(AUTHORITY.issue(NAME), conforming_issuers=True).accepted
     assert judged(AUTHORITY.intermediate().issue(NAME), conforming_issuers=True).accepted
+
+
+@pytest.mark.filterwarnings("ignore:Parsed a serial number")  # pyca/cryptography's, of those that are not positive
+@pytest.mark.parametrize(
+    ("serial", "usual", "words"),
+    [
+        (b"\0", True, "not positive"),
+        (b"\1", True, ""),
+        (b"\x7f" * 20, True, ""),
+        (b"\x7f" * 21, True, "21 octets"),
+        (b"\xff", False, ""),
+    ],
+    ids=["zero", "one", "20 octets", "21 octets", "negative"],
+)
+def test_serial_numbers(serial: bytes, usual: bool, words: str) -> None:
+    leaf = with_serial(AUTHORITY.issue(NAME), AUTHORITY, serial)
+    assert judged(leaf).accepted is usual
+    if usual:
+        report = judged(leaf, conforming_issuers=True)
+        assert report.accepted is not bool(words) and words in "\n".join(report.lines())
 
 
 # ---- what may be given up --------------------------------------------------------------------------------------------
