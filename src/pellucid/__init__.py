@@ -1,6 +1,6 @@
 """TLS 1.3 you can see through: the public names and nothing else.
 
-`aio`, `asyncio` and `SSLContext` are loaded when first used: they need anyio, asyncio, and `ssl` for its shape.
+`aio`, `asyncio`, `uvicorn`, `SSLContext` and others are loaded when first used: they need more than the core does.
 """
 
 import importlib
@@ -70,6 +70,7 @@ from pellucid.verify.trust import TrustStore
 if TYPE_CHECKING:
     from pellucid import aio as aio
     from pellucid import asyncio as asyncio
+    from pellucid import uvicorn as uvicorn
     from pellucid.integrations.logging import log_to as log_to
     from pellucid.integrations.ssl_context import SSLContext as SSLContext
     from pellucid.integrations.ssl_default import create_default_context as create_default_context
@@ -151,6 +152,7 @@ __all__ = [
     "pad_to_multiple",
     "trace_of",
     "uninstall",
+    "uvicorn",
     "wrap",
 ]
 
@@ -167,6 +169,7 @@ _LAZY = {
     "installed": "pellucid.integrations.ssl_install",
     "trace_of": "pellucid.integrations.trace_of",
     "uninstall": "pellucid.integrations.ssl_install",
+    "uvicorn": "pellucid.uvicorn",
 }
 
 
@@ -183,4 +186,4 @@ def __getattr__(name: str) -> object:
     if name not in _LAZY:
         raise AttributeError(f"module 'pellucid' has no attribute {name!r}")
     module = importlib.import_module(_LAZY[name])
-    return module if name in {"aio", "asyncio"} else getattr(module, name)
+    return module if name in {"aio", "asyncio", "uvicorn"} else getattr(module, name)

@@ -66,5 +66,12 @@ def test_guides_upgrade_works() -> None:
     run_on("asyncio", main)
 
 
+def test_guides_uvicorn_is_told_what_it_cannot_do() -> None:
+    names = named()
+    exec(compile(BLOCKS[3], "guide", "exec"), names)
+    with pytest.raises(pellucid.UsageError, match="workers"):
+        names["serve"]("no.such:app", server_config(), workers=2)
+
+
 def test_every_block_of_the_guide_is_run() -> None:
-    assert len(BLOCKS) == 3
+    assert len(BLOCKS) == 4

@@ -18,7 +18,9 @@ from pellucid.config import ClientAuthentication, Credential, ServerConfig
 from pellucid.errors import AlertReceived
 from pellucid.integrations.ssl_context import SSLContext
 from pellucid.integrations.ssl_errors import ConfigurationError
+from pellucid.registry import HandshakeType
 from pellucid.testing.ca import CA
+from pellucid.trace import MessageTraced
 from tests.support.bios import Wire
 
 AUTHORITY = CA("callbacks root")
@@ -167,6 +169,22 @@ def test_sni_callback_resumes_under_the_switched_context() -> None:
     assert again.client.getpeercert()["subjectAltName"] == (("DNS", "second.test"),)
 
 
+def test_sni_callback_leaves_one_record_of_the_handshake() -> None:
+    default, other = server(), server(SECOND)
+    records: list[Any] = []
+    default.on_handshake(records.append)
+
+    def choose(sslobj: Any, _: object, __: object) -> None:
+        sslobj.context = other
+
+    default.sni_callback = choose
+    Wire(client(), default, "second.test").shake()
+    assert len(records) == 1
+    messages = [event.message_type for event in records[0].of(MessageTraced)]
+    assert messages.count(HandshakeType.CLIENT_HELLO) == 1
+    assert HandshakeType.FINISHED in messages
+
+
 def test_sni_callback_switches_sockets_too() -> None:
     default, other = server(), server(SECOND)
 
@@ -188,6 +206,19 @@ def test_sni_callback_switches_sockets_too() -> None:
         assert secure.recv(5) == b"hello"
     thread.join(20)
     assert found == [other]
+
+
+def test_sni_callback_that_must_be_awaited_refuses_and_says_what_to_use() -> None:
+    async def later(*_: object) -> None:
+        raise AssertionError
+
+    other = server()
+    other.sni_callback = later  # type: ignore[assignment]
+    wire = Wire(client(), other)
+    with pytest.raises(ssl.SSLError):
+        wire.shake()
+    with pytest.raises(ssl.SSLError, match="credential_resolver"):
+        wire.server.do_handshake()
 
 
 def test_sni_callback_takes_what_ssl_takes() -> None:
@@ -367,3 +398,27 @@ def test_psk_callbacks_agree_with_openssl() -> None:
     finally:
         process.kill()
         process.communicate()
+
+
+@pytest.mark.program("openssl")
+def test_psk_server_callback_agrees_with_openssl() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
+        command = ["openssl", "s_client", "-connect", f"127.0.0.1:{port}", "-psk_identity", "me", "-psk", KEY.hex()]
+        process = subprocess.Popen(
+            [*command, "-tls1_3", "-quiet"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+        )
+        try:
+            listener.settimeout(20)
+            plain, _ = listener.accept()
+            seen: list[str] = []
+            plain.settimeout(20)
+            with key_server({"me": KEY}, seen).wrap_socket(plain, server_side=True) as secure:
+                assert secure.version() == "TLSv1.3"
+                secure.sendall(b"over the key\n")
+                assert process.stdout is not None
+                assert process.stdout.readline() == b"over the key\n"
+            assert seen == ["me"]
+        finally:
+            process.kill()
+            process.communicate()

@@ -247,3 +247,13 @@ def test_buffer_speaks_with_the_standard_library() -> None:
     ours.write(b"hello")
     incoming.write(ours.process_outgoing(10**6))
     assert theirs.read() == b"hello"
+
+
+def test_buffer_awaitable_answer_is_refused_with_who_awaits() -> None:
+    async def resolve(_: object) -> Credential:
+        raise AssertionError
+
+    config = ServerConfig(credentials=(CREDENTIAL,), credential_resolver=resolve)
+    fresh = ClientContext(ClientConfig(trust=AUTHORITY.trust, sessions=None)).create_buffer("localhost")
+    with pytest.raises(UsageError, match="await"):
+        shaken(fresh, ServerContext(config).create_buffer())

@@ -7,6 +7,7 @@ ClientHello go to a connection too, which refuses them with the right alert.
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
@@ -138,6 +139,10 @@ def _ask_for_name(callback: SniCallback, context: SSLContext, engine: Engine, na
         raise CallbackFailed(f"callback failed: {type(error).__name__} in sni_callback", alert) from error
     if answer is None:
         return
+    if inspect.iscoroutine(answer):
+        answer.close()
+        alert = AlertDescription.INTERNAL_ERROR
+        raise CallbackFailed("callback failed: nobody awaits sni_callback; a credential_resolver may be async", alert)
     number: Any = answer  # Any: whatever the application returned
     if not isinstance(number, int) or not 0 <= number <= 255:
         wrong = TypeError(f"sni_callback returns None or an alert's number, not {type(answer).__name__}")

@@ -297,8 +297,9 @@ class TLSBuffer:
 
     def _resume(self, pause: Pause) -> None:
         if self._answer is None:
+            awaits = "; what must be awaited, pellucid.asyncio and pellucid.aio await" if pause.answer else ""
             self._connection.fail(AlertDescription.INTERNAL_ERROR)
-            raise UsageError(f"nobody answers {type(pause).__name__}: give the context an `answer`")
+            raise UsageError(f"nobody answers {type(pause).__name__}: give the context an `answer`{awaits}")
         try:
             value = self._answer(pause)
         except Exception as error:

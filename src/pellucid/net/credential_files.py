@@ -6,6 +6,7 @@ is read here was there all at once, fits, and may be shown; and it is known by w
 
 from __future__ import annotations
 
+import contextlib
 import os
 import stat
 from collections.abc import Callable, Iterable, Iterator
@@ -115,7 +116,8 @@ def expanded(paths: Iterable[FilePath]) -> list[str]:
     for path in [os.fspath(path) for path in paths]:
         found.append(path)
         if os.path.isdir(path):
-            found += [os.path.join(path, name) for name in _names(path)]
+            with contextlib.suppress(OSError):  # gone since, or not ours to read: what it holds cannot be known
+                found += [os.path.join(path, name) for name in _names(path)]
     return found
 
 

@@ -258,7 +258,12 @@ class ReloadingConfig:
             return False
         try:
             before = self._state
-            problems = self._check()
+            try:
+                problems = self._check()
+            except Exception as error:  # noqa: BLE001  # whatever a file system may raise: whoever connects is served
+                problems = [error]
+                text = _told(error)
+                self._state = replace(before, status=replace(before.status, last_error=text))
             after = self._state
         finally:
             self._lock.release()
