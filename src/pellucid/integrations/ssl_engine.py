@@ -289,8 +289,8 @@ class Engine:
     def _hear(self, hello: FirstFlight, data: bytes) -> None:
         """Wait for the whole ClientHello; then make the connection that the callbacks choose, and go on with it."""
         offer = hello.take(data)
-        if offer is None and not hello.over:
-            return
+        if self.connection.closed or (offer is None and not hello.over):
+            return  # there is no connection to be made for who has closed
         self.hello = None
         if offer is not None:
             try:
