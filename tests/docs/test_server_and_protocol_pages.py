@@ -233,6 +233,14 @@ def test_page_of_redis_sets_and_gets(trial: Trial, run: Runs) -> None:
     assert run(asynchronous, host, port) == "b'value'\n"
 
 
+def test_page_of_paho_mqtt_publishes(trial: Trial, run: Runs, tmp_path: Path) -> None:
+    (text,) = blocks("paho-mqtt")
+    (tmp_path / "client.pem").write_bytes(trial.certificate_file.read_bytes())
+    (tmp_path / "client.key").write_bytes(trial.key_file.read_bytes())
+    server = trial.enter(daemons.mosquitto(trial.authority))
+    assert run(text, ("broker.example.org", "localhost"), ("8883", str(server.port))) == "True\n"
+
+
 def test_page_of_ftplib_lists(trial: Trial, run: Runs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (text,) = blocks("ftplib")
     folder = tmp_path / "ftp"

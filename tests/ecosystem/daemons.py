@@ -1,7 +1,7 @@
-"""Servers that are programs of their own: PostgreSQL, Redis, Dovecot, vsftpd. OpenSSL does their TLS. None needs root.
+"""Servers that are programs of their own: PostgreSQL, Redis, Dovecot, Mosquitto, vsftpd. OpenSSL does their TLS.
 
 Each runs with its data in a temporary folder, on a port of 127.0.0.1, for as long as its block; the tests end it by its
-process. A program that is missing fails the test in CI, and skips it elsewhere.
+process. None needs to be root. A program that is missing fails the test in CI, and skips it elsewhere.
 """
 
 from __future__ import annotations
@@ -227,6 +227,38 @@ def dovecot(ca: CA) -> Iterator[Daemon]:
 
         with _started(command, rb"starting up for imap", end=signal.SIGKILL) as port:
             yield Daemon(port, plain_port)
+
+
+# ---- Mosquitto -------------------------------------------------------------------------------------------------------
+
+_MOSQUITTO: Final = """\
+listener {port} 127.0.0.1
+certfile {keys.chain}
+keyfile {keys.key}
+cafile {keys.clients}
+tls_version tlsv1.3
+require_certificate true
+use_identity_as_username true
+allow_anonymous false
+persistence false
+log_dest stderr
+"""
+
+
+@contextlib.contextmanager
+def mosquitto(ca: CA) -> Iterator[Daemon]:
+    """Mosquitto's MQTT over TLS 1.3, for clients with a certificate of *ca*."""
+    binary = program("mosquitto", "mosquitto")
+    with _folder("mosquitto") as folder:
+        keys = Keys(folder, ca)
+
+        def command(port: int) -> list[str | Path]:
+            (folder / "mosquitto.conf").write_text(_MOSQUITTO.format(keys=keys, port=port), encoding="utf-8")
+            _owned(folder)
+            return [binary, "-c", folder / "mosquitto.conf"]
+
+        with _started(command, None) as port:
+            yield Daemon(port)
 
 
 # ---- vsftpd ----------------------------------------------------------------------------------------------------------

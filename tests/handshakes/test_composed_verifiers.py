@@ -11,6 +11,7 @@ import anyio
 import pytest
 
 import pellucid
+import pellucid.asyncio
 from pellucid import ClientConfig, HandshakeComplete, VerificationNeeded
 from pellucid.crypto.provider import PENDING, Pending
 from pellucid.testing.ca import self_signed
@@ -113,7 +114,7 @@ def test_parts_that_are_awaited_come_with_what_is_to_be_awaited() -> None:
     assert {"pinned key", "trusted root", "CertificateVerify"} <= names
 
 
-@pytest.mark.parametrize("kind", ["sync", "asyncio", "trio"])
+@pytest.mark.parametrize("kind", ["sync", "native", "asyncio", "trio"])
 def test_combinations_over_sockets(kind: str) -> None:
     leaf = authority().issue("localhost")
     made = pellucid.Credential.from_pem(leaf.chain_pem, leaf.key_pem)
@@ -124,6 +125,14 @@ def test_combinations_over_sockets(kind: str) -> None:
         async with await pellucid.aio.connect("localhost", port, config) as stream:
             await stream.send(b"hello")
             return await stream.receive()
+
+    async def native() -> bytes:
+        reader, writer = await pellucid.asyncio.open_connection("localhost", port, config)
+        writer.write(b"hello")
+        received = await reader.read(100)
+        writer.close()
+        await writer.wait_closed()
+        return received
 
     with served(answer, pellucid.ServerConfig(credentials=(made,))) as port:
         if kind == "sync":
@@ -137,6 +146,8 @@ def test_combinations_over_sockets(kind: str) -> None:
             awaits = dataclasses.replace(config, verifier=all_of(Slow(), WEB))
             with pytest.raises(pellucid.UsageError, match="await"):
                 pellucid.connect("localhost", port, awaits)
+        elif kind == "native":
+            assert asyncio.run(native()) == b"answer"
         elif kind == "asyncio":
             assert asyncio.run(speak()) == b"answer"
         else:

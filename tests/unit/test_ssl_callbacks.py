@@ -18,7 +18,9 @@ from pellucid.config import ClientAuthentication, Credential, ServerConfig
 from pellucid.errors import AlertReceived
 from pellucid.integrations.ssl_context import SSLContext
 from pellucid.integrations.ssl_errors import ConfigurationError
+from pellucid.registry import HandshakeType
 from pellucid.testing.ca import CA
+from pellucid.trace import MessageTraced
 from tests.support.bios import Wire
 
 AUTHORITY = CA("callbacks root")
@@ -165,6 +167,22 @@ def test_sni_callback_resumes_under_the_switched_context() -> None:
     again = Wire(one, default, "second.test", session=session).shake()
     assert again.client.session_reused
     assert again.client.getpeercert()["subjectAltName"] == (("DNS", "second.test"),)
+
+
+def test_sni_callback_leaves_one_record_of_the_handshake() -> None:
+    default, other = server(), server(SECOND)
+    records: list[Any] = []
+    default.on_handshake(records.append)
+
+    def choose(sslobj: Any, _: object, __: object) -> None:
+        sslobj.context = other
+
+    default.sni_callback = choose
+    Wire(client(), default, "second.test").shake()
+    assert len(records) == 1
+    messages = [event.message_type for event in records[0].of(MessageTraced)]
+    assert messages.count(HandshakeType.CLIENT_HELLO) == 1
+    assert HandshakeType.FINISHED in messages
 
 
 def test_sni_callback_switches_sockets_too() -> None:

@@ -216,6 +216,7 @@ def test_context_subclass_overrides_what_it_likes() -> None:
     wire = Wire(mine, server()).shake()
     assert (mine.label, wire.client.label, wire.client.context) == ("a!", "mine", mine)
     assert SSLContext.sslsocket_class is SSLSocket
+    assert isinstance(wire.client, ssl.SSLObject) and isinstance(wire.client, Object)
     mine.sslobject_class = ssl.SSLObject  # type: ignore[assignment]
     with pytest.raises(ConfigurationError, match="sslobject_class"):
         Wire(mine, server())

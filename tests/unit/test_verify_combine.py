@@ -174,6 +174,15 @@ def test_a_requirement_alone_is_no_verifier(make: Callable[[], object]) -> None:
         make()
 
 
+@pytest.mark.parametrize(
+    "wrong", [SpkiPins(bytes(32)), [SpkiPins(bytes(32))], ("sha256/AAAA",), (TrustStore.empty(),)], ids=range(4)
+)
+def test_requirements_are_a_tuple_of_what_demands_something(wrong: Any) -> None:
+    for trust in (None, AUTHORITY.trust):  # with the system's roots still to come, too
+        with pytest.raises(UsageError, match=r"tuple|no verify"):
+            ClientConfig(trust=trust, requirements=wrong)
+
+
 def test_what_has_no_verify_is_no_verifier() -> None:
     with pytest.raises(UsageError, match="no verify"):
         any_of(WEB, AUTHORITY.trust)  # type: ignore[arg-type]

@@ -66,7 +66,7 @@ def reloading(
 
 def _files(options: Mapping[str, Any]) -> list[str]:
     """Return what is watched; a key may be where no file is."""
-    given = (*options["cert"], *options["key"], options["ocsp"], options["client_ca"], options["client_pubkey"])
+    given = (*options["cert"], *options["key"], *map(options.get, ("ocsp", "client_ca", "client_pubkey")))
     return [path for path in given if path and os.path.exists(path)]
 
 

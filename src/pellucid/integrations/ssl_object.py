@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ssl
 import weakref
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Final, Self
 
 from pellucid.crypto.provider import Buffer
 from pellucid.integrations.ssl_engine import Engine, Facts
@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from pellucid.integrations.ssl_context import SSLContext
 
 __all__ = ["SSLObject"]
+
+_STDLIB_CLASS: Final = ssl.SSLObject  # before anybody replaces it
 
 
 class SSLObject(Facts):
@@ -33,6 +35,10 @@ class SSLObject(Facts):
 
     def __init__(self, *_: object, **__: object) -> None:
         raise TypeError(f"{type(self).__name__} does not have a public constructor: SSLContext.wrap_bio() makes them")
+
+    @property  # type: ignore[misc]  # object's can be set
+    def __class__(self) -> type:  # for who asks isinstance(_, ssl.SSLObject)
+        return _STDLIB_CLASS
 
     @classmethod
     def _create(

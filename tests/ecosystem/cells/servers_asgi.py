@@ -20,6 +20,9 @@ import uvloop
 import websockets.sync.client
 from hypercorn.config import Config
 
+import pellucid
+import pellucid.uvicorn
+from pellucid.explain import Recorder
 from pellucid.integrations.hypercorn import connections
 from pellucid.integrations.hypercorn_trio import trio_connections
 from pellucid.integrations.uvicorn import uvicorn_protocol
@@ -161,17 +164,38 @@ empty("uvicorn", "start_tls", _FROM_THE_START)
 
 @contextlib.contextmanager
 def _uvicorn(context: ssl.SSLContext, **settings: Any) -> Iterator[_Running]:  # Any: uvicorn's own
+    """uvicorn with a context, which its event loop does TLS with."""
+    settings["ssl_context_factory"] = lambda config, default: context
+    with _serving(uvicorn.Server, **settings) as running:
+        yield running
+
+
+@contextlib.contextmanager
+def _native(trial: Trial, **settings: Any) -> Iterator[_Running]:  # Any: uvicorn's own
+    """uvicorn over `pellucid.asyncio`, which asks clients for certificates if they have any."""
+    config = pellucid.ServerConfig(
+        credentials=(trial.credential,),
+        client_authentication=pellucid.ClientAuthentication.OPTIONAL,
+        client_trust=trial.authority.trust,
+    )
+
+    def recorder() -> Recorder:
+        made = Recorder()
+        trial.seen(made)
+        return made
+
+    with _serving(lambda own: pellucid.uvicorn.Server(own, config, trace=recorder), **settings) as running:
+        yield running
+
+
+@contextlib.contextmanager
+def _serving(make: Callable[[uvicorn.Config], uvicorn.Server], **settings: Any) -> Iterator[_Running]:
     listener = socket.create_server(("127.0.0.1", 0))
     running = _Running(listener.getsockname()[1])
     config = uvicorn.Config(
-        running.application,
-        ssl_context_factory=lambda config, default: context,
-        log_config=None,
-        access_log=False,
-        timeout_graceful_shutdown=1,
-        **settings,
+        running.application, log_config=None, access_log=False, timeout_graceful_shutdown=1, **settings
     )
-    server = uvicorn.Server(config)
+    server = make(config)
     thread = threading.Thread(target=server.run, args=([listener],), daemon=True)
     thread.start()
     try:
@@ -213,6 +237,22 @@ def uvicorn_echoes_over_websockets(trial: Trial) -> None:
 def uvicorn_runs_on_uvloop(trial: Trial) -> None:
     with _uvicorn(trial.server(), http="httptools", loop="uvloop") as running:
         running.answers(trial.stdlib_client())
+        running.echoes(trial.stdlib_client())
+        running.survives()
+
+
+@cell("uvicorn", "server", "pellucid.uvicorn")
+def uvicorn_native_answers(trial: Trial) -> None:
+    with _native(trial, http="h11", loop="asyncio") as running:
+        running.answers(trial.stdlib_client())
+        running.survives()
+
+
+@cell("uvicorn", "async", "pellucid.uvicorn, uvloop", side="server", verifies=False)
+def uvicorn_native_runs_on_uvloop(trial: Trial) -> None:
+    with _native(trial, http="httptools", loop="uvloop") as running:
+        running.answers(trial.stdlib_client(certificate=True))
+        assert running.application.scopes[-1]["extensions"]["tls"]["client_cert_name"] == "CN=localhost"
         running.echoes(trial.stdlib_client())
         running.survives()
 
