@@ -43,6 +43,7 @@ def echo_wsgi(environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
 async def echo_asgi(scope: Any, receive: Any, send: Any) -> None:
     assert scope["type"] == "http"  # it knows no lifespan: it raises there
     message = await receive()
+    assert scope["extensions"]["tls"]["tls_version"] == 0x0304
     facts = {key: scope[key] for key in ("method", "path", "scheme", "http_version")}
     facts |= {"query": scope["query_string"].decode(), "body": message["body"].decode()}
     await send({"type": "http.response.start", "status": 201, "headers": [(b"content-type", b"application/json")]})

@@ -95,7 +95,7 @@ def test_reporter_tells_of_failures_with_diagnosis_and_alert() -> None:
     refused("expired", kept)
     (one,) = kept.handshakes
     assert (one.completed, one.code, one.alert_sent) == (False, "X509-EXPIRED", True)
-    assert one.alert == AlertDescription.CERTIFICATE_EXPIRED
+    assert (one.alert, one.server_name) == (AlertDescription.CERTIFICATE_EXPIRED, "localhost")
     refused("closed-at-once", kept)
     assert kept.handshakes[1].code == "PEER-CLOSED-EARLY"
     assert kept.handshakes[1].alert is None
@@ -163,9 +163,9 @@ def test_log_has_one_line_for_each_handshake(caplog: pytest.LogCaptureFixture) -
     refused("wrong-name", pellucid.log_to())
     texts = [record.getMessage() for record in caplog.records if record.name == LOG]
     assert len(texts) == 3
-    assert sum(text.startswith("client handshake for ") for text in texts) == 1
+    assert sum(text.startswith("client handshake for ") for text in texts) == 2
     assert all(" ms: TLS_AES_128_GCM_SHA256, x25519, h2" in text for text in texts[:2])
-    assert texts[2].startswith("client handshake failed after ")
+    assert texts[2].startswith("client handshake for localhost failed after ")
     assert "X509-WRONG-NAME (sent bad_certificate)" in texts[2]
     levels = [record.levelno for record in caplog.records if record.name == LOG]
     assert levels == [logging.INFO, logging.INFO, logging.WARNING]

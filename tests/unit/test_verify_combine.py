@@ -193,6 +193,9 @@ def test_a_dangerous_verifier_in_all_of_is_not_dangerous_beside_one_that_demands
     only = AllowCertificate(request.leaf.der)
     report = answered(all_of(dangerous_accept_any(), only).verify(request))
     assert report.accepted and not report.dangerous and report.failure is None
+    assert "not the one" not in report.summary and "NOT VERIFIED" not in report.summary
+    looked = answered(all_of(dangerous_accept_any(), WEB, SpkiPins(spki_pin(AUTHORITY.root_der))).verify(REQUEST))
+    assert looked.accepted and looked.path == (LEAF.der, AUTHORITY.root_der)
     assert answered(all_of(dangerous_accept_any(), dangerous_accept_any()).verify(request)).dangerous
     assert answered(any_of(WEB, dangerous_accept_any()).verify(request)).dangerous
 

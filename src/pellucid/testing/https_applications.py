@@ -13,6 +13,7 @@ from typing import Any, Final, Protocol
 from urllib.parse import unquote, unquote_to_bytes
 
 from pellucid.connection import Connection
+from pellucid.integrations.asgi import tls_extension
 from pellucid.testing.https_responses import Response
 
 __all__ = ["Application", "Page", "Request", "asgi_application", "pages", "wsgi_application"]
@@ -293,6 +294,6 @@ def _scope(request: Request, state: dict[str, object]) -> dict[str, object]:
         "client": list(request.client),
         "server": list(request.server),
         "state": dict(state),
-        "extensions": {},
+        "extensions": {"tls": tls_extension(request.connection)},
         "pellucid.connection": request.connection,
     }

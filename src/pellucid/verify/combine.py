@@ -262,8 +262,9 @@ def _both(report: VerificationReport, other: VerificationReport) -> Verification
     """Return the report of two verifiers, the first of which accepted."""
     explanation = LazyChecks(lambda: _merged(report.checks, other.checks))
     if other.accepted:
+        # What a dangerous verifier says of the peer means nothing: summary and path are those of one that looked.
         return replace(
-            report,
+            other if report.dangerous and not other.dangerous else report,
             explanation=explanation,
             later=(),
             dangerous=report.dangerous and other.dangerous,
