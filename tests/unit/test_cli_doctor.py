@@ -53,6 +53,7 @@ def program(name: str, capsys: pytest.CaptureFixture[str], *, code: int) -> dict
     assert told["schema"] == 1
     (found,) = told["programs"]
     assert isinstance(found, dict)
+    assert [store["name"] for store in told["stores"]] == {"node": [], "chromium": ["nss"]}.get(name, ["debian"])
     return found
 
 
