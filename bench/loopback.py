@@ -2,8 +2,8 @@
 
 Three stacks, the same two protocols over each: stdlib `ssl` through asyncio's sslproto, `pellucid.SSLContext` through
 the same, and `pellucid.asyncio`. Both ends are in this process, on one loop; rounds of the stacks alternate, each
-ratio is the median over the rounds of neighbours, and time is the process's CPU time. Memory is what the process grows
-by for each connection that has been used and is idle: both ends of it.
+ratio is the median over the rounds of neighbours, and time is the process's CPU time. Memory is what a process of each
+stack's own grows by for each connection that has been used and is idle: both ends of it.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import json
 import os
 import platform
 import statistics
+import subprocess
 import sys
 import time
 from collections.abc import Callable
@@ -294,15 +295,24 @@ def resident() -> int:
     return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
 
 
-def measure(loop_factory: Callable[[], Any] | None, repeat: int) -> dict[str, Any]:
+def idle_elsewhere(loop: str, name: str) -> float:
+    """Return `idle_bytes` of that stack, in a process of its own: memory that another has left is used again."""
+    command = (sys.executable, "-m", "bench", "asyncio", "--idle", loop, name)
+    return float(subprocess.run(command, capture_output=True, text=True, check=True, timeout=120).stdout)
+
+
+def loops() -> dict[str, Callable[[], Any] | None]:
+    """Return what makes each kind of loop that there is."""
+    return {"asyncio": None} if uvloop is None else {"asyncio": None, "uvloop": uvloop.new_event_loop}
+
+
+def measure(loop: str, repeat: int) -> dict[str, Any]:
     """Run every measure on one kind of loop."""
     results: dict[str, Any] = {}
-    with asyncio.Runner(loop_factory=loop_factory) as runner:
+    with asyncio.Runner(loop_factory=loops()[loop]) as runner:
         every = stacks()
         if sys.platform == "linux":
-            results["idle connection, both ends"] = {
-                name: {"bytes": idle_bytes(runner, over)} for name, over in every.items()
-            }
+            results["idle connection, both ends"] = {name: {"bytes": idle_elsewhere(loop, name)} for name in every}
         for what, kind, amount in (("bulk", End, BULK), ("ping-pong, 100 bytes", Echo, PING_PONGS)):
             pairs = {name: runner.run(Pair(over, kind).connect()) for name, over in every.items()}
             runs = {name: pair.bulk if kind is End else pair.ping_pong for name, pair in pairs.items()}
@@ -322,16 +332,19 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--quick", action="store_true", help="fewer rounds")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures there")
     parser.add_argument("--slack", type=float, default=0.15, help="share below a floor that is put down to noise")
+    parser.add_argument("--idle", nargs=2, help=argparse.SUPPRESS)
     options = parser.parse_args(arguments)
+    if options.idle:
+        loop, name = options.idle
+        with asyncio.Runner(loop_factory=loops()[loop]) as runner:
+            print(idle_bytes(runner, stacks()[name]))
+        return 0
     repeat = 5 if options.quick else 15
-    loops: dict[str, Callable[[], Any] | None] = {"asyncio": None}
-    if uvloop is not None:
-        loops["uvloop"] = uvloop.new_event_loop
     report = {
         "schema": 1,
         "python": platform.python_version(),
         "cryptography": cryptography.__version__,
-        "loops": {name: measure(factory, repeat) for name, factory in loops.items()},
+        "loops": {name: measure(name, repeat) for name in loops()},
     }
     print(f"Python {report['python']}, cryptography {report['cryptography']}")
     low = []

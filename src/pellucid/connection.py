@@ -151,8 +151,8 @@ class Connection(Detachable):
     def receive_from(self, buffer: bytearray, start: int, end: int) -> None:
         """Take buffer[start:end] from the peer: equals `receive_data`, and keeps nothing of *buffer*.
 
-        Bulk data is opened where it lies, which saves copying all of it: an event loop that reads 256 KiB at a time
-        gains a fifth (`python -m bench asyncio`). The beginning of a cut record that came before is put in front of
+        Bulk data is opened where it lies: the other copies all of it first, once or twice, some 0.5 µs for each record
+        and copy beside the 6 to 7 that opening takes. The beginning of a cut record that came before is put in front of
         it: the bytes before *start* are free for that, RECEIVE_HEADROOM of them if nothing is ever to be copied.
         """
         incoming = self._incoming
@@ -272,6 +272,13 @@ class Connection(Detachable):
                 step = min(writer.step, left * writer.fragment)
                 writer.application_data(view[at : at + step])
                 at += step
+
+    def seal_into(self, data: Buffer, target: bytearray) -> int:
+        """Seal *data*, bytes, into *target*; return how many bytes are to be sent, 0 if `send_data` must do it.
+
+        Equals `send_data` and `data_to_send`; see `RecordWriter.seal_into`.
+        """
+        return self._writer.seal_into(data, target) if self._sending and self._start is None else 0
 
     def _before_sending(self) -> None:
         self._check_usable()

@@ -17,9 +17,23 @@ def test_certificate_is_renewed_under_load_and_no_handshake_fails() -> None:
 
 
 def test_outcome_with_a_failure_a_drop_or_a_certificate_never_seen_has_not_passed() -> None:
-    good = {"renewals": 2, "asked_rate": 1.0, "connections": 9, "serials_seen": 3, "last_serial_seen": True}
+    good = {
+        "renewals": 2,
+        "asked_rate": 1.0,
+        "connections": 9,
+        "serials_seen": 3,
+        "last_serial_seen": True,
+        "rate": 1.0,
+    }
     assert Outcome(**good).passed  # type: ignore[arg-type]
-    for bad in ({"failed": 1}, {"dropped": 1}, {"serials_seen": 2}, {"last_serial_seen": False}, {"connections": 0}):
+    for bad in (
+        {"failed": 1},
+        {"dropped": 1},
+        {"serials_seen": 2},
+        {"last_serial_seen": False},
+        {"connections": 0},
+        {"rate": 0.5},
+    ):
         assert not Outcome(**(good | bad)).passed  # type: ignore[arg-type]
 
 

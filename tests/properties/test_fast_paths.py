@@ -324,6 +324,35 @@ def test_bytes_taken_from_a_shared_buffer_and_sent_uncopied_equal_those_of_the_p
         assert bytes(shared.sealed_to_send()) == plain.data_to_send()
 
 
+@given(todo=st.lists(st.one_of(sizes, st.just(0), st.just(-1)), max_size=8), limit=limits)
+@settings(max_examples=examples(40), deadline=None)
+def test_data_sealed_into_a_buffer_that_was_used_equals_that_of_the_plain_calls(todo: list[int], limit: int) -> None:
+    """In the list, 0 is a KeyUpdate, -1 one that the peer asked for and is owed."""
+    plain, reusing = connected()[0], connected()[0]
+    for one in (plain, reusing):
+        one._writer.restrict(limit)
+        one._writer.limit = 40  # the key is soon used up
+    target = bytearray(b"\xee" * 50_000)
+    for size in todo:
+        if size == 0:
+            plain.send_key_update()
+            reusing.send_key_update()
+        elif size == -1:
+            for one in (plain, reusing):
+                one._update_owed, one._sending = True, False
+        else:
+            data = content_of(size)
+            plain.send_data(data)
+            waiting = reusing._writer.pending()
+            made = reusing.seal_into(data, target)
+            assert not (made and waiting)
+            if not made:
+                reusing.send_data(data)
+            sealed = bytes(target[:made]) if made else reusing.data_to_send()
+            assert sealed == plain.data_to_send()
+    assert reusing.data_to_send() == plain.data_to_send()
+
+
 def connected() -> tuple[Any, Any]:
     """A client and a server after their handshake, whose keys are those of all others."""
     client, server = fresh(Role.CLIENT), fresh(Role.SERVER)

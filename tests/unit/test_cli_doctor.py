@@ -53,6 +53,7 @@ def program(name: str, capsys: pytest.CaptureFixture[str], *, code: int) -> dict
     assert told["schema"] == 1
     (found,) = told["programs"]
     assert isinstance(found, dict)
+    assert [store["name"] for store in told["stores"]] == {"node": [], "chromium": ["nss"]}.get(name, ["debian"])
     return found
 
 
@@ -74,7 +75,7 @@ def test_doctor_tells_what_helps_each_program(
 ) -> None:
     found = program(name, capsys, code=60)
     assert found["trusts"] is False
-    assert found["said"]
+    assert "cert" in str(found["said"]).lower()
     assert found["fix_helps"] is True, found
     assert str(ca) in str(found["fix"])
     monkeypatch.setenv(variable, str(ca))

@@ -1,7 +1,7 @@
 """The half of the native protocol that sends: what is written waits in plaintext, sealed as the transport takes it.
 
-So little is sealed ahead that the transport holds one piece at most, and whatever it is given is its own: bytes that
-nobody writes to again (from CPython 3.12 on asyncio keeps views of what it could not send at once; uvloop always does).
+So little is sealed ahead that the transport holds one piece at most. What it holds is its own: nobody writes to that
+again (from CPython 3.12 on asyncio keeps views of what it could not send at once, and uvloop always does).
 """
 
 from __future__ import annotations
@@ -12,9 +12,10 @@ import logging
 from collections import deque
 from typing import Final
 
+from pellucid.asyncio.buffers import buffers_of
 from pellucid.connection import Connection
 from pellucid.errors import TLSError
-from pellucid.limits import BULK_STEP, SMALL_RECORD
+from pellucid.limits import SMALL_RECORD
 
 __all__ = ["ENDING", "FLUSHING", "LOST", "OPEN", "SHAKING", "Outgoing"]
 
@@ -26,10 +27,10 @@ ENDING: Final = 3  # the last words are with the transport; what comes is thrown
 LOST: Final = 4
 
 HIGH_WATER: Final = 2**16  # as asyncio's
-MAX_BURST: Final = 2**18
+PIECE: Final = 2**18  # sealed and sent at a time
+MAX_BURST: Final = PIECE
 """Bulk data that one connection sends in a turn of the loop. Others get theirs; and where the receiver shares the
-machine, it reads while the data is still in the processor's cache (half the price of loopback, `python -m bench
-asyncio`)."""
+machine, it reads while the data is still in the processor's cache: without TLS, 2.0 µs instead of 4.2 for 16 KiB."""
 _LOUD_AFTER: Final = 5  # writes to a connection that is gone, before it is logged: as asyncio
 
 _log: Final = logging.getLogger("pellucid.asyncio")
@@ -45,6 +46,7 @@ class Outgoing(abc.ABC):
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self.loop = loop
         self.state = SHAKING
+        self._buffer = buffers_of(loop)
         self._queue: deque[bytes | memoryview] = deque()
         self._queued = 0
         self._full = False
@@ -159,8 +161,7 @@ class Outgoing(abc.ABC):
                 if not self._burst:
                     self.loop.call_soon(self._next_turn)
                 self._burst += len(piece)
-                connection.send_data(piece)
-                lower.write(connection.sealed_to_send())
+                self._send(piece)
         except TLSError as error:
             self.failed(error)
             return
@@ -172,6 +173,22 @@ class Outgoing(abc.ABC):
             connection.close()
             self.send_pending()
 
+    def _send(self, piece: bytes | memoryview) -> None:
+        """Seal *piece* and give it to the transport, from the loop's buffer if that can be.
+
+        A transport may keep a view of what it could not send at once. The buffer is used again only if it says that
+        it has nothing left to send; else it is the transport's, and the loop gets a new one.
+        """
+        lower, buffer = self.lower, self._buffer
+        if size := self.connection.seal_into(piece, buffer.sealed):
+            sealed = buffer.sealed
+            lower.write(memoryview(sealed)[:size])
+            if lower.get_write_buffer_size():
+                buffer.sealed = bytearray(len(sealed))
+        else:
+            self.connection.send_data(piece)
+            lower.write(self.connection.sealed_to_send())
+
     def _next_turn(self) -> None:
         """The loop has been round once: go on with what waits."""
         self._burst = 0
@@ -180,17 +197,17 @@ class Outgoing(abc.ABC):
             self._check_low()
 
     def _next_piece(self) -> bytes | memoryview:
-        """Take up to BULK_STEP bytes off the queue; small writes that had to wait share records."""
+        """Take up to PIECE bytes off the queue; small writes that had to wait share records."""
         queue = self._queue
         first = queue.popleft()
         size = len(first)
-        if size > BULK_STEP:
+        if size > PIECE:
             view = memoryview(first)
-            queue.appendleft(view[BULK_STEP:])
-            first = view[:BULK_STEP]
-        elif queue and size + len(queue[0]) <= BULK_STEP:
+            queue.appendleft(view[PIECE:])
+            first = view[:PIECE]
+        elif queue and size + len(queue[0]) <= PIECE:
             pieces = [first]
-            while queue and size + len(queue[0]) <= BULK_STEP:
+            while queue and size + len(queue[0]) <= PIECE:
                 pieces.append(queue.popleft())
                 size += len(pieces[-1])
             first = b"".join(pieces)

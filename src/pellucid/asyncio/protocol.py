@@ -14,7 +14,6 @@ from dataclasses import dataclass
 from typing import Any, Final, NamedTuple
 
 from pellucid.asyncio.outgoing import ENDING, FLUSHING, LOST, OPEN, SHAKING, Outgoing
-from pellucid.asyncio.receive_buffer import receive_buffer_of
 from pellucid.asyncio.transport import Transport
 from pellucid.config import ClientConfig, ServerConfig
 from pellucid.connection import Connection
@@ -109,7 +108,6 @@ class Wire(Outgoing, asyncio.BufferedProtocol):
         self._early_data = early_data
         self._received = received
         self._former = former
-        self._buffer = receive_buffer_of(loop)
         self._buffered = False
         self._paused = False
         self._stopped = False

@@ -24,7 +24,7 @@ from pellucid.config import (
 )
 from pellucid.connection import Connection
 from pellucid.errors import UsageError
-from pellucid.explain.keylog import KeyLogWriter
+from pellucid.explain.keylog import KeyLogWriter, begin_key_log
 from pellucid.explain.recorder import tee
 from pellucid.handshake.negotiate import ClientOffer
 from pellucid.integrations.handshake_watch import HandshakeCallback, HandshakeWatch
@@ -52,6 +52,8 @@ _PASSWORD = Callable[[], str | bytes | bytearray] | str | bytes | bytearray | No
 
 H = TypeVar("H", bound=HandshakeCallback)
 K = TypeVar("K")
+
+_LONGEST_PASSWORD: Final = 1024  # bytes; ssl's
 
 
 class SSLContext(Trust, Settings, Callbacks, RealContext):  # type: ignore[misc,override]  # attributes there, not here
@@ -182,7 +184,7 @@ class SSLContext(Trust, Settings, Callbacks, RealContext):  # type: ignore[misc,
     def _checked_name(
         self, server_hostname: str | bytes | None, session: SSLSession | None, *, server_side: bool
     ) -> str | None:
-        name = server_hostname.decode("ascii") if isinstance(server_hostname, bytes) else server_hostname
+        name = _ascii_name(server_hostname)
         if session is not None:
             self.check_session(session, server_side=server_side)
         if server_side:
@@ -231,8 +233,8 @@ class SSLContext(Trust, Settings, Callbacks, RealContext):  # type: ignore[misc,
         if self._server_side not in (None, server_side):
             side = "server" if self._server_side else "client"
             raise ConfigurationError(
-                f"Cannot create a {'server' if server_side else 'client'} socket with this context: it is for a "
-                f"{side} only"
+                f"Cannot create a {'server' if server_side else 'client'} socket with a "
+                f"PROTOCOL_TLS_{side.upper()} context: it is for a {side} only"
             )
         base = self.base
         known = self._built.get(server_side)
@@ -290,9 +292,9 @@ class SSLContext(Trust, Settings, Callbacks, RealContext):  # type: ignore[misc,
             with open(keyfile, "rb") as file:
                 key = file.read()
         try:
-            added = _credential(chain, key, _password(password))
+            added = _credential(chain, key, password)
         except UsageError as error:
-            raise ConfigurationError(f"{os.fsdecode(certfile)}: {error.reason}") from error
+            raise ConfigurationError(f"{_pem_words(error)}: {os.fsdecode(certfile)}: {error.reason}") from error
         self._added = (added, *(one for one in self._added if not _replaces(added, one)))
         self._changed()
 
@@ -339,7 +341,7 @@ class SSLContext(Trust, Settings, Callbacks, RealContext):  # type: ignore[misc,
     @keylog_filename.setter
     def keylog_filename(self, path: str | os.PathLike[str] | None) -> None:
         if path is not None:
-            KeyLogWriter(path)  # raises OSError at once if it cannot be written
+            begin_key_log(path)
         self._keylog = None if path is None else os.fspath(path)
 
     # ---- within ----------------------------------------------------------------------------------------------------
@@ -473,12 +475,45 @@ def _signing_with(credentials: tuple[Credential, ...], schemes: tuple[int, ...] 
 
 
 def _password(password: _PASSWORD) -> bytes | None:
-    value = password() if callable(password) else password
-    return value.encode("utf-8") if isinstance(value, str) else None if value is None else bytes(value)
+    """Return the password, asked for if it is a function. Raises TypeError, and ValueError where it is too long."""
+    asked = callable(password)
+    value: Any = password() if callable(password) else password  # Any: what a function returns is looked at here
+    if value is None and not asked:
+        return None
+    if not isinstance(value, (str, bytes, bytearray)):
+        raise TypeError(
+            "password callback must return a string" if asked else "password should be a string or callable"
+        )
+    found = value.encode("utf-8") if isinstance(value, str) else bytes(value)
+    if len(found) > _LONGEST_PASSWORD:
+        raise ValueError(f"password cannot be longer than {_LONGEST_PASSWORD} bytes")
+    return found
 
 
-def _credential(chain: bytes, key: bytes | None, password: bytes | None) -> Credential:
-    """Return the credential. A password that the key does not need is no mistake, as with OpenSSL."""
-    if password is not None and b"ENCRYPTED" not in (chain if key is None else key):
-        password = None
-    return Credential.from_pem(chain, key, password)
+def _credential(chain: bytes, key: bytes | None, password: _PASSWORD) -> Credential:
+    """Return the credential. A password that the key does not need is not asked for, and no mistake."""
+    needed = b"ENCRYPTED" in (chain if key is None else key)
+    return Credential.from_pem(chain, key, _password(password) if needed else None)
+
+
+def _pem_words(error: UsageError) -> str:
+    """Return OpenSSL's words for what is wrong with a certificate and its key, which programs look for."""
+    return "key values mismatch" if "does not belong" in error.reason else "PEM lib"
+
+
+def _ascii_name(name: str | bytes | None) -> str | None:
+    """Return a host name in ASCII: what `socket` makes of it (IDNA 2003), so that it is the one that was connected to.
+
+    Raises TypeError for one with a NUL, as `ssl` does.
+    """
+    if name is None:
+        return None
+    text = name.decode("ascii") if isinstance(name, bytes) else name
+    if "\0" in text:
+        raise TypeError("server_hostname: embedded null character")
+    if text.isascii():
+        return text
+    try:
+        return text.encode("idna").decode("ascii")
+    except UnicodeError as error:
+        raise ConfigurationError(f"server_hostname is no host name: {error}") from error

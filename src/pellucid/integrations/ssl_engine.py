@@ -54,6 +54,10 @@ Pause = CredentialNeeded | SignatureNeeded | VerificationNeeded | TicketNeeded |
 _MAX_WRITE: Final = 2**18  # sealed by one write; of a longer one it is told how much was taken
 
 
+_RECORD_OVERHEAD: Final = 5 + 1 + 16  # header, content type, tag
+_MAX_TAKEN: Final = 2**18  # off a socket at a time
+
+
 def cipher_of(code: int) -> Cipher:
     """Return the suite as `ssl` names it."""
     name = suite_name(code)
@@ -115,6 +119,18 @@ class Engine:
             return
         self._guarded(lambda: self.connection.receive_data(data))
         self._work()
+
+    def wanted(self, size: int) -> int:
+        """Return how many bytes to take off a socket for a read of *size* bytes of data; 0: to the end of one record.
+
+        Programs that wait for a socket with `select` rely on what OpenSSL does: what they did not ask for yet, but for
+        the rest of one record, is still in the kernel. So no more is taken than can hold *size* bytes of data, or ends
+        the record that is cut; in the handshake nothing beyond its record.
+        """
+        if self.hello is not None:
+            return self.hello.lacking
+        here, lacks = self.connection.cut_record
+        return max(1, lacks, min(size + _RECORD_OVERHEAD, _MAX_TAKEN) - here if size and self.negotiated else 0)
 
     def take(self) -> bytes:
         """Return all that is to be sent, the alert after an error included."""

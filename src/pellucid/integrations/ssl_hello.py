@@ -19,6 +19,7 @@ from pellucid.integrations.ssl_errors import ConfigurationError
 from pellucid.limits import MAX_CIPHERTEXT, MAX_HANDSHAKE_BODY, MAX_PSK_IDENTITIES, RECORD_HEADER
 from pellucid.messages import extensions as x
 from pellucid.messages.handshake import HEADER_LENGTH, ClientHello
+from pellucid.record.reassembly import lacking
 from pellucid.registry import AlertDescription, ContentType, HandshakeType, alert_name
 from pellucid.sessions.psk import ExternalPsk
 from pellucid.trace import Role
@@ -71,6 +72,11 @@ class FirstFlight:
         """whether no more is waited for"""
         self._message = bytearray()
         self._read = 0
+
+    @property
+    def lacking(self) -> int:
+        """Bytes that the record lacks of which the last part came."""
+        return lacking(self.data, self._read)
 
     def take(self, data: bytes) -> ClientOffer | None:
         """Take more bytes, b"" at the end; return the offer once. None and `over`: this is no ClientHello."""

@@ -160,6 +160,7 @@ def _functions(kind: type[SSLContext]) -> dict[str, Any]:  # Any: as setattr tak
         "SSLContext": kind,
         "create_default_context": create_default_context,
         "get_server_certificate": _get_server_certificate,
+        "CHANNEL_BINDING_TYPES": ["tls-exporter"],  # "tls-unique" is not defined for TLS 1.3 (RFC 9266 §3)
     }
     if kind is _VERIFIED:
         functions["_create_stdlib_context"] = create_stdlib_context

@@ -7,7 +7,6 @@ from typing import Final, NamedTuple
 from pellucid.crypto.provider import Buffer
 from pellucid.errors import BadRecordMac, PeerError, RecordOverflow, UnexpectedMessage
 from pellucid.limits import (
-    BULK_STEP,
     MAX_CIPHERTEXT,
     MAX_EMPTY_RECORDS,
     MAX_INNER_PLAINTEXT,
@@ -30,7 +29,7 @@ _NOTHING: Final = -1
 """is skipped: not to be taken for a limit of which no byte is left"""
 _TYPE_AND_TAG: Final = 1 + 16
 _SMALLEST: Final = RECORD_HEADER + 1 + 16  # with a tag of 16 bytes or less, a longer record has content or padding
-_STEP: Final = BULK_STEP + 1  # the last record's content type
+_STEP: Final = 2**18 + 1  # what an event loop reads at once, and the last record's content type
 _BUFFERS: Final[list[bytearray]] = []
 """Buffers to open bulk data into, shared by all connections so that an idle one holds none. list.pop and append are
 atomic: no two readers ever have the same one. At most _MAX_BUFFERS are kept."""
