@@ -259,6 +259,24 @@ def test_dev_cert_stolen_key_of_the_ca_poses_as_no_real_site(name: str, home: Pa
     assert "permitted subtree violation" in done.stdout + done.stderr
 
 
+@pytest.mark.parametrize(
+    ("machine", "permitted"),
+    [("dev", False), ("app", False), ("xn--p1ai", False), ("box-7", True), ("build.office.example.org", True)],
+)
+def test_dev_cert_name_of_the_machine_lets_its_ca_vouch_for_no_top_level_domain(
+    machine: str, permitted: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A constraint to "dev" is one to every site in .dev."""
+    monkeypatch.setattr(socket, "gethostname", lambda: machine)
+    authority = DevelopmentCA.open()
+    assert (machine in authority.authority.permitted) is permitted
+    if permitted:
+        authority.check_names([machine])
+        return
+    with pytest.raises(CommandFailed, match="may not vouch for web"):
+        authority.check_names([f"web.{machine}"])
+
+
 def test_dev_cert_any_name_is_another_ca(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
     found = made(capsys, "www.bank.com", "--any-name")
     assert found["ca"] == {"file": str(home / "ca-any-name" / "ca.pem"), "created": True, "any_name": True}

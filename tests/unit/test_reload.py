@@ -615,6 +615,25 @@ def test_sessions_survive_a_renewal_and_end_when_told_to(tmp_path: Path) -> None
     assert not met(ours, found.current).resumed
 
 
+def test_sessions_are_forgotten_where_nothing_else_can_be_made_anew(tmp_path: Path) -> None:
+    """A key was stolen: that its file is gone already keeps no ticket alive."""
+    chain, key = put(tmp_path, issued())
+    found = source(chain, key)
+    ours = client(sessions=MemorySessionStore())
+    met(ours, found.current)
+    assert met(ours, found.current).resumed
+    key.unlink()
+    with pytest.raises(CredentialError, match="cannot read"):
+        found.reload(forget_sessions=True)
+    assert not met(ours, found.current).resumed
+    same = ServerConfig(credentials=found.current.credentials, max_early_data=100)
+    function = ReloadingConfig(lambda: same)
+    before = function.current
+    function.reload(forget_sessions=True)
+    assert function.current.session_store is not before.session_store
+    assert function.current.early_data_guard is not before.early_data_guard
+
+
 def test_sessions_and_guard_of_a_function_live_on_unless_it_names_its_own(tmp_path: Path) -> None:
     credentials = source(*put(tmp_path, issued())).current.credentials
     found = ReloadingConfig(lambda: ServerConfig(credentials=credentials, max_early_data=100))

@@ -247,14 +247,19 @@ def _create(home: Path, *, any_name: bool) -> None:
 
 
 def _this_machine() -> tuple[str, ...]:
-    """Return this machine's own name as a domain to vouch for; nothing if it has none that may stand there."""
+    """Return this machine's own name as a domain to vouch for; nothing if it has none that may stand there.
+
+    A constraint covers all that is below a name, and a label of letters alone may be a top-level domain: with the one
+    of a machine called "dev" the CA could vouch for every site in .dev. Those have letters alone, or are A-labels.
+    """
     try:
         name = normalize_server_name(socket.gethostname())
         ipaddress.ip_address(name)
     except UsageError:
         return ()
     except ValueError:
-        return (name,) if "_" not in name and name not in _DOMAINS else ()
+        top_level = "." not in name and (name.isalpha() or name.startswith("xn--"))
+        return (name,) if not top_level and "_" not in name and name not in _DOMAINS else ()
     return ()
 
 

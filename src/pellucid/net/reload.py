@@ -319,9 +319,11 @@ class ReloadingConfig:
         state = self._state
         try:
             loaded = self._maker.load(everything=everything, forget_sessions=forget_sessions)
+            made = loaded.config
             if forget_sessions:
                 self._sessions = self._guard = None
-            config = self._carrying(loaded.config)
+                made = replace(made)  # it may be the one from before, whose store knows all that was issued
+            config = self._carrying(made)
         except Exception as error:  # noqa: BLE001  # whatever a function may raise: the old configuration stays
             self._failed(state, [error])
             return [error]
