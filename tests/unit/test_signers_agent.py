@@ -422,6 +422,23 @@ def test_agent_process_answers_those_who_are_allowed_and_no_others(key_file: Pat
         assert codes == {"daemon": 0, "bin": 3}
 
 
+@pytest.mark.skipif(os.geteuid() != 0 if hasattr(os, "geteuid") else True, reason="only root can become others")
+def test_agent_process_is_ended_by_a_starter_that_has_become_another_user(key_file: Path) -> None:
+    """It is to be started before the TLS process gives up its rights: then no signal of it may reach the agent."""
+    script = (
+        "import os, sys; from pellucid.signers import AgentProcess\n"
+        "with AgentProcess([sys.argv[1]], user='nobody', allow=['daemon']) as agent:\n"
+        "    print(agent.pid, flush=True)\n"
+        "    os.setgroups([]); os.setgid(1); os.setuid(1)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script, str(key_file)], check=False, timeout=60, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    with pytest.raises(ProcessLookupError):
+        os.kill(int(done.stdout), 0)
+
+
 def test_agent_process_ends_when_its_starter_is_just_gone(key_file: Path) -> None:
     script = (
         "import sys, os; from pellucid.signers import AgentProcess\n"
@@ -467,6 +484,9 @@ def test_socket_of_a_living_agent_and_other_files_are_not_replaced(tmp_path: Pat
         dead.bind(str(path))
     with bind_socket(str(path)):
         assert stat.S_ISSOCK(path.stat().st_mode)
+    with pytest.raises(InternalError, match="in the block"), bind_socket(str(path)):
+        raise InternalError("in the block")
+    assert not path.exists()
     path.write_text("something")
     with pytest.raises(UsageError, match="is no socket"), bind_socket(str(path)):
         pass

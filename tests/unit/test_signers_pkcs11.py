@@ -164,6 +164,21 @@ def test_session_that_was_ended_is_opened_anew(token: Token) -> None:
     assert signer.sign(S.ECDSA_SECP256R1_SHA256, DATA)
 
 
+def test_signer_that_is_collected_waits_for_no_other_signature(token: Token) -> None:
+    """An event loop's thread may be the one that collects it, while another has the token sign."""
+    kept = credential_at(token.uri("p384"), LEAVES["p384"].chain_pem)
+    signers: list[Any] = [credential_at(token.uri("p256"), LEAVES["p256"].chain_pem).signer]
+    session = signers[0]._opened[0]
+    collecting = threading.Thread(target=signers.clear, daemon=True)
+    with kept.signer._lock:  # type: ignore[attr-defined]  # the token is signing
+        collecting.start()
+        collecting.join(10)
+        assert not collecting.is_alive()
+    assert list(pkcs11()._ABANDONED[module(), os.getpid()]) == [session]
+    assert kept.signer.sign(S.ECDSA_SECP384R1_SHA384, DATA)
+    assert not pkcs11()._ABANDONED[module(), os.getpid()]
+
+
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
 def test_token_is_of_use_after_a_fork(token: Token, tmp_path: Path) -> None:
     script = (

@@ -11,6 +11,7 @@ import os
 import secrets
 import threading
 import urllib.parse
+from collections import deque
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any, Final
@@ -171,6 +172,7 @@ class Pkcs11Signer:
         if scheme not in self.schemes:
             raise UsageError(f"the token's key does not sign with {scheme_name(scheme)}")
         with self._lock:
+            _close_abandoned(self._uri.module)
             try:
                 try:
                     return _signature(self._key(), scheme, data)
@@ -190,8 +192,17 @@ class Pkcs11Signer:
                     opened[0].close()
 
     def __del__(self) -> None:
-        if hasattr(self, "_lock"):
-            self.close()
+        # Any thread may be the one that collects it, an event loop's too: none waits here for another's signature.
+        opened = getattr(self, "_opened", None)
+        if opened is None or self._process != os.getpid():
+            return
+        module, lock = self._uri.module, self._lock
+        _ABANDONED.setdefault((module, self._process), deque()).append(opened[0])
+        if lock.acquire(blocking=False):
+            try:
+                _close_abandoned(module)
+            finally:
+                lock.release()
 
     def __repr__(self) -> str:
         return f"<Pkcs11Signer {self._uri!r}>"
@@ -255,9 +266,20 @@ _LOCKS: Final[dict[str, threading.RLock]] = {}
 _INITIALIZED: Final[dict[str, int]] = {}
 """module → the process that it was initialized in"""
 
+_ABANDONED: Final[dict[tuple[str, int], deque[Any]]] = {}  # Any: sessions of python-pkcs11
+"""module and process → sessions of signers that nobody has any more: closed by who has the module's turn next"""
+
 
 def _module_lock(module: str) -> threading.RLock:
     return _LOCKS.setdefault(module, threading.RLock())
+
+
+def _close_abandoned(module: str) -> None:
+    """Close them; the module's lock is held."""
+    sessions = _ABANDONED.get((module, os.getpid()))
+    while sessions:
+        with contextlib.suppress(PKCS11Error):
+            sessions.popleft().close()
 
 
 def _signature(key: Any, scheme: int, data: bytes) -> bytes:

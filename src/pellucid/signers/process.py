@@ -126,12 +126,14 @@ def bind_socket(path: str, *, mode: int = 0o600, owner: int | None = None) -> It
             identity = _identity(path)
         except OSError as error:
             raise UsageError(f"{path}: {error.strerror or error}") from error
-        yield listening
+        try:
+            yield listening
+        finally:
+            with contextlib.suppress(OSError):  # having become another user, it may not
+                if _identity(path) == identity:
+                    os.unlink(path)
     finally:
         listening.close()
-    with contextlib.suppress(OSError):  # having become another user, it may not
-        if _identity(path) == identity:
-            os.unlink(path)
 
 
 def _identity(path: str) -> tuple[int, int]:
@@ -276,18 +278,10 @@ class AgentProcess:
         """End the agent."""
         process, self._process = self._process, None
         if process is not None:
-            process.terminate()
-            try:
-                process.wait(_END_SECONDS)
-            except subprocess.TimeoutExpired:
-                process.kill()
-                process.wait()
-            for pipe in (process.stdin, process.stdout):
-                if pipe is not None:
-                    with contextlib.suppress(BrokenPipeError):
-                        pipe.close()
+            _end(process)
         if self._folder is not None:
-            self._folder.cleanup()
+            with contextlib.suppress(PermissionError):  # who has become another user since can remove nothing of root's
+                self._folder.cleanup()
         else:
             # Having become another user, it could not remove its socket.
             with contextlib.suppress(OSError):
@@ -296,6 +290,21 @@ class AgentProcess:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    """End the agent: by the end of its standard input, too, for who has given up the right to send it a signal."""
+    for pipe in (process.stdin, process.stdout):
+        if pipe is not None:
+            with contextlib.suppress(BrokenPipeError):
+                pipe.close()
+    with contextlib.suppress(PermissionError):
+        process.terminate()
+    try:
+        process.wait(_END_SECONDS)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
 
 
 def _line_within(pipe: IO[bytes], seconds: float, process: subprocess.Popen[bytes]) -> bytes:
