@@ -350,6 +350,36 @@ def test_replies_that_are_no_certificate(reply: bytes, why: str) -> None:
         IssuerFetcher(HERE).fetch(web.url("x"), time.monotonic() + 30)
 
 
+def test_a_fetch_that_was_left_too_little_time_is_tried_again(web: Web) -> None:
+    """Certificates before it, a peer's own choice, may have taken the time: others are not to go without for that."""
+    web.paths["/ca"] = raw(OK + b"\r\n", hold=0.5)
+    fetcher = IssuerFetcher(HERE)
+    with pytest.raises(NotFetched):
+        fetcher.fetch(web.url("ca"), time.monotonic() + 0.1)
+    web.paths["/ca"] = der(ROOT)
+    assert fetcher.fetch(web.url("ca"), time.monotonic() + 30) == (der(ROOT),)
+
+
+def test_names_that_take_long_to_resolve_take_a_bounded_number_of_threads() -> None:
+    waiting, let_go = [], threading.Event()
+
+    def resolve(name: bytes, port: int) -> list[Address] | OSError:
+        waiting.append(name)
+        let_go.wait(60)
+        return OSError("nobody knows it")
+
+    fetcher = IssuerFetcher(resolve=resolve)
+    try:
+        for number in range(40):
+            with pytest.raises(NotFetched, match="time"):
+                fetcher.fetch(f"http://{number}.test/ca", time.monotonic() + 0.02)
+        assert len(waiting) <= 32
+    finally:
+        let_go.set()
+    with pytest.raises(NotFetched, match="cannot be resolved"):
+        fetcher.fetch("http://after.test/ca", time.monotonic() + 30)
+
+
 def test_a_body_of_exactly_the_limit_is_read(web: Web) -> None:
     pem = ROOT.certificate.public_bytes(Encoding.PEM)
     web.paths["/x"] = raw(OK + b"\r\n" + pem + b"\n" * (MAX_ISSUER_REPLY - len(pem)))

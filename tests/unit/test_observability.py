@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 import logging
 import socket
 import subprocess
@@ -19,6 +20,7 @@ from opentelemetry.trace import StatusCode
 from prometheus_client import CollectorRegistry, generate_latest
 
 import pellucid
+from pellucid.credential import Credential
 from pellucid.explain.ja3 import ja3, ja3s
 from pellucid.explain.recorder import Recorder
 from pellucid.handshake.actions import EarlyDataOutcome
@@ -30,7 +32,7 @@ from pellucid.messages.handshake import ClientHello, Extension, ServerHello
 from pellucid.net.listener import listen
 from pellucid.net.sync import connect
 from pellucid.registry import AlertDescription
-from pellucid.testing.ca import CA
+from pellucid.testing.ca import CA, DAY
 from pellucid.testing.faults import FaultyServer
 from pellucid.trace import AlertTraced, Direction, Epoch, HandshakeCompleted, Observer, Role, TraceEvent
 from tests.support.pair import Pair, asking_server_config, authority, client_config, events_of, server_config
@@ -317,6 +319,10 @@ def test_metrics_have_the_ends_of_certificates(registry: CollectorRegistry) -> N
     metrics = Metrics(registry)
     config = server_config()
     leaf = config.credentials[0].leaf.x509  # type: ignore[union-attr]
+    intermediate = CA("metrics").intermediate(not_after=datetime.datetime.now(datetime.UTC) + 2 * DAY)
+    chained = intermediate.issue("localhost")
+    short = pellucid.ServerConfig(credentials=(Credential.from_pem(chained.chain_pem, chained.key_pem),))
+    metrics.watch_certificates(short, "short")
     reloading = pellucid.ReloadingConfig(lambda: config)
     metrics.watch_certificates(config, "plain")
     metrics.watch_certificates(reloading, "main")
@@ -330,6 +336,7 @@ def test_metrics_have_the_ends_of_certificates(registry: CollectorRegistry) -> N
     assert {one.labels["listener"]: one.value for one in found} == {
         "plain": leaf.not_valid_after_utc.timestamp(),
         "main": leaf.not_valid_after_utc.timestamp(),
+        "short": intermediate.certificate.not_valid_after_utc.timestamp(),
     }
     assert sample(registry, "pellucid_config_reloads_total", listener="main") == reloading.status.reloads
     assert sample(registry, "pellucid_config_reload_failures_total", listener="main") == 0

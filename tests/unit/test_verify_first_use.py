@@ -199,6 +199,9 @@ def test_the_file_is_private_readable_and_keeps_what_people_write(tmp_path: Path
     assert [peer.host for peer in store.peers()] == [NAME, "b.test"]
     assert store.forget(NAME, PORTED) and path.read_text().startswith("# mine\n")
     assert [peer.host for peer in store.peers()] == ["b.test"]
+    path.write_text(path.read_text().replace("b.test 443", "b.test  0443"))  # as somebody's editor has left it
+    assert store.forget("b.test", 443)
+    assert store.lookup("b.test", 443) is None
 
 
 ZERO = f"sha256/{'A' * 43}="

@@ -14,6 +14,7 @@ from prometheus_client import REGISTRY, CollectorRegistry, Counter, Histogram
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 
 from pellucid.config import ServerConfig
+from pellucid.crypto import own_chain
 from pellucid.crypto.certificates import X509Certificate
 from pellucid.explain.diagnosis.codes import CODES
 from pellucid.integrations.handshakes import Handshake, HandshakeReporter
@@ -145,14 +146,18 @@ class _Certificates:
 
 
 def _statuses(config: ServerConfig) -> tuple[CredentialStatus, ...]:
+    found = [
+        (credential, own_chain.lifetime(credential.chain))
+        for credential in config.credentials
+        if isinstance(credential.leaf, X509Certificate)
+    ]
     return tuple(
         CredentialStatus(
             names=credential.names,
             key_algorithm=credential.leaf.key_algorithm,
             serial="",
-            not_before=credential.leaf.x509.not_valid_before_utc.timestamp(),
-            not_after=credential.leaf.x509.not_valid_after_utc.timestamp(),
+            not_before=lifetime.begins,
+            not_after=lifetime.ends,
         )
-        for credential in config.credentials
-        if isinstance(credential.leaf, X509Certificate)
+        for credential, lifetime in found
     )

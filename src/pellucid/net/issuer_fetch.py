@@ -38,6 +38,7 @@ __all__ = ["FetchLimits", "IssuerFetcher", "NotFetched", "is_public"]
 _MAX_URL: Final = 1024
 _MAX_HEAD: Final = 16_384
 _MAX_ADDRESSES: Final = 4
+_MAX_RESOLVING: Final = 32  # names at a time: a resolver may take far longer than anybody waits here
 _FAILED_SECONDS: Final = 60.0  # how long a failure is remembered
 _PRINTABLE: Final = re.compile(r"[!-~]+")
 _STATUS: Final = re.compile(rb"HTTP/1\.[01] ([0-9]{3})(?: |\r?\n)")
@@ -95,6 +96,7 @@ class IssuerFetcher:
         self.limits = limits
         self._resolve = resolve
         self._lock = threading.Lock()
+        self._resolving = threading.BoundedSemaphore(_MAX_RESOLVING)
         self._kept: OrderedDict[str, tuple[float, tuple[bytes, ...] | str]] = OrderedDict()
 
     def fetch(self, url: str, deadline: float) -> tuple[bytes, ...]:
@@ -104,12 +106,17 @@ class IssuerFetcher:
         """
         kept = self._kept_of(url)
         if kept is None:
-            _left(deadline)  # a fetch that was not begun has not failed
+            left = _left(deadline)  # a fetch that was not begun has not failed
             try:
                 kept = self._ask(url, deadline)
             except (NotFetched, OSError, ValueError) as error:
                 kept = shown(str(error) or type(error).__name__)
-            self._keep(url, kept)
+                # What was fetched before it took its time: a peer would have all others go without for a while.
+                hurried = left < self.limits.seconds / 2 and time.monotonic() >= deadline
+            else:
+                hurried = False
+            if not hurried:
+                self._keep(url, kept)
         if isinstance(kept, str):
             raise NotFetched(kept)
         return kept
@@ -163,8 +170,13 @@ class IssuerFetcher:
         name, port = lookup_name(where.hostname or ""), where.port or 80
 
         def look() -> None:
-            answers.put(self._resolve(name, port))
+            try:
+                answers.put(self._resolve(name, port))
+            finally:
+                self._resolving.release()
 
+        if not self._resolving.acquire(timeout=_left(deadline)):
+            raise NotFetched("the time is over while other names are resolved")
         threading.Thread(target=look, name="pellucid-issuer-name", daemon=True).start()
         try:
             found = answers.get(timeout=_left(deadline))

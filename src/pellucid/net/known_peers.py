@@ -61,8 +61,8 @@ class FileKnownPeers:
         with self._opened() as text:
             if (host, port) not in self._parse(text):
                 return False
-            lines = [line for line in text.splitlines(keepends=True) if line.split()[:2] != [host, str(port)]]
-            self._replace("".join(lines))
+            lines = text.splitlines(keepends=True)
+            self._replace("".join(line for line in lines if _is_note(line) or _peer(line)[:2] != (host, port)))
             return True
 
     def peers(self) -> tuple[KnownPeer, ...]:
@@ -94,7 +94,7 @@ class FileKnownPeers:
     def _parse(self, text: str) -> dict[tuple[str, int], KnownPeer]:
         found: dict[tuple[str, int], KnownPeer] = {}
         for number, line in enumerate(text.splitlines(), 1):
-            if not line.strip() or line.startswith("#"):
+            if _is_note(line):
                 continue
             try:
                 peer = _peer(line)
@@ -110,6 +110,10 @@ class FileKnownPeers:
         if len(data) > _MAX_FILE:
             raise UsageError(f"{self.path}: it would have more than {_MAX_FILE} bytes")
         self._file.replace(data)
+
+
+def _is_note(line: str) -> bool:
+    return not line.strip() or line.startswith("#")
 
 
 def _line(peer: KnownPeer) -> str:
