@@ -165,6 +165,33 @@ def test_object_read_gathers_and_cuts_what_came() -> None:
     ]
 
 
+def test_object_reads_on_after_its_own_close_notify() -> None:
+    """As OpenSSL: a server that has closed still gets what its client was sending."""
+    wire = Wire(*contexts())
+    wire.shake()
+    for piece in (b"one", b"two"):
+        wire.client.write(piece)
+    with pytest.raises(ssl.SSLWantReadError):
+        wire.server.unwrap()
+    wire.move()
+    assert wire.server.read(3) == b"one" and wire.server.read(100) == b"two"
+    wire.client.write(b"three")
+    wire.move()
+    with pytest.raises(ssl.SSLWantReadError):
+        wire.server.unwrap()
+    assert wire.client.read(100) == b""
+    wire.client.write(b"four")
+    with pytest.raises(ssl.SSLWantReadError):
+        wire.server.unwrap()  # who calls it again does not want what came: "three"
+    wire.client.unwrap()
+    wire.move()
+    assert wire.server.read(100) == b"four"
+    wire.server.unwrap()
+    for call in (wire.server.read, lambda: wire.server.read(5, bytearray(5))):
+        with pytest.raises(ssl.SSLZeroReturnError):
+            call()
+
+
 def test_object_unwrap_leaves_what_follows_in_the_buffer() -> None:
     wire = Wire(*contexts())
     wire.shake()

@@ -130,7 +130,7 @@ def _run(command: list[str], changes: Mapping[str, str | None], text: str, secon
         return None, f"nothing came within {seconds:g} s"
     except OSError as error:
         return None, str(error)
-    return done.returncode, _last_words(done.stderr[-_MEGABYTE:] or done.stdout[-_MEGABYTE:])
+    return done.returncode, _last_words(done.stdout[-_MEGABYTE:] + "\n" + done.stderr[-_MEGABYTE:])
 
 
 def _last_words(text: str) -> str:

@@ -220,12 +220,20 @@ class Engine:
     def discard(self) -> None:
         """Throw away what was not read, and what the peer still sends."""
         self.discarding = True
+        self.drop()
+
+    def drop(self) -> None:
+        """Throw away what was not read."""
         self._plain.clear()
         self._at = self.pending = 0
 
     def close(self) -> None:
         """Say close_notify. What the peer still sends is thrown away from now on. A second call does nothing."""
         self.discard()
+        self.say_goodbye()
+
+    def say_goodbye(self) -> None:
+        """Say close_notify, and go on reading. A second call does nothing."""
         self._guarded(self.connection.close)
 
     def request_certificate(self, *, required: bool) -> None:
