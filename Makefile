@@ -6,7 +6,7 @@ STAMP := $(VENV)/.installed
 # One more than there are cores: some tests wait for a clock or a browser.
 WORKERS := $(shell $(PYTHON) -c 'import os; print((os.cpu_count() or 1) + 1)')
 
-.PHONY: setup demo pictures screenshots test soak coverage lint bench interop inspection conformance ledger diagnosis ecosystem cpython clean
+.PHONY: setup demo pictures screenshots test soak coverage lint bench interop inspection conformance ledger diagnosis ecosystem cpython renewals clean
 
 setup: $(STAMP)
 
@@ -57,6 +57,10 @@ inspection: $(STAMP)
 # Libraries × what they do over TLS, each cell against a real server or client.
 ecosystem: $(STAMP)
 	$(BIN)/python -m tests.ecosystem $(ARGS)
+
+# A certificate renewed 100 times under 200 connections a second.
+renewals: $(STAMP)
+	$(BIN)/python -m tests.operations.renewals $(ARGS)
 
 # CPython's own test_ssl, as it stands, with our context in place of its own.
 cpython: $(STAMP)

@@ -3,7 +3,7 @@
 Rounds of the two stacks alternate, and each ratio is the median over the rounds of neighbours: what else the machine
 does hits both alike. The last measure is ours against ours: what a recorder at either end costs. Time is the process's
 CPU time. `python -m bench ttfb` measures the time to the first byte over a path with a delay: wall-clock time.
-`python -m bench compare REV` sets this tree beside another commit.
+`python -m bench compare REV` sets this tree beside another commit. `python -m bench asyncio` measures event loops.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from pathlib import Path
 
 import cryptography
 
-from bench import compare, ttfb
+from bench import compare, loopback, ttfb
 from bench.peers import Certificates, PellucidStack, RecordedStack, Stack, StdlibStack
 
 RECORDED = "full handshake, recorders on, against trace off"
@@ -113,20 +113,27 @@ def measure(quick: bool) -> dict:
     }
 
 
+def with_openssl_config() -> None:
+    """Have OpenSSL take the same suite as we do. It reads that once, when it is loaded: begin again with it."""
+    config = str(Path(__file__).with_name("openssl.cnf"))
+    if os.environ.get("OPENSSL_CONF") != config:
+        os.execve(sys.executable, [sys.executable, "-m", "bench", *sys.argv[1:]], os.environ | {"OPENSSL_CONF": config})
+
+
 def main() -> int:
     if sys.argv[1:2] == ["ttfb"]:
         return ttfb.main(sys.argv[2:])
     if sys.argv[1:2] == ["compare"]:
         return compare.main(sys.argv[2:])
+    if sys.argv[1:2] == ["asyncio"]:
+        with_openssl_config()
+        return loopback.main(sys.argv[2:])
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
     parser.add_argument("--quick", action="store_true", help="fewer rounds")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures there")
     parser.add_argument("--slack", type=float, default=0.15, help="share below a floor that is put down to noise")
     options = parser.parse_args()
-    config = str(Path(__file__).with_name("openssl.cnf"))
-    if os.environ.get("OPENSSL_CONF") != config:
-        # OpenSSL reads it once, when it is loaded: begin again with it.
-        os.execve(sys.executable, [sys.executable, "-m", "bench", *sys.argv[1:]], os.environ | {"OPENSSL_CONF": config})
+    with_openssl_config()
     report = measure(options.quick)
     print(f"Python {report['python']}, cryptography {report['cryptography']}")
     for line in report["stacks"]:

@@ -1,4 +1,4 @@
-"""A pytest plugin: peers that misbehave on purpose, as fixtures. `pip install pellucid` is all that it needs.
+"""A pytest plugin: an HTTPS server, and peers that misbehave on purpose, as fixtures. It needs nothing but pellucid.
 
 It stands beside the package, not in it: pytest loads it in every run, and whoever uses no fixture of it must not wait
 for a TLS stack, nor have it imported before coverage is measured. Nothing of pellucid is imported until then.
@@ -16,8 +16,9 @@ import pytest
 if TYPE_CHECKING:
     from pellucid.testing.ca import CA
     from pellucid.testing.faults import FaultyClient, FaultyServer
+    from pellucid.testing.https_server import HttpsServer
 
-__all__ = ["broken_client", "broken_server", "tls_ca"]
+__all__ = ["broken_client", "broken_server", "https_server", "tls_ca"]
 
 
 @pytest.fixture
@@ -41,6 +42,18 @@ def broken_client() -> Iterator[Callable[..., FaultyClient]]:
     faults = importlib.import_module("pellucid.testing.faults")
     with contextlib.ExitStack() as clients:
         yield lambda name, **options: clients.enter_context(faults.FaultyClient(name, **options))
+
+
+@pytest.fixture
+def https_server(tls_ca: CA) -> Iterator[Callable[..., HttpsServer]]:
+    """Call with an ASGI or WSGI application, or a dictionary of pages: an HTTPS server until the test is over.
+
+    Its certificate is by `tls_ca`. `url` is where it is; `client_context`, `client_config` and `ca_path` trust it;
+    `requests` is what clients asked for. More arguments are those of `HttpsServer`.
+    """
+    server = importlib.import_module("pellucid.testing.https_server").HttpsServer
+    with contextlib.ExitStack() as servers:
+        yield lambda application, **options: servers.enter_context(server(application, **{"ca": tls_ca, **options}))
 
 
 @pytest.fixture(scope="session")

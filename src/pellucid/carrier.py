@@ -17,6 +17,7 @@ from pellucid.handshake.actions import Complete, Negotiated, PauseAside
 from pellucid.handshake.core import Context, Handshake
 from pellucid.record.patience import Patience
 from pellucid.record.reader import RecordReader
+from pellucid.record.reassembly import lacking
 from pellucid.record.writer import RecordWriter
 from pellucid.registry import AlertDescription
 from pellucid.sessions.client import SessionKey
@@ -77,6 +78,12 @@ class Carrier:
     # ---- what it knows ---------------------------------------------------------------------------------------------
 
     @property
+    def config(self) -> ClientConfig | ServerConfig:
+        """What this connection was made with."""
+        config: ClientConfig | ServerConfig = self._context.config
+        return config
+
+    @property
     def handshake_complete(self) -> bool:
         return self.negotiated is not None
 
@@ -91,6 +98,11 @@ class Carrier:
     def peer_closed(self) -> bool:
         """Whether the peer's close_notify has come."""
         return self._peer_closed
+
+    @property
+    def cut_record(self) -> tuple[int, int]:
+        """(bytes of a cut record that are here, bytes that it lacks): its whole, or until its length is known."""
+        return len(self._incoming), lacking(self._incoming)
 
     @property
     def trailing_data(self) -> bytes:

@@ -43,7 +43,7 @@ from pellucid.sessions.early_data import ReplayGuard, StrikeRegister
 from pellucid.sessions.psk import ExternalPsk, Psk
 from pellucid.sessions.tickets import ServerSessions, TicketKeys
 from pellucid.trace import Observer, Role
-from pellucid.verify.combine import all_of, refuse_what_is_no_verifier
+from pellucid.verify.combine import all_of, check_requirements, refuse_what_is_no_verifier
 from pellucid.verify.request import PeerVerifier, Requirement
 from pellucid.verify.revocation import DEFAULT_REVOCATION, RevocationPolicy
 from pellucid.verify.trust import TrustStore
@@ -222,6 +222,7 @@ class _Config:
         return (judged, self.signature_schemes, self.signature_algorithms_cert, keys)
 
     def _with_requirements(self, verifier: PeerVerifier | None) -> PeerVerifier | None:
+        check_requirements(self.requirements)
         if verifier is None:
             return None
         refuse_what_is_no_verifier(verifier)
@@ -354,10 +355,11 @@ class ClientConfig(_Config):
 
         Where no sessions can be kept, having nothing to bind them to, or *sessions* was None, none are.
         """
+        if self.session_store is None:
+            return self
         changed = copy.copy(self)
-        if self.session_store is not None:
-            object.__setattr__(changed, "sessions", sessions)
-            object.__setattr__(changed, "session_store", sessions)
+        object.__setattr__(changed, "sessions", sessions)
+        object.__setattr__(changed, "session_store", sessions)
         return changed
 
 

@@ -148,6 +148,27 @@ class Connection(Detachable):
         elif offset < len(source):
             incoming += source[offset:]
 
+    def receive_from(self, buffer: bytearray, start: int, end: int) -> None:
+        """Take buffer[start:end] from the peer: equals `receive_data`, and keeps nothing of *buffer*.
+
+        Bulk data is opened where it lies: the other copies all of it first, once or twice, some 0.5 µs for each record
+        and copy beside the 6 to 7 that opening takes. The beginning of a cut record that came before is put in front of
+        it: the bytes before *start* are free for that, RECEIVE_HEADROOM of them if nothing is ever to be copied.
+        """
+        incoming = self._incoming
+        if not self._receiving or self._message or len(incoming) > start:
+            self.receive_data(bytes(memoryview(buffer)[start:end]))
+            return
+        if incoming:
+            before = start - len(incoming)
+            buffer[before:start] = incoming
+            incoming.clear()
+            start = before
+        offset = self._consume(buffer, start, end)
+        if offset < end and not self._peer_closed:
+            with memoryview(buffer) as view:
+                incoming += view[offset:end]
+
     def _complete_record(self, data: Buffer) -> int:
         """Complete the record that is cut in `_incoming` and take it; return how much of *data* that took.
 
@@ -179,6 +200,12 @@ class Connection(Detachable):
         elif self._update_owed and not self.closed:
             self._guarded(lambda: self._send_key_update(request_peer=False))
         return self._writer.take()
+
+    def sealed_to_send(self) -> bytes | bytearray:
+        """Return what `data_to_send` does, without a copy of bulk data; the caller's own, nobody writes to it again."""
+        if self._start is not None or self._update_owed:
+            return self.data_to_send()
+        return self._writer.take_uncopied()
 
     def resume(self, answer: object, need: Need | None = None) -> None:
         """Answer a pause: what CredentialNeeded, SignatureNeeded or VerificationNeeded asked for.
@@ -245,6 +272,13 @@ class Connection(Detachable):
                 step = min(writer.step, left * writer.fragment)
                 writer.application_data(view[at : at + step])
                 at += step
+
+    def seal_into(self, data: Buffer, target: bytearray) -> int:
+        """Seal *data*, bytes, into *target*; return how many bytes are to be sent, 0 if `send_data` must do it.
+
+        Equals `send_data` and `data_to_send`; see `RecordWriter.seal_into`.
+        """
+        return self._writer.seal_into(data, target) if self._sending and self._start is None else 0
 
     def _before_sending(self) -> None:
         self._check_usable()
@@ -330,16 +364,18 @@ class Connection(Detachable):
 
     # ---- records ---------------------------------------------------------------------------------------------------
 
-    def _consume(self, data: bytes | bytearray, offset: int = 0) -> int:
-        """Work through the records in *data*; return how far. Stops at a cut record, a pause, an error, a close."""
+    def _consume(self, data: bytes | bytearray, offset: int = 0, end: int | None = None) -> int:
+        """Work through the records in data[offset:end]; return how far. Stops at a cut record, a pause, an error, a
+        close.
+        """
         reader = self._reader
-        size = len(data)
+        size = len(data) if end is None else end
         if self._start is not None:
             self.start()
         try:
             while offset < size and not self._peer_closed and self._handshake.need is None:
                 if self._receiving and not self._message:
-                    plaintext, offset, error = reader.application_data(data, offset)
+                    plaintext, offset, error = reader.application_data(data, offset, size)
                     if plaintext:
                         self._patience.progress()
                         self._events.append(ApplicationData(plaintext))
@@ -349,7 +385,7 @@ class Connection(Detachable):
                         break
                     if plaintext:
                         continue
-                found = reader.next_record(data, offset)
+                found = reader.next_record(data, offset, size)
                 if found is None:
                     break
                 record, offset = found

@@ -16,6 +16,9 @@ MAX_CIPHERTEXT: Final = 2**14 + 256
 MIN_RECORD_SIZE_LIMIT: Final = 64  # RFC 8449 §4
 RECORD_HEADER: Final = 5
 
+# The longest beginning of a record that may wait for its end.
+RECEIVE_HEADROOM: Final = RECORD_HEADER + MAX_CIPHERTEXT
+
 # Bulk data is worked through in steps of 7 records: its buffers stay under 128 KiB, from where on C libraries map fresh
 # pages for every block, at three times the price of encrypting them.
 BULK_STEP: Final = 7 * MAX_PLAINTEXT
@@ -52,6 +55,14 @@ MAX_STAPLE: Final = 32_768
 MAX_STAPLE_SIGNERS: Final = 4  # certificates in a staple whose signatures are looked at
 REVOCATION_CLOCK_SKEW_SECONDS: Final = 300.0  # as `openssl ocsp` allows
 REVOCATION_MAX_AGE_SECONDS: Final = 86_400.0  # of a status that does not say when the next one is due
+
+# Fetching issuers' certificates, which is off unless asked for (RFC 5280 §4.2.2.1).
+ISSUER_FETCHES: Final = 4  # for one verification
+MAX_ISSUER_REPLY: Final = 65_536
+ISSUER_FETCH_SECONDS: Final = 3.0  # all fetches of one verification together: less than a handshake may take
+ISSUER_REDIRECTS: Final = 2
+ISSUER_CACHE: Final = 256  # addresses
+ISSUER_CACHE_SECONDS: Final = 86_400.0
 
 # Floods: how many in a row without progress.
 MAX_EMPTY_RECORDS: Final = 32

@@ -122,9 +122,17 @@ def _listens(port: int) -> bool:
 
 @pytest.mark.parametrize("page", ["uvicorn", "hypercorn", "flask"])
 def test_page_of_a_server_says_hello(trial: Trial, tmp_path: Path, page: str) -> None:
-    (text,) = blocks(page)
+    text = blocks(page)[0]
     with serving(trial, tmp_path, text) as (port, _):
         assert fetched(port) == b"hello\n"
+
+
+@pytest.mark.parametrize("page", ["uvicorn", "hypercorn"])
+def test_page_of_a_server_of_asgi_knows_its_client(trial: Trial, tmp_path: Path, page: str) -> None:
+    _, text = blocks(page)
+    (tmp_path / "clients.pem").write_bytes(trial.ca_file.read_bytes())
+    with serving(trial, tmp_path, text) as (port, _):
+        assert fetched(port, context=trial.stdlib_client(certificate=True)) == b"CN=localhost"
 
 
 def test_page_of_gunicorn_configures_it(trial: Trial, tmp_path: Path) -> None:
@@ -225,6 +233,14 @@ def test_page_of_redis_sets_and_gets(trial: Trial, run: Runs) -> None:
     assert run(asynchronous, host, port) == "b'value'\n"
 
 
+def test_page_of_paho_mqtt_publishes(trial: Trial, run: Runs, tmp_path: Path) -> None:
+    (text,) = blocks("paho-mqtt")
+    (tmp_path / "client.pem").write_bytes(trial.certificate_file.read_bytes())
+    (tmp_path / "client.key").write_bytes(trial.key_file.read_bytes())
+    server = trial.enter(daemons.mosquitto(trial.authority))
+    assert run(text, ("broker.example.org", "localhost"), ("8883", str(server.port))) == "True\n"
+
+
 def test_page_of_ftplib_lists(trial: Trial, run: Runs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (text,) = blocks("ftplib")
     folder = tmp_path / "ftp"
@@ -247,3 +263,9 @@ def test_page_of_ftplib_is_right_about_the_standard_library(trial: Trial, tmp_pa
         ftp.nlst()
     ftp.close()
     assert resumed == [False]
+
+
+def test_index_has_every_page() -> None:
+    index = (PAGES / "README.md").read_text(encoding="utf-8")
+    linked = set(re.findall(r"\]\(([a-z0-9-]+)\.md\)", index))
+    assert linked == {path.stem for path in PAGES.glob("*.md")} - {"README"}

@@ -28,7 +28,7 @@ BLOCKS = re.findall(r"```python\n(.*?)```", GUIDE, re.DOTALL)
 
 def test_guide_tests_pass_in_a_users_run(tmp_path: Path) -> None:
     need_module("requests")
-    assert len(TESTS) == 3
+    assert len(TESTS) == 4
     for number, text in enumerate(TESTS):
         (tmp_path / f"test_block_{number}.py").write_text(text, encoding="utf-8")
     (tmp_path / "pytest.ini").write_text("[pytest]\n", encoding="utf-8")
@@ -42,7 +42,7 @@ def test_guide_tests_pass_in_a_users_run(tmp_path: Path) -> None:
         check=False,
     )
     assert done.returncode == 0, done.stdout + done.stderr
-    assert "13 passed" in done.stdout
+    assert "16 passed" in done.stdout
 
 
 def test_guide_prints_the_table(capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,7 +1,7 @@
-"""Servers that are programs of their own: PostgreSQL, Redis, Dovecot. OpenSSL does their TLS; none needs to be root.
+"""Servers that are programs of their own: PostgreSQL, Redis, Dovecot, Mosquitto, vsftpd. OpenSSL does their TLS.
 
 Each runs with its data in a temporary folder, on a port of 127.0.0.1, for as long as its block; the tests end it by its
-process. A program that is missing fails the test in CI, and skips it elsewhere.
+process. None needs to be root. A program that is missing fails the test in CI, and skips it elsewhere.
 """
 
 from __future__ import annotations
@@ -13,8 +13,10 @@ import os
 import pwd
 import shutil
 import signal
+import socket
 import subprocess
 import tempfile
+import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Final, NamedTuple
@@ -227,19 +229,101 @@ def dovecot(ca: CA) -> Iterator[Daemon]:
             yield Daemon(port, plain_port)
 
 
+# ---- Mosquitto -------------------------------------------------------------------------------------------------------
+
+_MOSQUITTO: Final = """\
+listener {port} 127.0.0.1
+certfile {keys.chain}
+keyfile {keys.key}
+cafile {keys.clients}
+tls_version tlsv1.3
+require_certificate true
+use_identity_as_username true
+allow_anonymous false
+persistence false
+log_dest stderr
+"""
+
+
+@contextlib.contextmanager
+def mosquitto(ca: CA) -> Iterator[Daemon]:
+    """Mosquitto's MQTT over TLS 1.3, for clients with a certificate of *ca*."""
+    binary = program("mosquitto", "mosquitto")
+    with _folder("mosquitto") as folder:
+        keys = Keys(folder, ca)
+
+        def command(port: int) -> list[str | Path]:
+            (folder / "mosquitto.conf").write_text(_MOSQUITTO.format(keys=keys, port=port), encoding="utf-8")
+            _owned(folder)
+            return [binary, "-c", folder / "mosquitto.conf"]
+
+        with _started(command, None) as port:
+            yield Daemon(port)
+
+
+# ---- vsftpd ----------------------------------------------------------------------------------------------------------
+
+_VSFTPD: Final = """\
+listen=YES
+background=NO
+listen_address=127.0.0.1
+listen_port={port}
+run_as_launching_user=YES
+anonymous_enable=YES
+ftp_username={user}
+anon_root={folder}/files
+secure_chroot_dir={folder}/files
+seccomp_sandbox=NO
+ssl_enable=YES
+ssl_ciphers=HIGH
+allow_anon_ssl=YES
+force_anon_logins_ssl=YES
+force_anon_data_ssl=YES
+require_ssl_reuse=YES
+rsa_cert_file={keys.chain}
+rsa_private_key_file={keys.key}
+vsftpd_log_file={folder}/log
+"""
+
+
+@contextlib.contextmanager
+def vsftpd(ca: CA, files: dict[str, bytes]) -> Iterator[Daemon]:
+    """vsftpd with *files* for anonymous. Its data connections have to resume the session of the control connection."""
+    binary = program("vsftpd", "vsftpd")
+    with _folder("vsftpd") as folder:
+        keys = Keys(folder, ca)
+        (folder / "files").mkdir()
+        for name, content in files.items():
+            (folder / "files" / name).write_bytes(content)
+        account = unprivileged() or pwd.getpwuid(os.geteuid()).pw_name
+
+        def command(port: int) -> list[str | Path]:
+            text = _VSFTPD.format(folder=folder, keys=keys, user=account, port=port)
+            (folder / "vsftpd.conf").write_text(text, encoding="utf-8")
+            _owned(folder)
+            (folder / "files").chmod(0o555)  # vsftpd serves no folder that could be written to
+            return [binary, folder / "vsftpd.conf"]
+
+        with _started(command, None) as port:
+            yield Daemon(port)
+
+
 # ---- running ---------------------------------------------------------------------------------------------------------
 
 Command = Callable[[int], Sequence[str | Path]]
 
 
 @contextlib.contextmanager
-def _started(command: Command, ready: bytes, *, end: signal.Signals = signal.SIGTERM) -> Iterator[int]:
-    """Run the command for a free port until the block ends. ready: what it prints once it listens."""
+def _started(command: Command, ready: bytes | None, *, end: signal.Signals = signal.SIGTERM) -> Iterator[int]:
+    """Run the command for a free port until the block ends. ready: what it prints once it listens; None: nothing."""
     for tries_left in reversed(range(_TRIES)):
         port = free_port()
         server = Program(command(port), cwd=Path("/"), user=unprivileged(), own_group=True)
         try:
-            server.wait_for(ready, _START_SECONDS)
+            if ready is None:
+                _wait_for(port, server)
+            else:
+                server.wait_for(ready, _START_SECONDS)
         except PeerFailed:
             server.end()
             if tries_left and "in use" in server.output():
@@ -252,3 +336,16 @@ def _started(command: Command, ready: bytes, *, end: signal.Signals = signal.SIG
         with contextlib.suppress(ProcessLookupError):
             os.kill(server.pid, end)
         server.end()
+
+
+def _wait_for(port: int, server: Program) -> None:
+    """Return once something listens on *port*. Raises PeerFailed if nothing does in time."""
+    deadline = time.monotonic() + _START_SECONDS
+    while time.monotonic() < deadline:
+        try:
+            socket.create_connection(("127.0.0.1", port), 1).close()
+        except OSError:
+            time.sleep(0.02)
+        else:
+            return
+    raise PeerFailed(f"nobody listens on port {port}:\n{server.output()}")

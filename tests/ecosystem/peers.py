@@ -10,6 +10,7 @@ import atexit
 import contextlib
 import http.client
 import http.server
+import select
 import shutil
 import socket
 import socketserver
@@ -311,16 +312,33 @@ class _Connect(socketserver.BaseRequestHandler):
                 client.sendall(b"HTTP/1.1 200 Connection established\r\n\r\n")
                 if early:
                     server.sendall(early)
-                back = threading.Thread(target=_pump, args=(server, client), daemon=True)
-                back.start()
-                _pump(client, server)
-                back.join(SECONDS)
+                with contextlib.suppress(OSError):
+                    _relay(client, server)
 
 
-def _pump(source: socket.socket, target: socket.socket) -> None:
-    with contextlib.suppress(OSError):
-        while data := source.recv(2**16):
-            target.sendall(data)
+def _relay(one: socket.socket, other: socket.socket) -> None:
+    """Pass on what each sends to the other until both have ended. In one thread: OpenSSL's objects are not for two."""
+    across = {one: other, other: one}
+    sending = [one, other]
+    while sending:
+        held = [sock for sock in sending if isinstance(sock, ssl.SSLSocket) and sock.pending()]
+        ready = held or select.select(sending, [], [], SECONDS)[0]
+        if not ready:
+            return
+        for source in ready:
+            source.settimeout(0)
+            with contextlib.suppress(ssl.SSLWantReadError, BlockingIOError):
+                if data := source.recv(2**16):
+                    across[source].settimeout(SECONDS)
+                    across[source].sendall(data)
+                else:
+                    sending.remove(source)
+                    _end(across[source])
+
+
+def _end(target: socket.socket) -> None:
+    """Say that nothing more comes, and do not wait for the answer."""
+    target.settimeout(0)
     with contextlib.suppress(OSError):
         if isinstance(target, ssl.SSLSocket):
             target.unwrap()

@@ -43,6 +43,15 @@ def test_client(broken_client, tls_ca, tmp_path):
         assert heard.result(5).alert == 51  # decrypt_error
 
 
+def test_https_server(https_server, tls_ca):
+    server = https_server({"/": "hello"})
+    context = ssl.create_default_context(cadata=tls_ca.root_pem.decode())
+    with socket.create_connection((server.address, server.port), 5) as sock:
+        with context.wrap_socket(sock, server_hostname=server.host) as stream:
+            stream.sendall(b"GET / HTTP/1.1\\r\\nHost: localhost\\r\\nConnection: close\\r\\n\\r\\n")
+            assert b"".join(iter(lambda: stream.recv(4096), b"")).endswith(b"hello")
+
+
 def test_no_such_fault(broken_server):
     with pytest.raises(OSError, match="did you mean expired"):
         broken_server("expird")
@@ -88,7 +97,7 @@ def run(
 def test_fixtures_work_without_any_extra_and_any_other_plugin(tmp_path: Path) -> None:
     done = run(tmp_path, PASSES, "-p", "pellucid_pytest", conftest=WITHOUT_EXTRAS, alone=True)
     assert done.returncode == 0, done.stdout + done.stderr
-    assert "4 passed" in done.stdout
+    assert "5 passed" in done.stdout
 
 
 @pytest.mark.slow
@@ -96,7 +105,7 @@ def test_fixtures_work_without_any_extra_and_any_other_plugin(tmp_path: Path) ->
 def test_fixtures_work_beside_other_plugins(tmp_path: Path, arguments: tuple[str, ...]) -> None:
     done = run(tmp_path, PASSES, *arguments)
     assert done.returncode == 0, done.stdout + done.stderr
-    assert "4 passed" in done.stdout
+    assert "5 passed" in done.stdout
 
 
 def test_a_run_without_the_fixtures_loads_nothing(tmp_path: Path) -> None:

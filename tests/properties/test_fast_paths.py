@@ -10,12 +10,14 @@ from hypothesis import strategies as st
 
 from pellucid.crypto.pyca import PYCA
 from pellucid.errors import PeerError
+from pellucid.events import NEED_DATA, ApplicationData
 from pellucid.limits import (
     BULK_STEP,
     MAX_EMPTY_RECORDS,
     MAX_INNER_PLAINTEXT,
     MAX_PLAINTEXT,
     MIN_RECORD_SIZE_LIMIT,
+    RECEIVE_HEADROOM,
     SMALL_RECORD,
 )
 from pellucid.record.reader import RecordReader
@@ -23,7 +25,7 @@ from pellucid.record.writer import RecordWriter
 from pellucid.registry import ContentType
 from pellucid.schedule import TrafficSecret
 from pellucid.trace import Epoch, RecordTraced, Role
-from tests.properties.recordings import record
+from tests.properties.recordings import fresh, record
 from tests.support.pair import Pair, all_at_once, as_sent, data_of, events_of, random_cuts
 from tests.support.soak import examples
 
@@ -279,6 +281,101 @@ def test_watched_connection_equals_one_that_takes_the_short_ways(
         assert watched.error is None
         assert any(isinstance(event, RecordTraced) for event in seen)
         assert recording.play(chunking) == watched
+
+
+@given(
+    script=st.lists(st.one_of(sizes, st.just(0), st.just(-1), st.just(-2)), max_size=8),
+    cuts=st.lists(st.integers(1, 70_000), min_size=1, max_size=12),
+)
+@settings(max_examples=examples(60), deadline=None)
+def test_bytes_taken_from_a_shared_buffer_and_sent_uncopied_equal_those_of_the_plain_calls(
+    script: list[int], cuts: list[int]
+) -> None:
+    """receive_from and sealed_to_send against receive_data and data_to_send, however the stream is cut.
+
+    In the script, 0 is a KeyUpdate, -1 an empty record, -2 close_notify and bytes behind it.
+    """
+    client, plain = connected()
+    _, shared = connected()  # with the same keys
+    stream = bytearray()
+    for size in script:
+        if size > 0:
+            client.send_data(content_of(size))
+        elif size == 0:
+            client.send_key_update(request_peer=True)
+        elif size == -1:
+            client._writer._record(ContentType.APPLICATION_DATA, b"")
+        else:
+            client.close()
+            stream += client.sealed_to_send()
+            stream += b"ignored"
+            break
+        stream += client.sealed_to_send()
+    buffer = bytearray(b"\xee" * (RECEIVE_HEADROOM + 70_000))
+    at, turn = 0, 0
+    while at < len(stream):
+        piece = bytes(stream[at : at + cuts[turn % len(cuts)]])
+        at, turn = at + len(piece), turn + 1
+        plain.receive_data(piece)
+        buffer[RECEIVE_HEADROOM : RECEIVE_HEADROOM + len(piece)] = piece
+        shared.receive_from(buffer, RECEIVE_HEADROOM, RECEIVE_HEADROOM + len(piece))
+        assert drained(shared) == drained(plain)
+        assert shared._incoming == plain._incoming or plain.peer_closed
+        assert bytes(shared.sealed_to_send()) == plain.data_to_send()
+
+
+@given(todo=st.lists(st.one_of(sizes, st.just(0), st.just(-1)), max_size=8), limit=limits)
+@settings(max_examples=examples(40), deadline=None)
+def test_data_sealed_into_a_buffer_that_was_used_equals_that_of_the_plain_calls(todo: list[int], limit: int) -> None:
+    """In the list, 0 is a KeyUpdate, -1 one that the peer asked for and is owed."""
+    plain, reusing = connected()[0], connected()[0]
+    for one in (plain, reusing):
+        one._writer.restrict(limit)
+        one._writer.limit = 40  # the key is soon used up
+    target = bytearray(b"\xee" * 50_000)
+    for size in todo:
+        if size == 0:
+            plain.send_key_update()
+            reusing.send_key_update()
+        elif size == -1:
+            for one in (plain, reusing):
+                one._update_owed, one._sending = True, False
+        else:
+            data = content_of(size)
+            plain.send_data(data)
+            waiting = reusing._writer.pending()
+            made = reusing.seal_into(data, target)
+            assert not (made and waiting)
+            if not made:
+                reusing.send_data(data)
+            sealed = bytes(target[:made]) if made else reusing.data_to_send()
+            assert sealed == plain.data_to_send()
+    assert reusing.data_to_send() == plain.data_to_send()
+
+
+def connected() -> tuple[Any, Any]:
+    """A client and a server after their handshake, whose keys are those of all others."""
+    client, server = fresh(Role.CLIENT), fresh(Role.SERVER)
+    while not (client.handshake_complete and server.handshake_complete):
+        for one, other in ((client, server), (server, client)):
+            if data := one.data_to_send():
+                other.receive_data(data)
+                drained(other)
+    return client, server
+
+
+def drained(connection: Any) -> tuple[bytes, list[str], str]:
+    """The data that came, joined; the kinds of events; the error."""
+    data, kinds = b"", []
+    try:
+        while (event := connection.next_event()) is not NEED_DATA:
+            if isinstance(event, ApplicationData):
+                data += event.data
+            elif not kinds or kinds[-1] != type(event).__name__:
+                kinds.append(type(event).__name__)
+    except PeerError as error:
+        return data, kinds, str(error)
+    return data, kinds, ""
 
 
 def test_connection_has_no_more_attributes_than_instances_can_share() -> None:

@@ -107,7 +107,7 @@ def in_thread(work: Callable[[], object]) -> threading.Thread:
     return thread
 
 
-def on_uvicorn(http: str, ws: str) -> Callable[[ServerConfig], Any]:
+def on_uvicorn(http: str, ws: str, **options: Any) -> Callable[[ServerConfig], Any]:
     @contextlib.contextmanager
     def serving(config: ServerConfig) -> Iterator[Running]:
         application = Application()
@@ -120,6 +120,7 @@ def on_uvicorn(http: str, ws: str) -> Callable[[ServerConfig], Any]:
                 ws=ws,  # type: ignore[arg-type]
                 ssl_context_factory=lambda *_: SSLContext(config),
                 log_level="critical",
+                **options,
             )
             settings.load()
         server = uvicorn.Server(settings)
@@ -293,6 +294,15 @@ def test_request_that_came_early_says_so_and_the_next_does_not(serving: Any) -> 
         assert found["pellucid"]["negotiated"]["early_data"] == "accepted"
         assert found["tls"]["tls_version"] == 0x0304
         assert running.ask(ours)["pellucid"]["early_data"] is False
+
+
+def test_request_counts_as_early_where_the_server_hides_which_was() -> None:
+    guard = StrikeRegister(dataclasses.replace(PYCA, now=lambda: PYCA.now() - 3600))
+    config = ServerConfig(credentials=SERVER.credentials, max_early_data=16_384, replay_guard=guard)
+    ours = client(sessions=MemorySessionStore(), early_data=True)
+    with on_uvicorn("h11", "wsproto", reset_contextvars=True)(config) as running:
+        assert running.ask(ours)["pellucid"]["early_data"] is False
+        assert running.ask(ours, early=True)["pellucid"]["early_data"] is True
 
 
 def test_two_requests_on_a_connection_have_dictionaries_of_their_own(serving: Any) -> None:

@@ -293,6 +293,15 @@ def test_dev_cert_unreadable_ca_is_refused(home: Path) -> None:
         DevelopmentCA.existing()
 
 
+def test_serve_on_an_address_of_the_internet_wants_a_certificate(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as left:
+        main(["serve", ".", "--host", "8.8.8.8", "--port", "0"])
+    assert left.value.code == 58
+    assert "hint: or have another CA, without that limit, do it: pellucid dev-cert --any-name 8.8.8.8" in (
+        capsys.readouterr().err
+    )
+
+
 # ---- faults ----------------------------------------------------------------------------------------------------------
 
 

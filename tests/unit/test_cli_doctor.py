@@ -5,15 +5,19 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
 from pellucid.cli.development_ca import DevelopmentCA
+from pellucid.cli.doctor_server import probes
 from pellucid.cli.doctor_surroundings import Finding, Level, ca_findings, variable_findings
 from pellucid.cli.main import main
 from pellucid.cli.stores import Root
+from pellucid.cli.trust_lines import all_trust_lines
+from tests.support.needs import need
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="the programs are those of Unix")
 
@@ -49,6 +53,7 @@ def program(name: str, capsys: pytest.CaptureFixture[str], *, code: int) -> dict
     assert told["schema"] == 1
     (found,) = told["programs"]
     assert isinstance(found, dict)
+    assert [store["name"] for store in told["stores"]] == {"node": [], "chromium": ["nss"]}.get(name, ["debian"])
     return found
 
 
@@ -70,12 +75,50 @@ def test_doctor_tells_what_helps_each_program(
 ) -> None:
     found = program(name, capsys, code=60)
     assert found["trusts"] is False
-    assert found["said"]
+    assert "cert" in str(found["said"]).lower()
     assert found["fix_helps"] is True, found
     assert str(ca) in str(found["fix"])
     monkeypatch.setenv(variable, str(ca))
     found = program(name, capsys, code=0)
     assert (found["trusts"], found["fix"]) == (True, "")
+
+
+# ---- what is told is what helps, to the letter -----------------------------------------------------------------------
+
+
+def typed(name: str, text: str, url: str, here: Path) -> str:
+    """A line that was told, with what it leaves to its reader: a program, a place, a package."""
+    fetch = "import requests as r; r.get" if name == "requests" else "import urllib.request as r; r.urlopen"
+    (here / "your_program.py").write_text(f"{fetch}({url!r}, timeout=10)")
+    (here / "your_program.js").write_text(f"require('https').get({url!r}, r => r.resume())")
+    (here / "client.py").write_text(f"import httpx, ssl\n{text}.get({url!r})")
+    (here / "request").write_bytes(f"GET /{url.split('/')[3]}/ HTTP/1.1\r\n\r\n".encode())
+    index = f"--no-deps --disable-pip-version-check --retries 0 -d {here} -i {url} probe"
+    place = f"{url.split('/')[2]} -quiet -servername localhost < request"
+    return {
+        "git": f"{text}; git ls-remote {url}",
+        "httpx": "python client.py",
+        "pip": text.replace("pip install", "python -m pip download").replace("...", index),
+        "openssl": text.replace("HOST:PORT", place),
+    }.get(name, text)
+
+
+_TYPED = ("pellucid", "curl", "requests", "httpx", "node", "python", "pip", "git", "wget", "openssl")
+
+
+@pytest.mark.parametrize("name", _TYPED)
+def test_trust_lines_help_as_they_stand(name: str, ca: Path, tmp_path: Path) -> None:
+    need(None if name in {"requests", "httpx", "python", "pip", "pellucid"} or shutil.which(name) else f"no {name}")
+    with probes(DevelopmentCA.open().credential()) as server:
+        url = server.url()
+        text = dict(all_trust_lines(ca, url))[name]
+        assert str(ca) in text
+        environment = os.environ | {"NO_PROXY": "localhost", "no_proxy": "localhost"}
+        command = typed(name, text, url, tmp_path)
+        done = subprocess.run(
+            command, shell=True, cwd=tmp_path, env=environment, timeout=60, capture_output=True, check=False
+        )
+        assert server.asked(url), done.stderr.decode()[-500:]
 
 
 @pytest.mark.program("wget")

@@ -8,6 +8,7 @@ import re
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -19,6 +20,9 @@ from pellucid.cli.page import _is_loopback
 from pellucid.config import ClientConfig
 from pellucid.integrations.ssl_context import SSLContext
 from pellucid.net.load import load_trust
+from pellucid.net.sync import connect
+from pellucid.testing.ca import CA
+from tests.unit.test_reload import write
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="signals are POSIX's")
 
@@ -63,6 +67,30 @@ def test_page_is_served_with_a_port_for_retries_and_ends_when_told(tmp_path: Pat
     said = (tmp_path / "said").read_text()
     assert "Each visitor sees the secrets of its own connection." in said
     assert "Chromium" in said or "curl" in said
+
+
+def test_page_follows_its_files_on_both_ports(tmp_path: Path) -> None:
+    authority = CA("page root")
+    before, after = authority.issue("localhost"), authority.issue("localhost")
+    (tmp_path / "ca").mkdir()
+    write(tmp_path / "ca" / "ca.pem", authority.root_pem)
+    write(tmp_path / "site.pem", before.chain_pem + before.key_pem)
+    with program(tmp_path, "page", "--port", "0", "--cert", "site.pem") as (url, client, process):
+        page = client.get(url, headers={"accept": "text/html"}).text
+        (other,) = set(re.findall(r"https://localhost:\d+/", page)) - {url}
+        write(tmp_path / "site.pem", after.chain_pem + after.key_pem)
+        process.send_signal(signal.SIGHUP)
+        until = time.monotonic() + 20
+        while "reloaded: localhost" not in (tmp_path / "said").read_text() and time.monotonic() < until:
+            time.sleep(0.02)
+        for address in (url, other):
+            port = int(address.rstrip("/").rpartition(":")[2])
+            config = ClientConfig(trust=authority.trust, sessions=None)
+            with connect("localhost", port, config) as stream:
+                assert stream.peer is not None
+                assert stream.peer.leaf.der == after.der
+                assert stream.negotiated is not None
+                assert stream.negotiated.retried is (address == other)
 
 
 def test_public_page_says_that_it_hides_secrets(tmp_path: Path) -> None:

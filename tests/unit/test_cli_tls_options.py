@@ -19,6 +19,7 @@ from pellucid.registry import ExtensionType as E
 from pellucid.sessions.psk import ExternalPsk
 from pellucid.testing.ca import CA
 from pellucid.trace import MessageTraced, Role, TraceEvent
+from pellucid.verify import spki_pin
 from tests.unit.test_cli_get import AUTHORITY, Get, Server, get, server  # noqa: F401
 from tests.unit.test_cli_serve import Serve, home, serve  # noqa: F401
 
@@ -27,7 +28,7 @@ posix = pytest.mark.skipif(os.name != "posix", reason="the server is stopped by 
 
 
 def options(**given: object) -> dict[str, object]:
-    names = ("crlfile", "psk", "psk_identity", "record_size_limit", "client_ca")
+    names = ("crlfile", "pinnedpubkey", "psk", "psk_identity", "record_size_limit", "client_ca")
     return {
         **dict.fromkeys(names),
         **dict.fromkeys(("cert_status", "reverify", "post_handshake_auth"), False),
@@ -115,6 +116,23 @@ def test_get_refuses_what_a_crl_lists_and_what_no_crl_covers(get: Get, tmp_path:
         assert result.code == code, result.err
         assert words in result.err
     assert get("https://localhost/", "--crlfile", tmp_path / "none").code == 82
+
+
+def test_get_refuses_a_server_whose_key_is_not_pinned(get: Get, tmp_path: Path) -> None:  # noqa: F811
+    shown, _ = credential(AUTHORITY)
+    pin, other = spki_pin(shown.chain[0]).replace("/", "//", 1), "sha256//" + "A" * 43 + "="
+    (tmp_path / "leaf.der").write_bytes(shown.chain[0])
+    root = spki_pin(AUTHORITY.root_der).replace("/", "//", 1)
+    with Server(ServerConfig(credentials=(shown,))) as server:  # noqa: F811
+        for pins in (pin, f"{other};{pin}", tmp_path / "leaf.der"):
+            assert get(server.url, "--pinnedpubkey", pins).code == 0
+        for pins in (other, root):
+            result = get(server.url, "--pinnedpubkey", pins)
+            assert result.code == 90 and "X509-PIN-MISMATCH" in result.err, result.err
+    for wrong in ("sha256//AAAA", tmp_path / "none", tmp_path):
+        assert get("https://localhost/", "--pinnedpubkey", wrong).code == 2
+    with Server(ServerConfig(credentials=(credential(CA("stranger"))[0],))) as server:
+        assert get(server.url, "--pinnedpubkey", pin).code == 60
 
 
 def test_get_demands_a_staple_with_cert_status(get: Get) -> None:  # noqa: F811

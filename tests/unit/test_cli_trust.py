@@ -103,6 +103,23 @@ def test_trust_apply_wants_stores_that_are_there(capsys: pytest.CaptureFixture[s
     assert "no certificate in it" in capsys.readouterr().err
 
 
+def test_trust_under_sudo_makes_no_ca_of_roots(
+    home: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("SUDO_USER", "nobody")
+    assert run("trust", "nss") == 58
+    assert "name yours: --ca ca.pem" in capsys.readouterr().err
+    assert not (home / "data").exists()
+    assert run("trust", "nss", "--ca", other(home)) == 60
+
+
+def test_trust_of_the_ca_for_every_name_is_warned_of(capsys: pytest.CaptureFixture[str], home: Path) -> None:
+    assert run("trust", "--any-name") == 0
+    said = capsys.readouterr()
+    assert "can pose as any site to you" in said.err
+    assert str(home / "data" / "ca-any-name" / "ca.pem") in said.out
+
+
 # ---- doing, and undoing ----------------------------------------------------------------------------------------------
 
 

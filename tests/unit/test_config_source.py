@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
+import socket
 import ssl
 import threading
 from collections.abc import Callable
 from typing import Any
 
+import anyio
 import pytest
 
 from pellucid import ClientConfig, ConfigSource, ReloadingConfig, ServerConfig, SSLContext, UsageError, aio
 from pellucid.config import ClientAuthentication, current_config
 from pellucid.integrations.ssl_errors import ConfigurationError
 from pellucid.net.listener import listen
-from pellucid.net.sync import connect
+from pellucid.net.sync import connect, wrap
 from tests.support.pair import authority, credential, server_config
 from tests.unit.test_net_aio import run, serving
 from tests.unit.test_ssl_context import shaken
@@ -86,6 +89,29 @@ def test_async_listener_asks_at_each_connection(run: Callable[..., None]) -> Non
     run(body)
 
 
+def test_wrap_asks_the_source_too(run: Callable[..., None]) -> None:
+    found = source()
+    ours, theirs = socket.socketpair()
+    thread = threading.Thread(target=lambda: wrap(theirs, found).close(), daemon=True)
+    thread.start()
+    with wrap(ours, CLIENT, server_name="localhost") as stream:
+        assert leaf(stream) == ONE.chain[0]
+    thread.join(10)
+
+    async def body() -> None:
+        here, there = socket.socketpair()
+        async with anyio.create_task_group() as group:
+
+            async def serve() -> None:
+                await (await aio.wrap(there, found)).aclose()
+
+            group.start_soon(serve)
+            async with await aio.wrap(here, CLIENT, server_name="localhost") as stream:
+                assert leaf(stream) == ONE.chain[0]
+
+    run(body)
+
+
 def test_listeners_refuse_at_once_what_is_no_source() -> None:
     with pytest.raises(UsageError):
         listen("127.0.0.1", 0, Changing(CLIENT))  # type: ignore[arg-type]
@@ -137,6 +163,23 @@ def test_context_reloads_its_source_where_that_can_be() -> None:
     assert met(context) == ONE.chain[0]
     context.reload()
     assert met(context) == OTHER.chain[0]
+
+
+def test_context_resumes_sessions_from_before_its_source_was_reloaded() -> None:
+    given = [ServerConfig(credentials=(ONE,))]
+    found = ReloadingConfig(lambda: given[0])
+    context, client = SSLContext(found), SSLContext(ClientConfig(trust=authority().trust))
+    reused = []
+    for forget in (False, False, True):
+        one, _ = shaken(client, context)
+        with contextlib.suppress(ssl.SSLWantReadError):
+            one.read(1)
+        reused.append(one.session_reused)
+        given[0] = ServerConfig(credentials=(OTHER,))
+        found.reload(forget_sessions=forget)
+    one, _ = shaken(client, context)
+    assert reused == [False, True, True]
+    assert one.session_reused is False
 
 
 def test_context_of_a_source_has_its_client_authentication_unless_set() -> None:

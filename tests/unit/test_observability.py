@@ -33,7 +33,7 @@ from pellucid.registry import AlertDescription
 from pellucid.testing.ca import CA
 from pellucid.testing.faults import FaultyServer
 from pellucid.trace import AlertTraced, Direction, Epoch, HandshakeCompleted, Observer, Role, TraceEvent
-from tests.support.pair import Pair, client_config, events_of, server_config
+from tests.support.pair import Pair, asking_server_config, authority, client_config, events_of, server_config
 
 LOG = "pellucid.handshake"
 
@@ -95,10 +95,27 @@ def test_reporter_tells_of_failures_with_diagnosis_and_alert() -> None:
     refused("expired", kept)
     (one,) = kept.handshakes
     assert (one.completed, one.code, one.alert_sent) == (False, "X509-EXPIRED", True)
-    assert one.alert == AlertDescription.CERTIFICATE_EXPIRED
+    assert (one.alert, one.server_name) == (AlertDescription.CERTIFICATE_EXPIRED, "localhost")
     refused("closed-at-once", kept)
     assert kept.handshakes[1].code == "PEER-CLOSED-EARLY"
     assert kept.handshakes[1].alert is None
+
+
+def test_reporter_tells_of_resumption_and_early_data() -> None:
+    client, server = Kept(), Kept()
+    base = server_config(trace=server, tickets=2, tickets_on_resumption=1, max_early_data=1000)
+    mine = client_config(trace=client, early_data=True)
+    with listen("127.0.0.1", 0, base) as listener:
+        thread = threading.Thread(target=listener.serve, args=(lambda stream: stream.sendall(b"hi"),), daemon=True)
+        thread.start()
+        for early in (b"", b"early"):
+            port = listener.address[1]
+            with connect("127.0.0.1", port, mine, server_name="pair.test", early_data=early) as stream:
+                assert stream.read_to_end() == b"hi"
+    thread.join(10)
+    for kept in (client, server):
+        assert [one.resumed for one in kept.handshakes] == [False, True]
+        assert kept.handshakes[1].early_data is EarlyDataOutcome.ACCEPTED
 
 
 def test_reporter_tells_of_a_stranger_at_a_servers_door() -> None:
@@ -146,9 +163,9 @@ def test_log_has_one_line_for_each_handshake(caplog: pytest.LogCaptureFixture) -
     refused("wrong-name", pellucid.log_to())
     texts = [record.getMessage() for record in caplog.records if record.name == LOG]
     assert len(texts) == 3
-    assert sum(text.startswith("client handshake for ") for text in texts) == 1
+    assert sum(text.startswith("client handshake for ") for text in texts) == 2
     assert all(" ms: TLS_AES_128_GCM_SHA256, x25519, h2" in text for text in texts[:2])
-    assert texts[2].startswith("client handshake failed after ")
+    assert texts[2].startswith("client handshake for localhost failed after ")
     assert "X509-WRONG-NAME (sent bad_certificate)" in texts[2]
     levels = [record.levelno for record in caplog.records if record.name == LOG]
     assert levels == [logging.INFO, logging.INFO, logging.WARNING]
@@ -374,6 +391,18 @@ def test_telemetry_of_a_failure_is_an_error(spans: tuple[TracerProvider, InMemor
     assert found["pellucid.alert"] == "unknown_ca"
     assert span.status.status_code is StatusCode.ERROR
     assert "tls.protocol.version" not in found
+
+
+def test_telemetry_has_the_clients_certificate_too(spans: tuple[TracerProvider, InMemorySpanExporter]) -> None:
+    provider, exporter = spans
+    leaf = authority().issue(common_name="Alice", purposes=("client",))
+    mine = pellucid.Credential.from_pem(leaf.chain_pem, leaf.key_pem)
+    pair = Pair.of(client_config(credentials=(mine,)), asking_server_config(trace=Telemetry(provider)))
+    pair.connect()
+    (span,) = exporter.get_finished_spans()
+    found = attributes_of(span)
+    assert found["tls.client.subject"] == "CN=Alice"
+    assert found["tls.server.subject"] != "CN=Alice"
 
 
 def test_telemetry_without_spans_marks_the_current_one(spans: tuple[TracerProvider, InMemorySpanExporter]) -> None:

@@ -12,6 +12,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import anyio
@@ -498,6 +499,35 @@ def test_many_threads_ask_while_it_reloads_and_always_get_a_whole_configuration(
     assert found.status.reloads >= 1
 
 
+def test_directory_that_cannot_be_read_any_more_leaves_everything_as_it_is(tmp_path: Path) -> None:
+    (tmp_path / "certs").mkdir()
+    put(tmp_path / "certs", before := issued())
+    config = source(tmp_path / "certs").current
+    followed = ReloadingConfig(lambda: config, files=[tmp_path / "certs"], check_seconds=0.0)
+    found = source(tmp_path / "certs")
+    (tmp_path / "certs").rename(tmp_path / "moved")
+    assert serials(found.current) == [serial(before)]
+    assert followed.current.credentials == config.credentials
+    (tmp_path / "moved").rename(tmp_path / "certs")
+    put(tmp_path / "certs", after := issued())
+    assert serials(found.current) == [serial(after)]
+
+
+def test_whatever_the_file_system_raises_whoever_connects_is_served(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, log: Log
+) -> None:
+    found = source(*put(tmp_path, leaf := issued()))
+
+    def broken() -> dict[str, Any]:
+        raise OSError("the file system is gone")
+
+    monkeypatch.setattr(found, "_maker", SimpleNamespace(stamps=broken))
+    for _ in range(3):
+        assert serials(found.current) == [serial(leaf)]
+    assert "the file system is gone" in found.status.last_error
+    assert len(list(log)) == 1
+
+
 def test_callback_that_raises_is_logged_and_harms_nothing(tmp_path: Path, log: Log) -> None:
     def broken(_: object) -> None:
         raise RuntimeError
@@ -720,9 +750,17 @@ def test_key_that_everybody_can_read_and_a_chain_without_its_intermediate_are_wa
     warnings = source(cert, key).status.warnings
     assert len(warnings) == 2
     assert "no intermediate" in warnings[0]
-    assert "every user" in warnings[1]
+    assert "read by every user" in warnings[1]
     assert "0644" in warnings[1]
     assert set(warnings) <= set(log)
+    leaf = issued()
+    tickets, clients = tmp_path / "tickets", write(tmp_path / "clients.pem", pem(OTHER))
+    write(tickets, TicketKeys().export_keys())
+    os.chmod(tickets, 0o644)
+    os.chmod(clients, 0o666)
+    found = source(*put(tmp_path, leaf), ticket_keys=tickets, client_ca=clients).status.warnings
+    assert [("tickets" in text, "clients.pem" in text) for text in found] == [(True, False), (False, True)]
+    assert "written by every user" in found[1]
 
 
 def test_nothing_that_is_logged_or_shown_has_a_key_in_it(tmp_path: Path, log: Log) -> None:

@@ -6,6 +6,7 @@ import socket
 import ssl
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,9 @@ from pellucid.config import ClientAuthentication, Credential, ServerConfig
 from pellucid.errors import AlertReceived
 from pellucid.integrations.ssl_context import SSLContext
 from pellucid.integrations.ssl_errors import ConfigurationError
+from pellucid.registry import HandshakeType
 from pellucid.testing.ca import CA
+from pellucid.trace import MessageTraced
 from tests.support.bios import Wire
 
 AUTHORITY = CA("callbacks root")
@@ -166,6 +169,58 @@ def test_sni_callback_resumes_under_the_switched_context() -> None:
     assert again.client.getpeercert()["subjectAltName"] == (("DNS", "second.test"),)
 
 
+def test_sni_callback_leaves_one_record_of_the_handshake() -> None:
+    default, other = server(), server(SECOND)
+    records: list[Any] = []
+    default.on_handshake(records.append)
+
+    def choose(sslobj: Any, _: object, __: object) -> None:
+        sslobj.context = other
+
+    default.sni_callback = choose
+    Wire(client(), default, "second.test").shake()
+    assert len(records) == 1
+    messages = [event.message_type for event in records[0].of(MessageTraced)]
+    assert messages.count(HandshakeType.CLIENT_HELLO) == 1
+    assert HandshakeType.FINISHED in messages
+
+
+def test_sni_callback_switches_sockets_too() -> None:
+    default, other = server(), server(SECOND)
+
+    def choose(sslobj: Any, _: object, __: object) -> None:
+        sslobj.context = other
+
+    default.sni_callback = choose
+    near, far = socket.socketpair()
+    found: list[Any] = []
+
+    def serve() -> None:
+        with default.wrap_socket(far, server_side=True) as accepted:
+            found.append(accepted.context)
+            accepted.sendall(b"hello")
+
+    thread = threading.Thread(target=serve)
+    thread.start()
+    with client().wrap_socket(near, server_hostname="second.test") as secure:
+        assert secure.recv(5) == b"hello"
+    thread.join(20)
+    assert found == [other]
+
+
+def test_sni_callback_that_must_be_awaited_refuses_and_says_what_to_use() -> None:
+    async def later(*_: object) -> None:
+        raise AssertionError
+
+    other = server()
+    other.sni_callback = later  # type: ignore[assignment]
+    wire = Wire(client(), other)
+    with pytest.raises(ssl.SSLError):
+        wire.shake()
+    with pytest.raises(ssl.SSLError, match="credential_resolver"):
+        wire.server.do_handshake()
+
+
 def test_sni_callback_takes_what_ssl_takes() -> None:
     for context in (client(), ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)):
         with pytest.raises(ValueError, match="TLS_CLIENT"):
@@ -176,6 +231,30 @@ def test_sni_callback_takes_what_ssl_takes() -> None:
     wire = Wire(client(), server(), "first.test")
     with pytest.raises(TypeError):
         wire.server.context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+
+
+def test_alpn_callback_chooses_of_what_is_offered() -> None:
+    other, one = server(), client()
+    seen: list[object] = []
+
+    def choose(sslobj: Any, offered: tuple[str, ...], context: Any) -> str | None:
+        seen.append((sslobj.server_side, offered, context is other))
+        return {"a": "a", "b": None, "c": "not offered"}[offered[0]]
+
+    other.alpn_callback = choose
+    assert other.alpn_callback is choose
+    other.set_alpn_protocols(["z"])
+    assert Wire(one, other).shake().client.selected_alpn_protocol() is None
+    assert not seen
+    for offered, chosen in ((["a", "b"], "a"), (["b"], None)):
+        one.set_alpn_protocols(offered)
+        assert Wire(one, other).shake().client.selected_alpn_protocol() == chosen
+    one.set_alpn_protocols(["c"])
+    with pytest.raises(ssl.SSLError, match="internal_error"):
+        Wire(one, other).shake()
+    assert seen[0] == (True, ("a", "b"), True)
+    with pytest.raises(ConfigurationError):
+        one.alpn_callback = choose
 
 
 # ---- keys ----------------------------------------------------------------------------------------------------------
@@ -319,3 +398,27 @@ def test_psk_callbacks_agree_with_openssl() -> None:
     finally:
         process.kill()
         process.communicate()
+
+
+@pytest.mark.program("openssl")
+def test_psk_server_callback_agrees_with_openssl() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
+        command = ["openssl", "s_client", "-connect", f"127.0.0.1:{port}", "-psk_identity", "me", "-psk", KEY.hex()]
+        process = subprocess.Popen(
+            [*command, "-tls1_3", "-quiet"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+        )
+        try:
+            listener.settimeout(20)
+            plain, _ = listener.accept()
+            seen: list[str] = []
+            plain.settimeout(20)
+            with key_server({"me": KEY}, seen).wrap_socket(plain, server_side=True) as secure:
+                assert secure.version() == "TLSv1.3"
+                secure.sendall(b"over the key\n")
+                assert process.stdout is not None
+                assert process.stdout.readline() == b"over the key\n"
+            assert seen == ["me"]
+        finally:
+            process.kill()
+            process.communicate()

@@ -116,7 +116,7 @@ def test_context_settings_that_are_so_already_are_taken() -> None:
     context.options |= ssl.OP_NO_COMPRESSION | ssl.OP_NO_TLSv1_2
     context.verify_mode = ssl.CERT_REQUIRED
     context.check_hostname = True
-    context.verify_flags |= ssl.VERIFY_X509_STRICT
+    context.verify_flags |= ssl.VERIFY_X509_TRUSTED_FIRST
     context.post_handshake_auth = False
     context.sni_callback = None
     assert context.protocol == ssl.PROTOCOL_TLS_CLIENT

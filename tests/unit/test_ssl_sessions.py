@@ -76,6 +76,7 @@ def test_session_has_the_attributes_of_ssl_and_no_secret_to_show() -> None:
     wire = Wire(client(), server()).shake()
     session = wire.client.session
     assert set(dir(ssl.SSLSession)) <= set(dir(session))
+    assert isinstance(session, ssl.SSLSession)
     assert isinstance(session.id, bytes) and len(session.id) == 32
     assert session.timeout > 1000 and session.ticket_lifetime_hint > 1000
     assert abs(session.time - wire.server.session.time) < 5

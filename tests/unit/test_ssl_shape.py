@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import select
 import socket
 import ssl
 import struct
@@ -164,6 +165,33 @@ def test_object_read_gathers_and_cuts_what_came() -> None:
     ]
 
 
+def test_object_reads_on_after_its_own_close_notify() -> None:
+    """As OpenSSL: a server that has closed still gets what its client was sending."""
+    wire = Wire(*contexts())
+    wire.shake()
+    for piece in (b"one", b"two"):
+        wire.client.write(piece)
+    with pytest.raises(ssl.SSLWantReadError):
+        wire.server.unwrap()
+    wire.move()
+    assert wire.server.read(3) == b"one" and wire.server.read(100) == b"two"
+    wire.client.write(b"three")
+    wire.move()
+    with pytest.raises(ssl.SSLWantReadError):
+        wire.server.unwrap()
+    assert wire.client.read(100) == b""
+    wire.client.write(b"four")
+    with pytest.raises(ssl.SSLWantReadError):
+        wire.server.unwrap()  # who calls it again does not want what came: "three"
+    wire.client.unwrap()
+    wire.move()
+    assert wire.server.read(100) == b"four"
+    wire.server.unwrap()
+    for call in (wire.server.read, lambda: wire.server.read(5, bytearray(5))):
+        with pytest.raises(ssl.SSLZeroReturnError):
+            call()
+
+
 def test_object_unwrap_leaves_what_follows_in_the_buffer() -> None:
     wire = Wire(*contexts())
     wire.shake()
@@ -265,3 +293,83 @@ def test_socket_sendfile_leaves_the_file_behind_what_was_sent(tmp_path: Path) ->
         one.setblocking(False)
         with pytest.raises(ValueError, match="non-blocking"):
             one.sendfile(file)
+
+
+def test_socket_send_takes_all_of_the_data_where_it_may_wait() -> None:
+    """As OpenSSL: programs of ssl's age do not look at what send returns."""
+    with pair() as (one, other):
+        data = bytes(range(256)) * 4096
+        sent: list[int] = []
+        thread = threading.Thread(target=lambda: sent.append(one.send(data)))
+        thread.start()
+        found = b""
+        while len(found) < len(data):
+            found += other.recv(2**16)
+        thread.join(10)
+        assert sent == [len(data)] and found == data
+        assert one.send(b"") == 0
+        one.setblocking(False)
+        with pytest.raises(ssl.SSLWantWriteError):
+            while True:
+                assert one.send(data) <= 2**18
+
+
+# ---- sockets: what select sees -------------------------------------------------------------------------------------
+
+
+def readable(sock: socket.socket) -> bool:
+    return bool(select.select([sock], [], [], 5)[0])
+
+
+def test_socket_leaves_what_was_not_asked_for_where_select_sees_it() -> None:
+    with pair() as (one, other):
+        for piece in (b"first", b"second", b"third"):
+            one.sendall(piece)
+        assert other.recv(5) == b"first" and other.pending() == 0
+        assert readable(other) and other.recv(100) == b"second"
+        assert readable(other) and other.recv(2**16) == b"third"
+
+
+def test_socket_that_does_not_wait_leaves_a_close_notify_where_select_sees_it() -> None:
+    """ftplib's server of CPython's tests waits for it so, and the client for the answer."""
+    with pair() as (one, other):
+        one.sendall(b"all")
+        one.close()
+        other.setblocking(False)
+        assert readable(other) and other.recv(2**16) == b"all"
+        assert readable(other) and other.recv(2**16) == b""
+
+
+def test_socket_handshake_takes_nothing_that_follows_it() -> None:
+    left, right = socket.socketpair()
+    with left, right:
+        thread = threading.Thread(target=lambda: talk(left))
+        thread.start()
+        with SSLContext(SERVER).wrap_socket(right, server_side=True) as server:
+            thread.join(10)
+            assert server.pending() == 0
+            assert readable(server) and server.recv(100) == b"at once"
+
+
+def talk(plain: socket.socket) -> None:
+    with SSLContext(CLIENT).wrap_socket(plain, server_hostname="localhost", do_handshake_on_connect=False) as client:
+        client.do_handshake()
+        client.sendall(b"at once")
+
+
+def test_socket_reads_much_with_few_calls(monkeypatch: pytest.MonkeyPatch) -> None:
+    calls: list[int] = []
+    with pair() as (one, other):
+        data = bytes(40_000)
+        one.sendall(data)
+        wanted = other._tls.wanted
+
+        def counted(size: int) -> int:
+            calls.append(size)
+            return wanted(size)
+
+        monkeypatch.setattr(other._tls, "wanted", counted)
+        found = b""
+        while len(found) < len(data):
+            found += other.recv(2**17)
+        assert found == data and len(calls) <= 3

@@ -15,6 +15,7 @@ from pellucid.integrations.ssl_context import SSLContext
 from pellucid.integrations.ssl_errors import ConfigurationError
 from pellucid.testing.ca import CA
 from pellucid.verify.report import CertificateRejected
+from pellucid.verify.webpki import dangerous_accept_any
 from tests.support.bios import Wire
 
 AUTHORITY = CA("switches root")
@@ -195,6 +196,39 @@ def test_crl_flags_ask_the_crls_that_were_loaded(tmp_path: Path) -> None:
     text = SSLContext(int(ssl.PROTOCOL_TLS_CLIENT))
     text.load_verify_locations(cadata=crl.decode())
     assert text.cert_store_stats() == {"x509": 0, "crl": 1, "x509_ca": 0}
+
+
+@pytest.mark.parametrize("strict", [False, True])
+def test_strict_flag_asks_of_cas_what_ssl_asks(strict: bool) -> None:
+    lax = CA("without key usage", usage=None)
+    serving = server(lax.issue("localhost"))
+    for kind in (SSLContext, ssl.SSLContext):
+        context = kind(ssl.PROTOCOL_TLS_CLIENT)
+        context.load_verify_locations(cadata=lax.root_pem.decode())
+        if strict:
+            context.verify_flags |= ssl.VERIFY_X509_STRICT
+            with pytest.raises(ssl.SSLCertVerificationError):
+                Wire(context, serving).shake()
+        else:
+            context.verify_flags &= ~ssl.VERIFY_X509_STRICT
+            assert Wire(context, serving).shake().client.version() == "TLSv1.3"
+
+
+def test_strict_flag_of_a_server_is_for_its_clients(tmp_path: Path) -> None:
+    lax = CA("of clients", usage=None)
+    mine = lax.issue("client")
+    (tmp_path / "pair.pem").write_bytes(mine.chain_pem + mine.key_pem)
+    one, serving = client(), server()
+    one.load_cert_chain(tmp_path / "pair.pem")
+    serving.load_verify_locations(cadata=lax.root_pem.decode())
+    serving.verify_mode = ssl.CERT_REQUIRED
+    assert Wire(one, serving).shake().server.getpeercert() is not None
+    serving.verify_flags |= ssl.VERIFY_X509_STRICT
+    with pytest.raises(CertificateRejected):
+        Wire(one, serving).shake()
+    own = SSLContext(ClientConfig(verifier=dangerous_accept_any()))
+    with pytest.raises(ConfigurationError, match="conforming_issuers"):
+        own.verify_flags |= ssl.VERIFY_X509_STRICT
 
 
 def test_verify_flags_keep_what_can_be_kept() -> None:

@@ -174,6 +174,15 @@ def test_a_requirement_alone_is_no_verifier(make: Callable[[], object]) -> None:
         make()
 
 
+@pytest.mark.parametrize(
+    "wrong", [SpkiPins(bytes(32)), [SpkiPins(bytes(32))], ("sha256/AAAA",), (TrustStore.empty(),)], ids=range(4)
+)
+def test_requirements_are_a_tuple_of_what_demands_something(wrong: Any) -> None:
+    for trust in (None, AUTHORITY.trust):  # with the system's roots still to come, too
+        with pytest.raises(UsageError, match=r"tuple|no verify"):
+            ClientConfig(trust=trust, requirements=wrong)
+
+
 def test_what_has_no_verify_is_no_verifier() -> None:
     with pytest.raises(UsageError, match="no verify"):
         any_of(WEB, AUTHORITY.trust)  # type: ignore[arg-type]
@@ -184,6 +193,9 @@ def test_a_dangerous_verifier_in_all_of_is_not_dangerous_beside_one_that_demands
     only = AllowCertificate(request.leaf.der)
     report = answered(all_of(dangerous_accept_any(), only).verify(request))
     assert report.accepted and not report.dangerous and report.failure is None
+    assert "not the one" not in report.summary and "NOT VERIFIED" not in report.summary
+    looked = answered(all_of(dangerous_accept_any(), WEB, SpkiPins(spki_pin(AUTHORITY.root_der))).verify(REQUEST))
+    assert looked.accepted and looked.path == (LEAF.der, AUTHORITY.root_der)
     assert answered(all_of(dangerous_accept_any(), dangerous_accept_any()).verify(request)).dangerous
     assert answered(any_of(WEB, dangerous_accept_any()).verify(request)).dangerous
 

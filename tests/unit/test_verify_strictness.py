@@ -13,7 +13,7 @@ from cryptography.x509.oid import AuthorityInformationAccessOID, ExtendedKeyUsag
 from pellucid.errors import UsageError
 from pellucid.testing.ca import CA, DAY, Extra, Issued, new_key
 from pellucid.verify import Failure, Outcome, Purpose, Strictness, VerificationReport, WebPKIVerifier
-from tests.support.verifying import NAME, ca_without, check_named, request_for, without
+from tests.support.verifying import NAME, ca_without, check_named, request_for, with_serial, without
 
 AUTHORITY = CA("strictness")
 NAMELESS = WebPKIVerifier(AUTHORITY.trust, strictness=Strictness(dangerous_skip_name_check=True))
@@ -132,6 +132,27 @@ def test_scts_are_counted_one_for_each_log() -> None:
         assert report.failure is Failure.POLICY and "counted, not verified" in report.summary
 
 
+def test_embedded_scts_count_too_and_a_log_counts_once() -> None:
+    def sct(log: int) -> bytes:
+        return b"\0" + bytes([log]) * 32 + bytes(8) + b"\0\0" + b"\4\3\0\0"
+
+    def embedded(*logs: int) -> Issued:
+        entries = b"".join(len(sct(log)).to_bytes(2, "big") + sct(log) for log in logs)
+        listed = len(entries).to_bytes(2, "big") + entries
+        oid = x509.PrecertificateSignedCertificateTimestamps.oid
+        wrapped = (
+            b"\x04" + (len(listed).to_bytes(1, "big") if len(listed) < 128 else b"\x81" + bytes([len(listed)])) + listed
+        )
+        return AUTHORITY.issue(NAME, extra=[Extra(value=x509.UnrecognizedExtension(oid, wrapped))])
+
+    assert judged(embedded(1, 2), min_scts=2).accepted
+    assert judged(embedded(1, 1), min_scts=2).failure is Failure.POLICY
+    request = dataclasses.replace(request_for(embedded(1)), scts=(sct(1),))
+    strict = WebPKIVerifier(AUTHORITY.trust, strictness=Strictness(min_scts=2))
+    assert strict.verify(request).failure is Failure.POLICY
+    assert strict.verify(dataclasses.replace(request, scts=(sct(2),))).accepted
+
+
 NOT_CRITICAL = Extra(value=x509.BasicConstraints(True, None), critical=False)
 
 
@@ -159,6 +180,26 @@ def test_leaves_that_broke_under_python_3_13_pass_unless_conformance_is_demanded
     assert "no authorityKeyIdentifier" in judged(bare, conforming_issuers=True).summary
     assert judged(AUTHORITY.issue(NAME), conforming_issuers=True).accepted
     assert judged(AUTHORITY.intermediate().issue(NAME), conforming_issuers=True).accepted
+
+
+@pytest.mark.filterwarnings("ignore:Parsed a serial number")  # pyca/cryptography's, of those that are not positive
+@pytest.mark.parametrize(
+    ("serial", "usual", "words"),
+    [
+        (b"\0", True, "not positive"),
+        (b"\1", True, ""),
+        (b"\x7f" * 20, True, ""),
+        (b"\x7f" * 21, True, "21 octets"),
+        (b"\xff", False, ""),
+    ],
+    ids=["zero", "one", "20 octets", "21 octets", "negative"],
+)
+def test_serial_numbers(serial: bytes, usual: bool, words: str) -> None:
+    leaf = with_serial(AUTHORITY.issue(NAME), AUTHORITY, serial)
+    assert judged(leaf).accepted is usual
+    if usual:
+        report = judged(leaf, conforming_issuers=True)
+        assert report.accepted is not bool(words) and words in "\n".join(report.lines())
 
 
 # ---- what may be given up --------------------------------------------------------------------------------------------

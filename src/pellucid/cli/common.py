@@ -50,6 +50,7 @@ EXIT_CODES: Final = {
     60: "the server's certificate was refused",
     77: "the trusted certificates could not be read",
     82: "the revocation lists could not be read",
+    90: "the server's key is none of those that are pinned",
     130: "interrupted",
 }
 """The exit codes, with curl's numbers and meanings wherever curl has one."""
@@ -110,12 +111,17 @@ def _from_os_error(error: BaseException) -> int:
     return 26 if code in {errno.ENOENT, errno.EACCES, errno.EISDIR, errno.ENOTDIR} else 56
 
 
+def _from_rejection(error: BaseException) -> int:
+    report = error.verification if isinstance(error, CertificateRejected) else None
+    return 90 if report is not None and report.failure is Failure.WRONG_PIN else 60
+
+
 _CODES: Final[tuple[tuple[type[BaseException], int | Callable[[BaseException], int]], ...]] = (
     (CommandFailed, lambda error: error.code if isinstance(error, CommandFailed) else 1),
     (click.UsageError, 2),
     (click.Abort, 130),
     (KeyboardInterrupt, 130),
-    (CertificateRejected, 60),
+    (CertificateRejected, _from_rejection),
     (AlertReceived, _from_alert),
     (PeerError, 35),
     (TruncatedStream, 56),

@@ -49,8 +49,11 @@ def doctor(names: tuple[str, ...], as_json: bool) -> int:
         raise CommandFailed("there is no development CA yet", code=58, hints=("pellucid dev-cert localhost",))
     root = Root.read(authority.certificate_path)
     findings = [*ca_findings(authority), *variable_findings(root)]
-    standings = {name: (store, standing_of(store, root)) for name, store in stores().items()}
     wanted = [one for one in PROGRAMS if not names or one.name in names]
+    read = {store for one in wanted for store in one.stores}
+    standings = {
+        name: (store, standing_of(store, root)) for name, store in stores().items() if not names or name in read
+    }
     with probes(authority.credential()) as server, ThreadPoolExecutor(_AT_ONCE) as pool:
         checked = list(pool.map(lambda one: _checked(one, server, root), wanted))
     if as_json:
@@ -105,7 +108,8 @@ def _lines(
         yield line("  ", _MARKS[one.level], " ", Span(one.what, "name"), f"  {one.text}")
         if one.hint:
             yield line("      ", Span(one.hint, "strong"))
-    yield line(Span("Stores", "title"))
+    if standings:
+        yield line(Span("Stores", "title"))
     for name, (store, standing) in standings.items():
         mark = {True: _MARKS[Level.GOOD], False: _MARKS[Level.BAD], None: Span("–", "muted")}[standing.trusted]
         word = {True: "has it", False: "has it not", None: standing.problem}[standing.trusted]

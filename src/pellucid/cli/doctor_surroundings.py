@@ -51,7 +51,9 @@ def ca_findings(authority: DevelopmentCA) -> Iterator[Finding]:
         yield Finding("ca", Level.GOOD, f"{authority.certificate_path}, valid until {ends:%Y-%m-%d}, key yours alone")
     if not authority.authority.permitted:
         text = "the development CA may vouch for every name: whoever gets its key can pose as any site to you"
-        yield Finding("ca", Level.WARNING, text, "pellucid untrust --apply; use the one without --any-name")
+        yield Finding(
+            "ca", Level.WARNING, text, "pellucid untrust --apply; pellucid dev-cert localhost makes a new one"
+        )
     if now < certificate.not_valid_before_utc or now < _BUILT:
         text = f"this machine's clock says {now:%Y-%m-%d %H:%M} UTC, before the CA was made"
         yield Finding("clock", Level.BAD, text, "set the clock")

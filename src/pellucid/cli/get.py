@@ -494,7 +494,7 @@ def _failed(run: _Run, url: str, error: Exception) -> int:
     return code
 
 
-_DIAGNOSED: Final = frozenset({6, 7, 28, 35, 56, 58, 60})
+_DIAGNOSED: Final = frozenset({6, 7, 28, 35, 56, 58, 60, 90})
 """exit codes of what has to do with a connection"""
 
 

@@ -7,6 +7,7 @@ import contextlib
 import errno
 import ipaddress
 import logging
+import os
 import signal
 import socket
 import sys
@@ -29,6 +30,7 @@ from pellucid.explain.pcapng import PcapngWriter
 from pellucid.explain.recorder import tee
 from pellucid.explain.text import Line, Span, escaped, line
 from pellucid.integrations.serving import BACKLOG, Server
+from pellucid.net.reload import ReloadingConfig
 from pellucid.net.tcp import bind_listener
 from pellucid.registry import AlertDescription, alert_name
 from pellucid.trace import AlertTraced, ClosedTraced, Direction, HandshakeCompleted, Observer, Role, TraceEvent
@@ -36,24 +38,61 @@ from pellucid.trace import AlertTraced, ClosedTraced, Direction, HandshakeComple
 __all__ = ["ConnectionWatches", "announce", "listen", "listen_failed", "quiet_logger", "run_server", "url_of"]
 
 _SAME_SIGNAL_SECONDS: Final = 0.5
+_LOOK_SECONDS: Final = 1.0  # between two looks at the files
 
 
-def run_server(server: Server) -> None:
+def run_server(server: Server, *, reloads: ReloadingConfig | None = None) -> None:
     """Run *server* until a signal stops it. Raises CommandFailed if the application cannot start.
 
     SIGINT and SIGTERM stop it when the running requests are done; a second one ends them.
+    reloads: looks at its files every second, and on SIGHUP reads them all again. A SIGHUP because the terminal is gone
+             stops the server.
     """
     try:
-        asyncio.run(_run(server))
+        asyncio.run(_run(server, reloads))
     except (LifespanFailureError, LifespanTimeoutError) as error:
         raise CommandFailed(f"the application did not start or end as it should: {error}", code=1) from error
 
 
-async def _run(server: Server) -> None:
+async def _run(server: Server, reloads: ReloadingConfig | None) -> None:
     loop = asyncio.get_running_loop()
     loop.set_exception_handler(_loop_exception)
-    with _signals(loop, server.stop, server.hurry):
+    with _signals(loop, server.stop, server.hurry), contextlib.ExitStack() as stack:
+        if reloads is not None:
+            stack.enter_context(_hangups(loop, server.stop, reloads))
+            watching = asyncio.create_task(_watch(reloads))
+            stack.callback(watching.cancel)
         await server.run()
+
+
+async def _watch(reloads: ReloadingConfig) -> None:
+    while True:
+        await asyncio.sleep(_LOOK_SECONDS)
+        reloads.check()
+
+
+@contextlib.contextmanager
+def _hangups(loop: asyncio.AbstractEventLoop, stop: Callable[[], None], reloads: ReloadingConfig) -> Iterator[None]:
+    """Have SIGHUP reload, where there is one; and stop where it came because the terminal is gone."""
+    if sys.platform == "win32":
+        yield
+        return
+    terminals = [number for number in range(3) if os.isatty(number)]
+
+    def hung_up() -> None:
+        if not all(map(os.isatty, terminals)):
+            stop()
+            return
+        reloads.request_reload()
+        reloads.check()
+
+    before = signal.getsignal(signal.SIGHUP)
+    loop.add_signal_handler(signal.SIGHUP, hung_up)
+    try:
+        yield
+    finally:
+        loop.remove_signal_handler(signal.SIGHUP)
+        signal.signal(signal.SIGHUP, before)
 
 
 @contextlib.contextmanager
@@ -158,6 +197,7 @@ def announce(output: Output, url: str, authority: DevelopmentCA | None, credenti
         output.talk(line("A development certificate, by the CA ", made, f" in {authority.certificate_path}"))
         for program, command_line in trust_lines(authority.certificate_path, url):
             output.talk(line("  ", Span(f"{program:<9}", "name"), command_line))
+        output.talk("pellucid trust tells of more, and does it for browsers; pellucid doctor tries them.")
         output.talk("Ctrl-C stops the server.")
     for credential in credentials:
         if isinstance(credential.leaf, RawPublicKey):

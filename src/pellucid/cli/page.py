@@ -12,8 +12,9 @@ import click
 from pellucid.cli.common import CommandFailed, keylog_option, keylog_path, pcapng_option, pcapng_writer
 from pellucid.cli.listening import ConnectionWatches, announce, listen, quiet_logger, run_server, url_of
 from pellucid.cli.output import Output
+from pellucid.cli.reloading import reloading
 from pellucid.cli.server_credentials import server_credentials
-from pellucid.config import Credential, ServerConfig
+from pellucid.config import ConfigSource, Credential, ServerConfig
 from pellucid.explain.text import Span, line
 from pellucid.integrations.asgi import Recorders
 from pellucid.integrations.certificate_compression import installed
@@ -52,18 +53,24 @@ def page(**options: Any) -> int:  # Any: click's options, each of its own type
     """Serve a page on which each visitor sees its own TLS 1.3 connection, message by message.
 
     Browsers get the page, curl text, and those who ask for application/json JSON. Nobody sees another's connection.
-    Without --cert a development certificate is made, as `pellucid serve` does. The URL is printed on standard output
-    once the server listens.
+    Without --cert a development certificate is made, as `pellucid serve` does; as there, the files given are read again
+    when they change and on SIGHUP. The URL is printed on standard output once the server listens.
     """
     if options["no_hrr"] and options["hrr_port"] is not None:
         raise CommandFailed("--hrr-port and --no-hrr exclude each other", code=2)
     output = Output()
-    credentials, authority = server_credentials({**options, "raw_public_key": False, "ocsp": None})
+    shown = {**options, "raw_public_key": False, "ocsp": None}
+    credentials, authority = server_credentials(shown)
     secrets = _is_loopback(options["host"]) if options["public"] is None else not options["public"]
     with pcapng_writer(options["pcapng"]) as pcapng, contextlib.ExitStack() as opened:
         watches = ConnectionWatches(output, options["verbose"], keylog_path(options["keylog"]), pcapng)
-        config = _server_config(credentials, watches)
-        configs = [config] if options["no_hrr"] else [config, replace(config, groups=_RETRY_GROUPS)]
+
+        def make(again: bool) -> ServerConfig:
+            present = server_credentials(shown, again=True)[0] if again and authority is None else credentials
+            return _server_config(present, watches)
+
+        config = opened.enter_context(reloading(make, options, output))
+        configs: list[ConfigSource] = [config] if options["no_hrr"] else [config, _Retrying(config)]
         asked = (options["port"], options["hrr_port"] or 0)
         recorders = Recorders()
         sockets = [
@@ -80,11 +87,26 @@ def page(**options: Any) -> int:  # Any: click's options, each of its own type
             keep_alive=_KEEP_ALIVE_SECONDS,
             logger=quiet_logger(),
         )
-        run_server(server)
+        run_server(server, reloads=config)
     return 0
 
 
 command = page
+
+
+class _Retrying:
+    """The same server, which asks every client again: it takes groups that clients have no share for."""
+
+    def __init__(self, source: ConfigSource) -> None:
+        self._source = source
+        self._made: tuple[ServerConfig, ServerConfig] | None = None
+
+    @property
+    def current(self) -> ServerConfig:
+        config, made = self._source.current, self._made
+        if made is None or made[0] is not config:
+            made = self._made = config, replace(config, groups=_RETRY_GROUPS)
+        return made[1]
 
 
 def _server_config(credentials: tuple[Credential, ...], watches: ConnectionWatches) -> ServerConfig:

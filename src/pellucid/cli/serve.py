@@ -16,6 +16,7 @@ from pellucid.cli.files import StaticFiles
 from pellucid.cli.listening import ConnectionWatches, announce, listen, quiet_logger, run_server, url_of
 from pellucid.cli.output import Output
 from pellucid.cli.raw_keys import verifier_of
+from pellucid.cli.reloading import reloading
 from pellucid.cli.server_credentials import server_credentials
 from pellucid.cli.tls_options import server_changes, server_tls_options
 from pellucid.config import ClientAuthentication, Credential, ServerConfig
@@ -71,6 +72,8 @@ def serve(target: str | None, **options: Any) -> int:  # Any: click's options, e
     Without --cert a development certificate is made, by a CA that is kept for this user; how to have programs trust
     it is told on standard error. The server's URL is printed on standard output once it listens.
     Clients that come again resume their sessions until the server is started anew.
+    The files given are read again when they change and on SIGHUP, without a connection dropped: what cannot be used
+    leaves in place what was there, and standard error says so.
     SIGINT and SIGTERM stop it when the running requests are done; a second one ends them.
     """
     if options["fault"]:
@@ -88,15 +91,21 @@ def serve(target: str | None, **options: Any) -> int:  # Any: click's options, e
         watches = ConnectionWatches(output, options["verbose"], keylog_path(options["keylog"]), pcapng)
         recorder = Recorders() if wants_recorder(application) else None
         shows = recorder is not None or pcapng is not None
-        config = _server_config(credentials, options, watches, records=shows)
-        sock = listen(options["host"], options["port"], keep_syn=shows)
-        try:
-            url = url_of(options["host"], sock.getsockname()[1])
-            ready = functools.partial(announce, output, url, authority, credentials)
-            listeners = [Listening(sock=sock, config=config, recorder=recorder)]
-            run_server(Server(gated, listeners, grace=options["grace"], ready=ready, logger=quiet_logger()))
-        finally:
-            sock.close()
+
+        def make(again: bool) -> ServerConfig:
+            shown = server_credentials(options, again=True)[0] if again and authority is None else credentials
+            return _server_config(shown, options, watches, records=shows)
+
+        with reloading(make, options, output) as config:
+            sock = listen(options["host"], options["port"], keep_syn=shows)
+            try:
+                url = url_of(options["host"], sock.getsockname()[1])
+                ready = functools.partial(announce, output, url, authority, credentials)
+                listeners = [Listening(sock=sock, config=config, recorder=recorder)]
+                server = Server(gated, listeners, grace=options["grace"], ready=ready, logger=quiet_logger())
+                run_server(server, reloads=config)
+            finally:
+                sock.close()
     return 0
 
 

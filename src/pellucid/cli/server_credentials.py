@@ -13,28 +13,33 @@ from pellucid.cli.credential_files import check_dates, load_credential
 from pellucid.cli.development_ca import DevelopmentCA
 from pellucid.cli.raw_keys import own_raw_public_key
 from pellucid.config import Credential
+from pellucid.crypto import own_chain
 from pellucid.errors import UsageError
 from pellucid.net.load import ocsp_file
 
 __all__ = ["server_credentials"]
 
 
-def server_credentials(options: Mapping[str, Any]) -> tuple[tuple[Credential, ...], DevelopmentCA | None]:
+def server_credentials(
+    options: Mapping[str, Any], *, again: bool = False
+) -> tuple[tuple[Credential, ...], DevelopmentCA | None]:
     """Return what is shown, preferred first, and who made it if it is a development certificate.
 
-    With --raw-public-key the keys themselves are shown too, to those who take one. Raises CommandFailed.
+    With --raw-public-key the keys themselves are shown too, to those who take one.
+    again: whether a server runs with them already. Then an OCSP response that is for another certificate, as when one
+           of the two is renewed before the other, is not stapled; else it is refused. Raises CommandFailed.
     """
     certificates, keys = options["cert"], options["key"]
     if not certificates and keys:
         if not options["raw_public_key"]:
             raise CommandFailed("--key needs --cert, or --raw-public-key", code=2)
         return tuple(own_raw_public_key(key, options["password"]) for key in keys), None
-    credentials, authority = _credentials(options)
+    credentials, authority = _credentials(options, again=again)
     raw = tuple(one.as_raw_public_key() for one in credentials) if options["raw_public_key"] else ()
     return (*raw, *credentials), authority
 
 
-def _credentials(options: Mapping[str, Any]) -> tuple[tuple[Credential, ...], DevelopmentCA | None]:
+def _credentials(options: Mapping[str, Any], *, again: bool) -> tuple[tuple[Credential, ...], DevelopmentCA | None]:
     certificates, keys, staple = options["cert"], options["key"], options["ocsp"]
     if keys and len(keys) != len(certificates):
         raise CommandFailed("--key is given once for each --cert, in the same order, or not at all", code=2)
@@ -49,8 +54,22 @@ def _credentials(options: Mapping[str, Any]) -> tuple[tuple[Credential, ...], De
     for number, file in enumerate(certificates):
         credential = load_credential(Path(file), keys[number] if keys else None, options["password"])
         check_dates(credential, file)
-        credentials.append(replace(credential, ocsp_response=_ocsp_file(staple)) if staple else credential)
+        credentials.append(_stapling(credential, staple, again=again) if staple else credential)
     return tuple(credentials), None
+
+
+def _stapling(credential: Credential, path: str, *, again: bool) -> Credential:
+    given = _ocsp_file(path)
+    try:
+        ours = own_chain.read_staple(given() or b"").serial == own_chain.serial_of(credential.chain)
+        why = "" if ours else "it is for another certificate"
+    except UsageError as error:
+        why = error.reason
+    if not why:
+        return replace(credential, ocsp_response=given)
+    if again:
+        return credential
+    raise CommandFailed(f"{path}: the OCSP response cannot be stapled: {why}", code=26)
 
 
 def _ocsp_file(path: str) -> Callable[[], bytes | None]:

@@ -14,6 +14,7 @@ from pellucid.net.load import read_pem
 from pellucid.registry import AlertDescription as A
 from pellucid.sessions.psk import ExternalPsk
 from pellucid.trace import Role
+from pellucid.verify.pins import SpkiPins, spki_pin
 from pellucid.verify.revocation import RevocationPolicy
 
 __all__ = ["client_changes", "client_tls_options", "explained", "server_changes", "server_tls_options"]
@@ -39,6 +40,12 @@ _RECORD_SIZE_LIMIT = click.option(
 )
 _CLIENT = (
     click.option("--crlfile", metavar="FILE", help="Refuse what the CRLs in FILE (PEM or DER) list, or do not cover."),
+    click.option(
+        "--pinnedpubkey",
+        metavar="PINS",
+        help="Refuse a server whose own key is none of PINS: sha256//BASE64, several with ; between them, or a file "
+        "with a certificate or a public key. Its certificate must be right, too.",
+    ),
     click.option("--cert-status", is_flag=True, help="Refuse a server that staples no OCSP response."),
     click.option("--reverify", is_flag=True, help="Judge the certificates of a resumed session again."),
     click.option(
@@ -80,10 +87,22 @@ def client_changes(options: Mapping[str, Any]) -> dict[str, Any]:
         policy["require_staple"] = True
     if policy:
         changes["revocation"] = _policy(policy, options)
+    if options["pinnedpubkey"]:
+        changes["requirements"] = (_pins(options["pinnedpubkey"]),)
     return changes | {
         "reverify_on_resumption": options["reverify"],
         "post_handshake_auth": options["post_handshake_auth"],
     }
+
+
+def _pins(text: str) -> SpkiPins:
+    """Return the pins of the server's own key, as curl's option has them: of the leaf, never of a CA."""
+    try:
+        if text.lower().startswith("sha256/"):
+            return SpkiPins(text, leaf_only=True)
+        return SpkiPins(spki_pin(read_pem(text)), leaf_only=True)
+    except UsageError as error:
+        raise CommandFailed(f"--pinnedpubkey: {error.reason}", code=2) from error
 
 
 def explained(error: Exception, options: Mapping[str, Any]) -> Exception:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import os
 import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -12,7 +13,7 @@ from typing import Any, Final
 import click
 
 from pellucid.cli.common import CommandFailed
-from pellucid.cli.development_ca import DevelopmentCA
+from pellucid.cli.development_ca import CERTIFICATE, DevelopmentCA
 from pellucid.cli.new_files import NewFile, write_all
 from pellucid.cli.output import Output
 from pellucid.cli.stores import Root, Store, StoreFailed, other_lines, run, stores
@@ -47,6 +48,10 @@ def trust(names: tuple[str, ...], **options: Any) -> int:  # Any: click's option
     output = Output()
     root = _root(options)
     found = chosen(names)
+    if options["any_name"] and options["ca"] is None:
+        output.hint(
+            "whoever gets this CA's key can pose as any site to you: pellucid untrust --apply when you are done"
+        )
     if options["bundle"] is not None:
         _write_bundle(options["bundle"], root, overwrite=options["force"])
         output.talk(f"Written: {options['bundle']}, for SSL_CERT_FILE, REQUESTS_CA_BUNDLE, CURL_CA_BUNDLE, PIP_CERT")
@@ -107,11 +112,20 @@ def why_of(error: OSError | UsageError | PeerError) -> str:
 def _root(options: Mapping[str, Any]) -> Root:
     path: Path | None = options["ca"]
     if path is None:
+        _check_whose(any_name=options["any_name"])
         path = DevelopmentCA.open(any_name=options["any_name"]).certificate_path
     try:
         return Root.read(path)
     except (OSError, UsageError, PeerError) as error:
         raise CommandFailed(f"cannot read {path}: {why_of(error)}", code=77) from error
+
+
+def _check_whose(*, any_name: bool) -> None:
+    """Raise CommandFailed where root, through sudo, would have a CA of its own made and trusted by all."""
+    user = os.environ.get("SUDO_USER")
+    if user and DevelopmentCA.existing(any_name=any_name) is None:
+        hint = f"name yours: --ca {CERTIFICATE}, whose place `pellucid trust` tells {user}"
+        raise CommandFailed("under sudo this would make another CA, of root's", code=58, hints=(hint,))
 
 
 def _apply(store: Store, root: Root, output: Output) -> None:

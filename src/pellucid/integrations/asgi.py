@@ -133,14 +133,15 @@ def _mistrust(peer: VerifiedPeer | None) -> str | None:
 # ---- what came early, and the scopes ---------------------------------------------------------------------------------
 
 
-_came_early: Final[ContextVar[bool]] = ContextVar("pellucid_came_early", default=False)
+_came_early: Final[ContextVar[bool]] = ContextVar("pellucid_came_early")
 
 
 class Early:
     """Tells of data, as it is read from a connection, what of it came early: perhaps somebody's replay.
 
     A server starts the application in a task whenever a request's header section has ended: the task has the context of
-    whoever read, and so the application knows whether the section ended in early data.
+    whoever read, and so the application knows whether the section ended in early data. In a task that was given another
+    context, as by uvicorn's `reset_contextvars`, every request counts as early on a connection that had early data.
     """
 
     def __init__(self, tls: Tls) -> None:
@@ -171,7 +172,7 @@ class Introduced:
     async def __call__(self, scope: Any, *arguments: Any) -> None:  # Any: ASGI's dictionaries and callables
         if scope["type"] in {"http", "websocket"}:
             own = self._own
-            told = {"early_data": _came_early.get(), "connection": own, **own.told()}
+            told = {"early_data": _came_early.get(own.had_early_data), "connection": own, **own.told()}
             extensions = {**(scope.get("extensions") or {}), TLS_EXTENSION: own.tls_extension(), EXTENSION: told}
             scope = {**scope, "extensions": extensions}
         await self._application(scope, *arguments)
@@ -337,6 +338,11 @@ class OwnConnection:
     def peer(self) -> VerifiedPeer | None:
         """Who the client is, by its verified certificate; None for one that showed none."""
         return _client_of(self._tls)
+
+    @property
+    def had_early_data(self) -> bool:
+        """Whether anything came early on this connection: for whoever cannot tell which of its requests did."""
+        return self._tls.early_bytes > 0
 
     @property
     def report(self) -> VerificationReport | None:

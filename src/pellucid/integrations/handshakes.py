@@ -16,7 +16,7 @@ from pellucid.explain.recorder import Recorder, tee
 from pellucid.explain.text import escaped
 from pellucid.handshake.actions import EarlyDataOutcome
 from pellucid.messages.handshake import Certificate, ClientHello, ServerHello
-from pellucid.registry import AlertDescription, HandshakeType
+from pellucid.registry import AlertDescription, ExtensionType, HandshakeType
 from pellucid.trace import (
     AlertTraced,
     CertificateDecompressed,
@@ -61,7 +61,7 @@ class Handshake:
     code:        the diagnosis of one that failed, else ""; reason: the same in a sentence.
     alert:       the AlertDescription that ended it, None where none was sent; alert_sent: whether we sent it.
     cipher_suite, group: code points, None where they were not agreed on.
-    server_name: what the client asked for.
+    server_name: what the client asked for, None where it did not say.
     early_data:  what became of 0-RTT data; None where there was none of it.
     certificates: of each end, DER, leaf first, as far as they were shown.
     """
@@ -110,6 +110,7 @@ def handshake_of(recorder: Recorder) -> Handshake:
             reason=_bounded(found.message),
             alert=None if alert is None else alert.description,
             alert_sent=alert is not None and alert.direction is Direction.SENT,
+            server_name=_asked_for(seen),
             **common,
         )
     return Handshake(
@@ -136,6 +137,7 @@ class _Seen:
         self.certificates: dict[bool, tuple[bytes, ...]] = {}
         self.client_hello: ClientHello | None = None
         self.server_hello: ServerHello | None = None
+        self.host: str | None = None
 
     def take(self, seconds: float, event: TraceEvent) -> None:
         self.ended = seconds
@@ -154,6 +156,8 @@ class _Seen:
             self.role, self.done = event.role, event
         elif isinstance(event, TcpConnected):
             self.role = event.role
+        elif isinstance(event, TcpConnecting):
+            self.host = event.host
         elif isinstance(event, AlertTraced) and self.alert is None and event.description not in _WARNINGS:
             self.alert = event
 
@@ -166,13 +170,20 @@ class _Seen:
         if isinstance(body, Certificate):
             self._certificate(body, sent=event.direction is Direction.SENT)
         elif isinstance(body, ClientHello):
-            self.client_hello = body
+            self.client_hello = self.client_hello or body  # a second one answers a HelloRetryRequest
         elif isinstance(body, ServerHello):
             self.server_hello = body
 
     def _certificate(self, body: object, *, sent: bool) -> None:
         if isinstance(body, Certificate):
             self.certificates[sent] = tuple(entry.cert_data for entry in body.certificate_list)
+
+
+def _asked_for(seen: _Seen) -> str | None:
+    """Return whom the client of a failed handshake asked for, as its hello has it, else as it was connected to."""
+    body = b"" if seen.client_hello is None else dict(seen.client_hello.extensions).get(ExtensionType.SERVER_NAME, b"")
+    named = body[5:].decode("ascii", "backslashreplace") or seen.host  # ServerNameList with one host_name (RFC 6066 §3)
+    return _bounded(named) if named else None
 
 
 def _bounded(text: str) -> str:

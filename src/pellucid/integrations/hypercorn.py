@@ -22,8 +22,8 @@ from hypercorn.events import Event, RawData, Updated
 from hypercorn.protocol.h2 import H2Protocol
 from hyperframe.frame import DataFrame, GoAwayFrame, HeadersFrame
 
-from pellucid.config import ServerConfig
 from pellucid.explain.recorder import precede
+from pellucid.handshake.actions import EarlyDataOutcome
 from pellucid.integrations.asgi import Early, Introduced, OwnConnection, recorder_of
 from pellucid.integrations.ssl_engine import Facts
 from pellucid.net.tcp import trace_accepted
@@ -76,8 +76,7 @@ class _Server(TCPServer):
         self._own = OwnConnection(tls, recorder, retire=self._retire, flush=self._flush)
         application: Any = Introduced(self.app, self._own)
         self.app = application
-        config = tls._tls.context.config(server_side=True)
-        if isinstance(config, ServerConfig) and config.max_early_data:
+        if tls.negotiated is None or tls.negotiated.early_data is EarlyDataOutcome.ACCEPTED:
             reader: Any = _Reader(self.reader, tls)
             self.reader = reader
 

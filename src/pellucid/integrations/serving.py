@@ -17,7 +17,7 @@ from typing import Any, Final
 from hypercorn.asyncio import serve as hypercorn_serve
 from hypercorn.config import Config, Sockets
 
-from pellucid.config import ServerConfig
+from pellucid.config import ConfigSource, ServerConfig
 from pellucid.explain.recorder import Recorder
 from pellucid.integrations.hypercorn import connections
 from pellucid.integrations.stopping import StoppingContext
@@ -37,7 +37,7 @@ class Listening:
     """Where to listen and how. sock: bound, not blocking; recorder: made for each connection, for the application."""
 
     sock: socket.socket
-    config: ServerConfig
+    config: ServerConfig | ConfigSource
     recorder: Callable[[], Recorder] | None = None
 
 

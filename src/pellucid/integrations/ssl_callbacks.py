@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from pellucid.integrations.ssl_errors import ConfigurationError
-from pellucid.integrations.ssl_hello import PskServerCallback, SniCallback, given_psk
+from pellucid.integrations.ssl_hello import AlpnCallback, PskServerCallback, SniCallback, given_psk
 from pellucid.sessions.psk import ExternalPsk
 
 __all__ = ["Callbacks"]
@@ -23,10 +23,16 @@ class Callbacks:
 
     def _prepare_callbacks(self) -> None:
         self._sni_callback: SniCallback | None = None
+        self._alpn_callback: AlpnCallback | None = None
         self._psk_client: PskClientCallback | None = None
         self._psk_server: PskServerCallback | None = None
         self.switched: dict[tuple[int, int], Any] = {}
         """what `ssl_hello` made of this context's configuration and others'"""
+
+    @property
+    def _hears_first(self) -> bool:
+        """Whether a server waits for the ClientHello to ask callbacks."""
+        return any(one is not None for one in (self._sni_callback, self._alpn_callback, self._psk_server))
 
     # ---- names -----------------------------------------------------------------------------------------------------
 
@@ -51,6 +57,23 @@ class Callbacks:
     def set_servername_callback(self, server_name_callback: SniCallback | None) -> None:
         """Set `sni_callback`. The older name of it."""
         self.sni_callback = server_name_callback
+
+    @property
+    def alpn_callback(self) -> AlpnCallback | None:
+        """Server: chooses the protocol: (SSLObject or SSLSocket, those that the client offers, context).
+
+        It returns one of them, or None for none; an exception refuses the client with handshake_failure. `ssl` has no
+        such thing: there `set_alpn_protocols` decides, and it does here for clients that offer none, or without this.
+        """
+        return self._alpn_callback
+
+    @alpn_callback.setter
+    def alpn_callback(self, value: AlpnCallback | None) -> None:
+        if value is not None and self._server_side is False:
+            raise ConfigurationError("alpn_callback is a server's: a client offers, with set_alpn_protocols")
+        if value is not None and not callable(value):
+            raise TypeError("not a callable object")
+        self._alpn_callback = value
 
     # ---- keys ------------------------------------------------------------------------------------------------------
 

@@ -24,13 +24,13 @@ from pellucid.config import (
 )
 from pellucid.connection import Connection
 from pellucid.errors import UsageError
-from pellucid.explain.keylog import KeyLogWriter
+from pellucid.explain.keylog import KeyLogWriter, begin_key_log
 from pellucid.explain.recorder import tee
 from pellucid.handshake.negotiate import ClientOffer
 from pellucid.integrations.handshake_watch import HandshakeCallback, HandshakeWatch
 from pellucid.integrations.ssl_callbacks import Callbacks
 from pellucid.integrations.ssl_engine import Engine, Pause
-from pellucid.integrations.ssl_errors import ConfigurationError
+from pellucid.integrations.ssl_errors import ConfigurationError, HostNameError
 from pellucid.integrations.ssl_hello import FirstFlight, chosen_config, no_credential
 from pellucid.integrations.ssl_object import SSLObject
 from pellucid.integrations.ssl_real import RealContext
@@ -41,7 +41,6 @@ from pellucid.integrations.ssl_trust import FilePath, Trust
 from pellucid.sessions import MemoryServerSessions, TicketKeys
 from pellucid.sessions.tickets import ServerSessions
 from pellucid.trace import Observer, unwatched
-from pellucid.verify.revocation import DEFAULT_REVOCATION
 
 __all__ = ["SSLContext"]
 
@@ -52,6 +51,9 @@ _UNNAMED: Final = "unnamed.invalid"  # RFC 6761 §6.4: nobody's
 _PASSWORD = Callable[[], str | bytes | bytearray] | str | bytes | bytearray | None
 
 H = TypeVar("H", bound=HandshakeCallback)
+K = TypeVar("K")
+
+_LONGEST_PASSWORD: Final = 1024  # bytes; ssl's
 
 
 class SSLContext(Trust, Settings, Callbacks, RealContext):  # type: ignore[misc,override]  # attributes there, not here
@@ -148,7 +150,7 @@ class SSLContext(Trust, Settings, Callbacks, RealContext):  # type: ignore[misc,
         """Return a TLS connection between two buffers. server_hostname: text, or ASCII bytes as anyio gives it."""
         name = self._checked_name(server_hostname, session, server_side=server_side)
         engine = self.new_engine(server_side=server_side, server_hostname=name, session=session)
-        return self.sslobject_class._create(
+        return _derived(self.sslobject_class, SSLObject, "sslobject_class")._create(
             incoming, outgoing, engine=engine, server_side=server_side, server_hostname=name
         )
 
@@ -167,8 +169,9 @@ class SSLContext(Trust, Settings, Callbacks, RealContext):  # type: ignore[misc,
         if server_side and server_hostname:
             raise ValueError("server_hostname can only be specified in client mode")
         name = self._checked_name(server_hostname, session, server_side=server_side)
+        kind = _derived(self.sslsocket_class, SSLSocket, "sslsocket_class")
         self.config(server_side=server_side)  # a mistake in the settings shows before the socket is taken
-        return self.sslsocket_class._create(
+        return kind._create(
             sock,
             context=self,
             server_side=server_side,
@@ -181,13 +184,13 @@ class SSLContext(Trust, Settings, Callbacks, RealContext):  # type: ignore[misc,
     def _checked_name(
         self, server_hostname: str | bytes | None, session: SSLSession | None, *, server_side: bool
     ) -> str | None:
-        name = server_hostname.decode("ascii") if isinstance(server_hostname, bytes) else server_hostname
+        name = _ascii_name(server_hostname)
         if session is not None:
             self.check_session(session, server_side=server_side)
         if server_side:
             return name
         if name is not None and (not name or name.startswith(".")):
-            raise ConfigurationError("server_hostname cannot be an empty string or start with a leading dot.")
+            raise HostNameError("server_hostname cannot be an empty string or start with a leading dot.")
         if name is None and self.check_hostname and not self._psk_only():
             raise ConfigurationError(
                 "check_hostname requires server_hostname: it is what the server's certificate must be for"
@@ -204,7 +207,7 @@ class SSLContext(Trust, Settings, Callbacks, RealContext):  # type: ignore[misc,
         observer = own if watch is None else tee(own, watch)
         told = unwatched if observer is None else observer
         if isinstance(config, ServerConfig):
-            hello = FirstFlight() if self._sni_callback or self._psk_server else None
+            hello = FirstFlight() if self._hears_first else None
             connection = Connection.server(config, trace=told)
             return Engine(connection, self, observer, own=own, watch=watch, hello=hello)
         sessions = ConnectionSessions(config.session_store if isinstance(self._base, ClientConfig) else None)
@@ -230,8 +233,8 @@ class SSLContext(Trust, Settings, Callbacks, RealContext):  # type: ignore[misc,
         if self._server_side not in (None, server_side):
             side = "server" if self._server_side else "client"
             raise ConfigurationError(
-                f"Cannot create a {'server' if server_side else 'client'} socket with this context: it is for a "
-                f"{side} only"
+                f"Cannot create a {'server' if server_side else 'client'} socket with a "
+                f"PROTOCOL_TLS_{side.upper()} context: it is for a {side} only"
             )
         base = self.base
         known = self._built.get(server_side)
@@ -289,9 +292,9 @@ class SSLContext(Trust, Settings, Callbacks, RealContext):  # type: ignore[misc,
             with open(keyfile, "rb") as file:
                 key = file.read()
         try:
-            added = _credential(chain, key, _password(password))
+            added = _credential(chain, key, password)
         except UsageError as error:
-            raise ConfigurationError(f"{os.fsdecode(certfile)}: {error.reason}") from error
+            raise ConfigurationError(f"{_pem_words(error)}: {os.fsdecode(certfile)}: {error.reason}") from error
         self._added = (added, *(one for one in self._added if not _replaces(added, one)))
         self._changed()
 
@@ -338,7 +341,7 @@ class SSLContext(Trust, Settings, Callbacks, RealContext):  # type: ignore[misc,
     @keylog_filename.setter
     def keylog_filename(self, path: str | os.PathLike[str] | None) -> None:
         if path is not None:
-            KeyLogWriter(path)  # raises OSError at once if it cannot be written
+            begin_key_log(path)
         self._keylog = None if path is None else os.fspath(path)
 
     # ---- within ----------------------------------------------------------------------------------------------------
@@ -398,27 +401,22 @@ class SSLContext(Trust, Settings, Callbacks, RealContext):  # type: ignore[misc,
         changes = self._overrides(server_side=True)
         asks = self._client_authentication() or ClientAuthentication.NONE
         in_handshake = ClientAuthentication.NONE if self._later else asks
-        trust = self._trusted() or (None if base is None else base.client_trust)
         credentials = _signing_with(self._credentials(base), self._server_schemes)
         if base is None and not credentials:
             if self._psk_server is None:
                 raise ConfigurationError("a server needs a certificate: call load_cert_chain first")
             changes["credential_resolver"] = no_credential
-        own = base is not None and base.verifier is not None
-        if not trust and not own and asks is not ClientAuthentication.NONE:
-            raise ConfigurationError("no CA of clients is trusted: call load_verify_locations first")
         if self._tickets is not None:
             changes |= {"tickets": self._tickets, "tickets_on_resumption": min(self._tickets, 1)}
         changes |= {
             "credentials": credentials,
             "client_authentication": in_handshake,
-            "client_trust": trust,
+            **self._server_trust_settings(base),
             "sessions": CountedSessions(self._sessions(base), self.statistics),
         }
         if base is None:
-            return ServerConfig(revocation=self._revocation(DEFAULT_REVOCATION), **changes)
-        changes |= {"revocation": self._revocation(base.revocation), "replay_guard": base.early_data_guard}
-        return replace(base, **changes)
+            return ServerConfig(**changes)
+        return replace(base, replay_guard=base.early_data_guard, **changes)
 
     def _sessions(self, base: ServerConfig | None) -> ServerSessions:
         """Return what tickets stand for: the configuration's own; else of this context, whatever is set meanwhile."""
@@ -454,6 +452,12 @@ def _side(protocol: int) -> bool | None:
     raise ConfigurationError(f"{what}: PROTOCOL_TLS_CLIENT or PROTOCOL_TLS_SERVER, or a config")
 
 
+def _derived(kind: type[K], ours: type, name: str) -> type[K]:
+    if not issubclass(kind, ours):
+        raise ConfigurationError(f"{name} must be derived from pellucid.SSLContext.{name}, as {kind.__name__} is not")
+    return kind
+
+
 def _checked_source(source: ConfigSource) -> ConfigSource:
     current_config(source)
     return source
@@ -471,12 +475,46 @@ def _signing_with(credentials: tuple[Credential, ...], schemes: tuple[int, ...] 
 
 
 def _password(password: _PASSWORD) -> bytes | None:
-    value = password() if callable(password) else password
-    return value.encode("utf-8") if isinstance(value, str) else None if value is None else bytes(value)
+    """Return the password, asked for if it is a function. Raises TypeError, and ValueError where it is too long."""
+    asked = callable(password)
+    value: Any = password() if callable(password) else password  # Any: what a function returns is looked at here
+    if value is None and not asked:
+        return None
+    if not isinstance(value, (str, bytes, bytearray)):
+        raise TypeError(
+            "password callback must return a string" if asked else "password should be a string or callable"
+        )
+    found = value.encode("utf-8") if isinstance(value, str) else bytes(value)
+    if len(found) > _LONGEST_PASSWORD:
+        raise ValueError(f"password cannot be longer than {_LONGEST_PASSWORD} bytes")
+    return found
 
 
-def _credential(chain: bytes, key: bytes | None, password: bytes | None) -> Credential:
-    """Return the credential. A password that the key does not need is no mistake, as with OpenSSL."""
-    if password is not None and b"ENCRYPTED" not in (chain if key is None else key):
-        password = None
-    return Credential.from_pem(chain, key, password)
+def _credential(chain: bytes, key: bytes | None, password: _PASSWORD) -> Credential:
+    """Return the credential. A password that the key does not need is not asked for, and no mistake."""
+    needed = b"ENCRYPTED" in (chain if key is None else key)
+    return Credential.from_pem(chain, key, _password(password) if needed else None)
+
+
+def _pem_words(error: UsageError) -> str:
+    """Return OpenSSL's words for what is wrong with a certificate and its key, which programs look for."""
+    mismatch = "does not belong" in error.reason
+    return "[X509: KEY_VALUES_MISMATCH] key values mismatch" if mismatch else "[SSL] PEM lib"
+
+
+def _ascii_name(name: str | bytes | None) -> str | None:
+    """Return a host name in ASCII: what `socket` makes of it (IDNA 2003), so that it is the one that was connected to.
+
+    Raises TypeError for one with a NUL, as `ssl` does.
+    """
+    if name is None:
+        return None
+    text = name.decode("ascii") if isinstance(name, bytes) else name
+    if "\0" in text:
+        raise TypeError("server_hostname: embedded null character")
+    if text.isascii():
+        return text
+    try:
+        return text.encode("idna").decode("ascii")
+    except UnicodeError as error:
+        raise HostNameError(f"server_hostname is no host name: {error}") from error

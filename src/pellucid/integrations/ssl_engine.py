@@ -54,6 +54,10 @@ Pause = CredentialNeeded | SignatureNeeded | VerificationNeeded | TicketNeeded |
 _MAX_WRITE: Final = 2**18  # sealed by one write; of a longer one it is told how much was taken
 
 
+_RECORD_OVERHEAD: Final = 5 + 1 + 16  # header, content type, tag
+_MAX_TAKEN: Final = 2**18  # off a socket at a time
+
+
 def cipher_of(code: int) -> Cipher:
     """Return the suite as `ssl` names it."""
     name = suite_name(code)
@@ -115,6 +119,18 @@ class Engine:
             return
         self._guarded(lambda: self.connection.receive_data(data))
         self._work()
+
+    def wanted(self, size: int) -> int:
+        """Return how many bytes to take off a socket for a read of *size* bytes of data; 0: to the end of one record.
+
+        Programs that wait for a socket with `select` rely on what OpenSSL does: what they did not ask for yet, but for
+        the rest of one record, is still in the kernel. So no more is taken than can hold *size* bytes of data, or ends
+        the record that is cut; in the handshake nothing beyond its record.
+        """
+        if self.hello is not None:
+            return self.hello.lacking
+        here, lacks = self.connection.cut_record
+        return max(1, lacks, min(size + _RECORD_OVERHEAD, _MAX_TAKEN) - here if size and self.negotiated else 0)
 
     def take(self) -> bytes:
         """Return all that is to be sent, the alert after an error included."""
@@ -204,12 +220,20 @@ class Engine:
     def discard(self) -> None:
         """Throw away what was not read, and what the peer still sends."""
         self.discarding = True
+        self.drop()
+
+    def drop(self) -> None:
+        """Throw away what was not read."""
         self._plain.clear()
         self._at = self.pending = 0
 
     def close(self) -> None:
         """Say close_notify. What the peer still sends is thrown away from now on. A second call does nothing."""
         self.discard()
+        self.say_goodbye()
+
+    def say_goodbye(self) -> None:
+        """Say close_notify, and go on reading. A second call does nothing."""
         self._guarded(self.connection.close)
 
     def request_certificate(self, *, required: bool) -> None:
@@ -273,8 +297,8 @@ class Engine:
     def _hear(self, hello: FirstFlight, data: bytes) -> None:
         """Wait for the whole ClientHello; then make the connection that the callbacks choose, and go on with it."""
         offer = hello.take(data)
-        if offer is None and not hello.over:
-            return
+        if self.connection.closed or (offer is None and not hello.over):
+            return  # there is no connection to be made for who has closed
         self.hello = None
         if offer is not None:
             try:

@@ -7,6 +7,7 @@ ClientHello go to a connection too, which refuses them with the right alert.
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
@@ -18,6 +19,7 @@ from pellucid.integrations.ssl_errors import ConfigurationError
 from pellucid.limits import MAX_CIPHERTEXT, MAX_HANDSHAKE_BODY, MAX_PSK_IDENTITIES, RECORD_HEADER
 from pellucid.messages import extensions as x
 from pellucid.messages.handshake import HEADER_LENGTH, ClientHello
+from pellucid.record.reassembly import lacking
 from pellucid.registry import AlertDescription, ContentType, HandshakeType, alert_name
 from pellucid.sessions.psk import ExternalPsk
 from pellucid.trace import Role
@@ -27,6 +29,7 @@ if TYPE_CHECKING:
     from pellucid.integrations.ssl_engine import Engine
 
 __all__ = [
+    "AlpnCallback",
     "CallbackFailed",
     "FirstFlight",
     "PskServerCallback",
@@ -39,6 +42,8 @@ __all__ = [
 
 SniCallback = Callable[[Any, str | None, Any], int | None]
 """(SSLObject or SSLSocket, the name the client sent, the context) → None, or an alert that refuses it"""
+AlpnCallback = Callable[[Any, tuple[str, ...], Any], str | None]
+"""(SSLObject or SSLSocket, what the client offers, the context) → one of those, or None"""
 PskServerCallback = Callable[[str], bytes]
 """identity → key, b"" for one that is not known"""
 
@@ -67,6 +72,11 @@ class FirstFlight:
         """whether no more is waited for"""
         self._message = bytearray()
         self._read = 0
+
+    @property
+    def lacking(self) -> int:
+        """Bytes that the record lacks of which the last part came."""
+        return lacking(self.data, self._read)
 
     def take(self, data: bytes) -> ClientOffer | None:
         """Take more bytes, b"" at the end; return the offer once. None and `over`: this is no ClientHello."""
@@ -114,6 +124,8 @@ def chosen_config(context: SSLContext, engine: Engine, offer: ClientOffer) -> Se
     if callback is not None:
         _ask_for_name(callback, context, engine, offer.server_name)
     config = switched_config(context, engine.context)
+    if context.alpn_callback is not None and offer.alpn:
+        config = _with_alpn(context.alpn_callback, context, engine, config, offer)
     return _with_psk(context, config, offer)
 
 
@@ -127,6 +139,10 @@ def _ask_for_name(callback: SniCallback, context: SSLContext, engine: Engine, na
         raise CallbackFailed(f"callback failed: {type(error).__name__} in sni_callback", alert) from error
     if answer is None:
         return
+    if inspect.iscoroutine(answer):
+        answer.close()
+        alert = AlertDescription.INTERNAL_ERROR
+        raise CallbackFailed("callback failed: nobody awaits sni_callback; a credential_resolver may be async", alert)
     number: Any = answer  # Any: whatever the application returned
     if not isinstance(number, int) or not 0 <= number <= 255:
         wrong = TypeError(f"sni_callback returns None or an alert's number, not {type(answer).__name__}")
@@ -134,6 +150,29 @@ def _ask_for_name(callback: SniCallback, context: SSLContext, engine: Engine, na
         alert = AlertDescription.INTERNAL_ERROR
         raise CallbackFailed("callback failed: sni_callback returned what is no alert", alert) from wrong
     raise CallbackFailed(f"callback failed: sni_callback answered {alert_name(int(answer))}", int(answer))
+
+
+def _with_alpn(
+    callback: AlpnCallback, context: SSLContext, engine: Engine, config: ServerConfig, offer: ClientOffer
+) -> ServerConfig:
+    """Return *config* with the protocol that the callback chooses of those offered."""
+    owner = None if engine.owner is None else engine.owner()
+    offered = tuple(name.decode("utf-8", "backslashreplace") for name in offer.alpn)
+    try:
+        answer = callback(owner, offered, context)
+    except Exception as error:
+        _Untold(error)
+        alert = AlertDescription.HANDSHAKE_FAILURE
+        raise CallbackFailed(f"callback failed: {type(error).__name__} in alpn_callback", alert) from error
+    if answer is not None and answer not in offered:
+        alert = AlertDescription.INTERNAL_ERROR
+        raise CallbackFailed("callback failed: alpn_callback chose what the client does not offer", alert)
+    return replace(
+        config,
+        alpn=() if answer is None else (answer,),
+        sessions=config.session_store,
+        replay_guard=config.early_data_guard,
+    )
 
 
 class _Untold:

@@ -160,6 +160,7 @@ def _functions(kind: type[SSLContext]) -> dict[str, Any]:  # Any: as setattr tak
         "SSLContext": kind,
         "create_default_context": create_default_context,
         "get_server_certificate": _get_server_certificate,
+        "CHANNEL_BINDING_TYPES": ["tls-exporter"],  # "tls-unique" is not defined for TLS 1.3 (RFC 9266 §3)
     }
     if kind is _VERIFIED:
         functions["_create_stdlib_context"] = create_stdlib_context
@@ -241,17 +242,17 @@ class _Installation:
         self._replace({} if before is None else _IN_PLACE[before], _IN_PLACE[wanted])
 
     def _replace(self, old: dict[str, Any], new: dict[str, Any]) -> None:
+        """Put *new* where the real ones or *old* stand; what a program has put there since is its own idea of it."""
         for name, real in self._before.items():
-            if name == "_create_default_https_context":
-                if real is self._before["create_default_context"]:  # else the program has its own idea of it
-                    ssl._create_default_https_context = new["create_default_context"]
-            else:
-                setattr(ssl, name, new.get(name, real))
+            same = "create_default_context" if name == "_create_default_https_context" else name
+            if getattr(ssl, name, None) in (self._before[same], old.get(same)):
+                setattr(ssl, name, new.get(same, real))
         instead = {id(old.get(name, self._before[name])): new[name] for name in _NAMED_ELSEWHERE}
         instead |= {id(RealContext): new["SSLContext"], id(self._before["SSLContext"]): new["SSLContext"]}
         for module, name, value in _names():
             if (replacement := instead.get(id(value))) is not None and replacement is not value:
-                self._replaced.setdefault((id(module), name), (module, value))
+                if value not in old.values():
+                    self._replaced.setdefault((id(module), name), (module, value))
                 setattr(module, name, replacement)
         for module, one in _remade():
             self._replaced.setdefault((id(module), one.name), (module, getattr(module, one.name)))

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import ssl
 import weakref
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Final, Self
 
 from pellucid.crypto.provider import Buffer
 from pellucid.integrations.ssl_engine import Engine, Facts
-from pellucid.integrations.ssl_errors import WantRead
+from pellucid.integrations.ssl_errors import WantRead, ZeroReturn
 from pellucid.integrations.ssl_handle import Handle
 from pellucid.integrations.ssl_hello import checked_context
 
@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from pellucid.integrations.ssl_context import SSLContext
 
 __all__ = ["SSLObject"]
+
+_STDLIB_CLASS: Final = ssl.SSLObject  # before anybody replaces it
 
 
 class SSLObject(Facts):
@@ -33,6 +35,10 @@ class SSLObject(Facts):
 
     def __init__(self, *_: object, **__: object) -> None:
         raise TypeError(f"{type(self).__name__} does not have a public constructor: SSLContext.wrap_bio() makes them")
+
+    @property  # type: ignore[misc]  # object's can be set
+    def __class__(self) -> type:  # for who asks isinstance(_, ssl.SSLObject)
+        return _STDLIB_CLASS
 
     @classmethod
     def _create(
@@ -111,6 +117,8 @@ class SSLObject(Facts):
             self._send()
         if data is None:
             raise WantRead
+        if not data and engine.connection.closed:
+            raise ZeroReturn  # as in ssl: both ends have closed, and this one knows
         return data
 
     def _read_into(self, size: int, buffer: bytearray | memoryview) -> int:
@@ -132,6 +140,8 @@ class SSLObject(Facts):
             self._send()
         if size is None:
             raise WantRead
+        if not size and engine.connection.closed:
+            raise ZeroReturn
         return size
 
     def write(self, data: Buffer) -> int:
@@ -150,15 +160,18 @@ class SSLObject(Facts):
             self._send()
 
     def unwrap(self) -> None:
-        """Say close_notify and wait for the peer's: WantRead until it is there. Data that still comes is dropped.
+        """Say close_notify and wait for the peer's: WantRead until it is there.
 
+        What still comes can be read meanwhile; what was not read when `unwrap` is called again is dropped.
         A server that has answered early data waits for the end of the handshake first: tickets follow it.
         """
         engine = self._tls
         try:
             if not self._handshake_over():
                 raise WantRead
-            engine.close()
+            if engine.connection.closed:
+                engine.drop()
+            engine.say_goodbye()
             self._receive()
             engine.check()
         finally:

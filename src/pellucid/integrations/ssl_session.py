@@ -7,6 +7,7 @@ and one that does not fit is not offered; the handshake is a full one then.
 from __future__ import annotations
 
 import hashlib
+import ssl
 import threading
 from collections.abc import Awaitable
 from typing import TYPE_CHECKING, Any, Final, NoReturn
@@ -58,6 +59,10 @@ class SSLSession:
         known = b"c" + binding if kept is None else b"t" + kept[1].ticket
         self._id = hashlib.sha256(b"pellucid session" + known).digest()
         self._time = now if kept is None else kept[1].received_at
+
+    @property  # type: ignore[misc]  # object's can be set
+    def __class__(self) -> type:  # for who asks isinstance(_, ssl.SSLSession)
+        return ssl.SSLSession
 
     @property
     def context(self) -> SSLContext:

@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, Any, BinaryIO, Final, Self
 from pellucid.crypto.provider import Buffer
 from pellucid.errors import TLSError
 from pellucid.handshake.actions import Negotiated
-from pellucid.integrations.record_bounds import RecordBounds
 from pellucid.integrations.ssl_engine import Engine, Facts
 from pellucid.integrations.ssl_errors import ConfigurationError, PlaintextFirst, WantRead, WantWrite, ssl_error
 from pellucid.integrations.ssl_handle import Handle
@@ -101,7 +100,6 @@ class SSLSocket(Facts, socket.socket):
         self._reading = threading.RLock()
         self._writing = threading.RLock()
         self._unsent = memoryview(b"")
-        self._bounds = RecordBounds()
         self._sealed = 0
         """bytes of a write that raised WantWrite: they are sealed, and partly sent"""
         self._broken = False
@@ -320,15 +318,16 @@ class SSLSocket(Facts, socket.socket):
                 self._flush_if_free()
                 self._fill(size)
 
-    def _fill(self, wanted: int = 0) -> None:
-        """Wait for bytes of the peer, and take them: those of one record, or what *wanted* bytes of data can be in."""
+    def _fill(self, size: int = 0) -> None:
+        """Wait for bytes of the peer, and take those that a read of *size* bytes needs, or the handshake: 0.
+
+        Of a socket that does not wait, and where little is wanted, one record at a time: even a close_notify stays
+        where `select` sees it.
+        """
+        with self._core:
+            wanted = self._tls.wanted(size if size > _MUCH and self.gettimeout() != 0 else 0)
         try:
-            if wanted - self._bounds.held > _MUCH:  # as much ciphertext cannot be more data than is wanted
-                data = super().recv(min(wanted - self._bounds.held, _RECEIVE_SIZE))
-                self._bounds.take_all(data)
-            else:
-                waiting = super().recv(_RECEIVE_SIZE, socket.MSG_PEEK)
-                data = super().recv(self._bounds.take(waiting)) if waiting else b""
+            data = super().recv(wanted)
         except BlockingIOError:
             raise WantRead from None
         except OSError as error:
@@ -370,11 +369,24 @@ class SSLSocket(Facts, socket.socket):
         return self.send(data)
 
     def send(self, data: Any, flags: int = 0) -> int:  # Any: a readable buffer
-        """Send *data*; return how much of it: all, or 256 KiB of more."""
+        """Send *data*; return how much of it: all, as OpenSSL does. On a socket that does not wait: 256 KiB of more."""
         if not self._under_tls:
             self._check_not_between()
             return super().send(data, flags)
         _no_flags(flags, "send")
+        if self.gettimeout() == 0:
+            return self._send_piece(data)
+        return self._send_pieces(data)
+
+    def _send_pieces(self, data: Any) -> int:  # Any: a readable buffer
+        with self._writing, memoryview(data) as given, given.cast("B") as view:
+            at = self._send_piece(view)
+            while at < len(view):
+                with view[at:] as rest:
+                    at += self._send_piece(rest)
+            return at
+
+    def _send_piece(self, data: Any) -> int:  # Any: a readable buffer
         self._ready()
         with self._writing:
             if self._sealed:
@@ -400,12 +412,7 @@ class SSLSocket(Facts, socket.socket):
             super().sendall(data, flags)
             return
         _no_flags(flags, "sendall")
-        self._ready()
-        with self._writing, memoryview(data) as given, given.cast("B") as view:
-            at = 0
-            while at < len(view):
-                with view[at:] as rest:
-                    at += self.send(rest)
+        self._send_pieces(data)
 
     def sendfile(self, file: BinaryIO, offset: int = 0, count: int | None = None) -> int:  # type: ignore[override]
         """Send a file's content through TLS, for the kernel's sendfile would send it in plaintext; return its size.

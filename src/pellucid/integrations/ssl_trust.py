@@ -23,6 +23,7 @@ from pellucid.integrations.ssl_certificate import certificate_dict
 from pellucid.integrations.ssl_errors import ConfigurationError
 from pellucid.net.load import load_trust, read_pem, system_trust
 from pellucid.verify import Strictness, WebPKIVerifier, dangerous_accept_any
+from pellucid.verify.facts import certificate_facts
 from pellucid.verify.revocation import DEFAULT_REVOCATION, RevocationPolicy
 from pellucid.verify.trust import TrustStore, certificates_in_pem
 
@@ -103,7 +104,8 @@ class Trust:
                 found.append(_from_data(cadata, crls))
             RevocationPolicy(crls=tuple(crls))  # what cannot be parsed is refused here
         except UsageError as error:
-            raise ConfigurationError(error.reason) from error
+            words = f"PEM lib: {error.reason}" if cadata is None else error.reason
+            raise ConfigurationError(words) from error
         for trust in found:
             self._added_trust = trust if self._added_trust is None else self._added_trust | trust
         self._crls += tuple(crls)
@@ -144,11 +146,15 @@ class Trust:
         self.load_default_certs()
 
     def get_ca_certs(self, binary_form: bool = False) -> list[Any]:
-        """Return the trusted roots, as DER or as dictionaries; a root that cannot be read is left out of those."""
+        """Return the trusted CAs, as DER or as dictionaries; one that cannot be read is left out of those.
+
+        What is trusted and no CA, a server's own certificate, is not among them, as in `ssl`.
+        """
+        cas = [der for der in self._trusted().roots if _is_ca(der)]
         if binary_form:
-            return list(self._trusted().roots)
+            return cas
         found = []
-        for der in self._trusted().roots:
+        for der in cas:
             try:
                 found.append(certificate_dict(parse_certificate(der)))
             except PeerError:  # a root whose key TLS 1.3 cannot use: it stays in the store, and helps nobody here
@@ -156,9 +162,9 @@ class Trust:
         return found
 
     def cert_store_stats(self) -> dict[str, int]:
-        """Return how many roots and CRLs there are."""
-        count = len(self._trusted())
-        return {"x509": count, "crl": len(self._crls), "x509_ca": count}
+        """Return how many certificates there are, how many of them are CAs, and how many CRLs."""
+        roots = self._trusted().roots
+        return {"x509": len(roots), "crl": len(self._crls), "x509_ca": sum(map(_is_ca, roots))}
 
     def _trusted(self) -> TrustStore:
         """Return what was trusted explicitly, in the configuration and since."""
@@ -213,8 +219,8 @@ class Trust:
         if not value and not self._may_turn_off():
             raise ConfigurationError(f"the server's name is always checked; {_OFF}")
         self._check_name = bool(value)
-        if value and self._mode is ssl.CERT_NONE:
-            self._mode = ssl.CERT_REQUIRED
+        if value and ssl.CERT_NONE in (self._mode, self.verify_mode):
+            self.verify_mode = ssl.CERT_REQUIRED
         self._changed()
 
     @property
@@ -228,6 +234,11 @@ class Trust:
         if refused := wanted & ~ssl.VerifyFlags(_MAY_BE_SET):
             why = "proxy certificates (RFC 3820) are never accepted, and nothing else is known by such a number"
             raise ConfigurationError(f"verify_flags cannot have {refused!r}: {why}; a verifier of your own may differ")
+        if wanted & ssl.VERIFY_X509_STRICT and self.base is not None and self.base.verifier is not None:
+            raise ConfigurationError(
+                "the config has a verifier, which alone decides: make it WebPKIVerifier(trust, "
+                "strictness=Strictness(conforming_issuers=True))"
+            )
         self._flags = wanted | _ALWAYS
         self._changed()
 
@@ -274,12 +285,30 @@ class Trust:
             return {"trust": trust, "verifier": dangerous_accept_any(trust), "revocation": DEFAULT_REVOCATION}
         if base.trust is None and self._added_trust is None and not self._starts_empty:
             trust = system_trust()
-        if self._check_name:
+        if not self._check_name:
+            self._allowed("check_hostname is False: any server with a certificate would do")
+        elif not self._strict:
             return {"trust": trust, "revocation": revocation}
-        self._allowed("check_hostname is False: any server with a certificate would do")
-        unnamed = Strictness(dangerous_skip_name_check=True)
-        verifier = WebPKIVerifier(trust, revocation=revocation, strictness=unnamed)
+        strictness = Strictness(conforming_issuers=self._strict, dangerous_skip_name_check=not self._check_name)
+        verifier = WebPKIVerifier(trust, revocation=revocation, strictness=strictness)
         return {"trust": trust, "verifier": verifier, "revocation": DEFAULT_REVOCATION}
+
+    def _server_trust_settings(self, base: ServerConfig | None) -> dict[str, Any]:  # Any: each setting has its own type
+        """Return client_trust, verifier and revocation of a server's configuration. Raises ConfigurationError."""
+        trust = self._trusted() or (None if base is None else base.client_trust)
+        revocation = self._revocation(DEFAULT_REVOCATION if base is None else base.revocation)
+        own = base is not None and base.verifier is not None
+        asks = self._client_authentication() or ClientAuthentication.NONE
+        if not trust and not own and asks is not ClientAuthentication.NONE:
+            raise ConfigurationError("no CA of clients is trusted: call load_verify_locations first")
+        if not self._strict or own or trust is None:
+            return {"client_trust": trust, "revocation": revocation}
+        verifier = WebPKIVerifier(trust, revocation=revocation, strictness=Strictness(conforming_issuers=True))
+        return {"client_trust": trust, "verifier": verifier, "revocation": DEFAULT_REVOCATION}
+
+    @property
+    def _strict(self) -> bool:
+        return bool(self._flags & ssl.VERIFY_X509_STRICT)
 
     def _allowed(self, what: str) -> None:
         if not self._allow_unverified:
@@ -299,6 +328,17 @@ class Trust:
             )
         chain = (self._flags & ssl.VERIFY_CRL_CHECK_CHAIN) == ssl.VERIFY_CRL_CHECK_CHAIN
         return replace(base, crls=crls, crl_depth="chain" if chain else "leaf", missing_crl="reject")
+
+
+def _is_ca(der: bytes) -> bool:
+    """Whether a certificate is a CA's: by its basicConstraints; of version 1, which has none, if it signed itself."""
+    facts = certificate_facts(der)
+    if facts is None or facts.is_ca:  # what cannot be read is in the store as a root
+        return True
+    try:
+        return facts.self_issued and parse_certificate(der).x509.version.value == 0
+    except PeerError:  # a key that TLS 1.3 cannot use
+        return False
 
 
 def _existing(path: FilePath, name: str) -> str:
@@ -325,7 +365,11 @@ def _from_data(data: str | Buffer, crls: list[bytes]) -> TrustStore:
             raise TypeError("cadata should be an ASCII string or a bytes-like object")
         here = _CRL.findall(data.encode())
         crls += here
-        return TrustStore.empty() if here and "CERTIFICATE-----" not in data else TrustStore.from_pem(data)
+        if "BEGIN CERTIFICATE-----" in data or "BEGIN TRUSTED CERTIFICATE-----" in data:
+            return TrustStore.from_pem(data)
+        if not here:
+            raise ConfigurationError("no start line: cadata does not contain a certificate")
+        return TrustStore.empty()
     try:
         given = bytes(memoryview(data))
     except TypeError:
@@ -340,7 +384,9 @@ def _der_certificates(data: bytes) -> list[bytes]:
     while at < len(data):
         head = data[at : at + 6]
         if len(head) < 4 or head[0] != 0x30 or head[1] not in (0x81, 0x82, 0x83):
-            raise ConfigurationError("cadata as bytes is DER, one certificate after another; PEM is text")
+            raise ConfigurationError(
+                "not enough data: cadata does not contain a certificate; as bytes it is DER, and PEM is text"
+            )
         width = head[1] & 0x0F
         end = at + 2 + width + int.from_bytes(head[2 : 2 + width], "big")
         found.append(data[at:end])

@@ -6,7 +6,7 @@ import ssl
 from collections.abc import Callable
 from typing import cast
 
-from pellucid.config import ClientConfig, ServerConfig
+from pellucid.config import ClientConfig, ConfigSource, ServerConfig
 from pellucid.explain.recorder import Recorder
 from pellucid.integrations.asgi import watched
 from pellucid.integrations.ssl_context import SSLContext
@@ -25,7 +25,7 @@ class StoppingContext(SSLContext):
 
     stopping = False
 
-    def __init__(self, config: ServerConfig, recorder: Callable[[], Recorder] | None = None) -> None:
+    def __init__(self, config: ServerConfig | ConfigSource, recorder: Callable[[], Recorder] | None = None) -> None:
         super().__init__(config)
         self._recorder = recorder
 

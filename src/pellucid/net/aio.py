@@ -25,7 +25,7 @@ from pellucid.net.facts import StreamFacts
 from pellucid.net.listener import BACKLOG, EXHAUSTED, GONE, PAUSE_SECONDS
 from pellucid.net.operations import RECEIVE_SIZE, Steps
 from pellucid.net.script import Script
-from pellucid.net.setup import new_connection, observer_of, refuse_early_bytes, send_at_once, socket_address
+from pellucid.net.setup import new_connection, observer_of, present, refuse_early_bytes, send_at_once, socket_address
 from pellucid.net.tcp import bind_listener, trace_accepted
 from pellucid.trace import Observer, unwatched
 
@@ -64,7 +64,7 @@ async def connect(
 
 async def wrap(
     transport: socket.socket | anyio.abc.ByteStream,
-    config: ClientConfig | ServerConfig | None = None,
+    config: ClientConfig | ServerConfig | ConfigSource | None = None,
     *,
     server_name: str | None = None,
     received: bytes = b"",
@@ -75,13 +75,15 @@ async def wrap(
 ) -> Stream:
     """Return a stream over a connected socket or any byte stream of anyio's, past the handshake. Takes the transport.
 
-    config:   a ServerConfig makes it the server's end; else it is the client's, and *server_name* must be given.
+    config:   a ServerConfig, or a source of one, makes it the server's end; else it is the client's, and *server_name*
+              must be given.
     received: ciphertext that was read already. A client must have none, nor may any wait in its socket: a server
               that speaks before the ClientHello had it slipped in by somebody else (STARTTLS injection).
     early_data: a client's, as for `connect`.
     """
     sock = transport if isinstance(transport, socket.socket) else None
     try:
+        config = present(config)
         if not isinstance(config, ServerConfig):
             refuse_early_bytes(sock, received)
         observer = observer_of(config, trace)

@@ -26,6 +26,7 @@ from pellucid.net.credential_files import (
     Paths,
     Stamp,
     expanded,
+    exposed,
     load_pair,
     pairs_in,
     stamp_of,
@@ -154,12 +155,16 @@ class FilesMaker:
             self._made = parts, ServerConfig(credentials=credentials, **(self.fields | fields))
         config = self._made[1]
         self._known, self._begun = known, True
+        tickets = () if self.ticket_keys is None else (self.ticket_keys,)
         return Loaded(
             config=config,
             stamps=stamps,
             sources=tuple((one.credential, pair.files) for pair, one in known.items()),
             problems=tuple(self._problems),
-            warnings=tuple(text for one in known.values() for text in one.warnings),
+            warnings=(
+                *(text for one in known.values() for text in one.warnings),
+                *exposed(secret=tickets, other=(*self.client_ca, *tickets)),
+            ),
         )
 
     def stamps(self) -> Mapping[str, Stamp]:

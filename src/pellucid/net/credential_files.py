@@ -6,6 +6,7 @@ is read here was there all at once, fits, and may be shown; and it is known by w
 
 from __future__ import annotations
 
+import contextlib
 import os
 import stat
 from collections.abc import Callable, Iterable, Iterator
@@ -17,7 +18,7 @@ from pellucid.crypto import own_chain
 from pellucid.errors import UsageError
 from pellucid.net.load import read_pem
 
-__all__ = ["CredentialError", "Pair", "Paths", "Reading", "Stamp", "load_pair", "pairs_in", "stamp_of"]
+__all__ = ["CredentialError", "Pair", "Paths", "Reading", "Stamp", "exposed", "load_pair", "pairs_in", "stamp_of"]
 
 FilePath = str | os.PathLike[str]
 Paths = FilePath | Iterable[FilePath]
@@ -115,7 +116,8 @@ def expanded(paths: Iterable[FilePath]) -> list[str]:
     for path in [os.fspath(path) for path in paths]:
         found.append(path)
         if os.path.isdir(path):
-            found += [os.path.join(path, name) for name in _names(path)]
+            with contextlib.suppress(OSError):  # gone since, or not ours to read: what it holds cannot be known
+                found += [os.path.join(path, name) for name in _names(path)]
     return found
 
 
@@ -161,8 +163,8 @@ def _read_pair(pair: Pair, password: Password | None, now: Callable[[], float], 
         raise CredentialError(f"{pair.cert}: {finding.why}", files=pair.files, fault=finding.fault.value)
     if strange := own_chain.unfit(credential.chain):
         reading.warn(f"{pair.cert}: {strange}")
-    if (mode := _mode(pair.key or pair.cert)) & stat.S_IROTH:
-        reading.warn(f"{pair.key or pair.cert}: the private key can be read by every user of this machine ({mode:04o})")
+    for text in exposed(secret=(pair.key or pair.cert,), other=pair.files):
+        reading.warn(text)
     if pair.ocsp is None:
         return credential
     return replace(credential, ocsp_response=_stapled(credential, pair.ocsp, now, reading))
@@ -191,6 +193,21 @@ def _parsed(pair: Pair, password: Password | None, reading: Reading) -> Credenti
 def _secret(password: Password | None, path: str) -> bytes | None:
     given = password(path) if callable(password) else password
     return given.encode("utf-8") if isinstance(given, str) else given
+
+
+def exposed(*, secret: Iterable[str], other: Iterable[str]) -> tuple[str, ...]:
+    """Return warnings of files that every user may read, being secret, or may write."""
+    found = [
+        f"{path}: what is secret in it can be read by every user of this machine ({mode:04o})"
+        for path in secret
+        if (mode := _mode(path)) & stat.S_IROTH
+    ]
+    found += [
+        f"{path}: it can be written by every user of this machine ({mode:04o})"
+        for path in other
+        if (mode := _mode(path)) & stat.S_IWOTH
+    ]
+    return tuple(found)
 
 
 def _mode(path: str) -> int:

@@ -258,7 +258,12 @@ class ReloadingConfig:
             return False
         try:
             before = self._state
-            problems = self._check()
+            try:
+                problems = self._check()
+            except Exception as error:  # noqa: BLE001  # whatever a file system may raise: whoever connects is served
+                problems = [error]
+                text = _told(error)
+                self._state = replace(before, status=replace(before.status, last_error=text))
             after = self._state
         finally:
             self._lock.release()
@@ -299,8 +304,8 @@ class ReloadingConfig:
         now = time.monotonic()
         if self._check_seconds is not None:
             self._look_again_at = now + self._check_seconds
-        wanted, self._wanted = self._wanted, False
-        if wanted:
+        if self._wanted:
+            self._wanted = False  # before reading: a signal that comes now counts again
             return self._load(everything=True, forget_sessions=False)
         state = self._state
         stamps = self._maker.stamps()

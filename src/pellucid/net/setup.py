@@ -7,7 +7,7 @@ import socket
 from collections.abc import Callable
 from dataclasses import replace
 
-from pellucid.config import ClientConfig, ServerConfig
+from pellucid.config import ClientConfig, ConfigSource, ServerConfig, current_config
 from pellucid.connection import Connection
 from pellucid.errors import Circumstances, UsageError
 from pellucid.net.load import system_trust
@@ -17,6 +17,7 @@ from pellucid.trace import Observer, unwatched
 __all__ = [
     "new_connection",
     "observer_of",
+    "present",
     "refuse_early_bytes",
     "send_at_once",
     "socket_address",
@@ -55,6 +56,11 @@ def new_connection(
     if early_data and not config.early_data:
         config = replace(config, early_data=True)
     return Connection.client(config, server_name, port=port or peer_port, trace=trace)
+
+
+def present(config: ClientConfig | ServerConfig | ConfigSource | None) -> ClientConfig | ServerConfig | None:
+    """Return *config*, or what a source of one has now."""
+    return config if config is None or isinstance(config, ClientConfig | ServerConfig) else current_config(config)
 
 
 def observer_of(config: ClientConfig | ServerConfig | None, trace: Observer | None) -> Observer | None:

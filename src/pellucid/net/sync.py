@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from types import TracebackType
 from typing import TypeVar
 
-from pellucid.config import ClientConfig, ServerConfig
+from pellucid.config import ClientConfig, ConfigSource, ServerConfig
 from pellucid.connection import Connection
 from pellucid.errors import UsageError
 from pellucid.limits import CLOSE_TIMEOUT_SECONDS, CONNECT_TIMEOUT_SECONDS, HANDSHAKE_TIMEOUT_SECONDS
@@ -17,7 +17,7 @@ from pellucid.net.eyeballs import Resolve
 from pellucid.net.facts import StreamFacts
 from pellucid.net.operations import RECEIVE_SIZE, Steps
 from pellucid.net.script import Script
-from pellucid.net.setup import new_connection, observer_of, refuse_early_bytes
+from pellucid.net.setup import new_connection, observer_of, present, refuse_early_bytes
 from pellucid.net.tcp import connect_tcp
 from pellucid.trace import Observer
 
@@ -61,7 +61,7 @@ def connect(
 
 def wrap(
     sock: socket.socket,
-    config: ClientConfig | ServerConfig | None = None,
+    config: ClientConfig | ServerConfig | ConfigSource | None = None,
     *,
     server_name: str | None = None,
     received: bytes = b"",
@@ -72,13 +72,15 @@ def wrap(
 ) -> Stream:
     """Return a stream over a connected socket, past the handshake: STARTTLS, proxies, socket pairs. Takes the socket.
 
-    config:   a ServerConfig makes it the server's end; else it is the client's, and *server_name* must be given.
+    config:   a ServerConfig, or a source of one, makes it the server's end; else it is the client's, and *server_name*
+              must be given.
     received: ciphertext that was read from the socket already. A client must have none, nor may any wait in
               the socket: a server that speaks before the ClientHello had it slipped in by somebody else.
     early_data: a client's, as for `connect`.
     raises:   UsageError for bytes that were there too early; the socket is closed then, as after any error.
     """
     try:
+        config = present(config)
         if not isinstance(config, ServerConfig):
             if server_name is None:
                 raise UsageError("a client names the server: server_name")

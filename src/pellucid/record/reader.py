@@ -7,7 +7,6 @@ from typing import Final, NamedTuple
 from pellucid.crypto.provider import Buffer
 from pellucid.errors import BadRecordMac, PeerError, RecordOverflow, UnexpectedMessage
 from pellucid.limits import (
-    BULK_STEP,
     MAX_CIPHERTEXT,
     MAX_EMPTY_RECORDS,
     MAX_INNER_PLAINTEXT,
@@ -30,7 +29,7 @@ _NOTHING: Final = -1
 """is skipped: not to be taken for a limit of which no byte is left"""
 _TYPE_AND_TAG: Final = 1 + 16
 _SMALLEST: Final = RECORD_HEADER + 1 + 16  # with a tag of 16 bytes or less, a longer record has content or padding
-_STEP: Final = BULK_STEP + 1  # the last record's content type
+_STEP: Final = 2**18 + 1  # what an event loop reads at once, and the last record's content type
 _BUFFERS: Final[list[bytearray]] = []
 """Buffers to open bulk data into, shared by all connections so that an idle one holds none. list.pop and append are
 atomic: no two readers ever have the same one. At most _MAX_BUFFERS are kept."""
@@ -133,19 +132,22 @@ class RecordReader:
         """Let go of the keys: nothing more is opened."""
         self._keys = None
 
-    def next_record(self, data: bytes | bytearray, offset: int) -> tuple[Record | None, int] | None:
+    def next_record(
+        self, data: bytes | bytearray, offset: int, end: int | None = None
+    ) -> tuple[Record | None, int] | None:
         """Return the record at *offset* and where it ends; None if it is not all there. Never looks further.
 
-        A record of early data that is skipped is None, and where it ends.
-        Raises RecordOverflow, UnexpectedMessage, BadRecordMac.
+        A record of early data that is skipped is None, and where it ends. end: where the peer's bytes do; None: with
+        *data*. Raises RecordOverflow, UnexpectedMessage, BadRecordMac.
         """
-        available = len(data) - offset
+        end = len(data) if end is None else end
+        available = end - offset
         if available < 1:
             return None
         outer = data[offset]
         if outer not in _TYPES:
             # Known from the first byte: nothing more is waited for (attack B17).
-            raise self._not_a_record(outer, data, offset)
+            raise self._not_a_record(outer, bytes(data[offset : min(end, offset + 64)]))
         if available < RECORD_HEADER:
             return None
         length = data[offset + 3] << 8 | data[offset + 4]
@@ -153,7 +155,7 @@ class RecordReader:
         if length > (MAX_CIPHERTEXT if protected else MAX_PLAINTEXT):
             raise RecordOverflow(f"a record of {length} bytes", rfc="9846 §5.2" if protected else "9846 §5.1")
         stop = offset + RECORD_HEADER + length
-        if stop > len(data):
+        if stop > end:
             return None
         header = bytes(data[offset : offset + RECORD_HEADER])
         body = bytes(data[offset + RECORD_HEADER : stop])
@@ -164,14 +166,13 @@ class RecordReader:
             return Record(outer, body, False), stop
         return self._open(header, body), stop
 
-    def _not_a_record(self, outer: int, data: bytes | bytearray, offset: int) -> UnexpectedMessage:
+    def _not_a_record(self, outer: int, first: bytes) -> UnexpectedMessage:
         """Return the error about a record of no known type: at the very beginning the peer may speak something else.
 
         Its words are those of the first byte alone, however much came with it; what else came goes beside them.
         """
         if self._begun:
             return UnexpectedMessage(_no_type(outer), rfc="9846 §5.1")
-        first = bytes(data[offset : offset + 64])
         header = outer < 0x20 and first[1:2] == b"\x03"
         error = UnexpectedMessage(_not_tls(outer), rfc="9846 §5.1", code="" if header else stranger(first).code)
         error.first_bytes = first
@@ -221,7 +222,9 @@ class RecordReader:
                 f"more than {MAX_EMPTY_RECORDS} empty records in a row", rfc="9846 §5.1", code="TLS-EMPTY-RECORDS"
             )
 
-    def application_data(self, data: bytes | bytearray, offset: int) -> tuple[bytes, int, PeerError | None]:
+    def application_data(
+        self, data: bytes | bytearray, offset: int, end: int | None = None
+    ) -> tuple[bytes, int, PeerError | None]:
         """Open the application data at *offset*, record after record, until something else comes or it is cut.
 
         Returns the plaintext (b"" if the next record is not application data, or not all there), where it ends, and
@@ -231,12 +234,13 @@ class RecordReader:
         keys = self._keys
         if keys is None or keys.secret.epoch is not Epoch.APPLICATION or self._trace is not None:
             return b"", offset, None
-        available = len(data) - offset
+        end = len(data) if end is None else end
+        available = end - offset
         if available < RECORD_HEADER or data[offset] != ContentType.APPLICATION_DATA:
             return b"", offset, None
         if available <= self._short:
-            return self._small(keys, data, offset)
-        return self._bulk(keys, data, offset)
+            return self._small(keys, data, offset, end)
+        return self._bulk(keys, data, offset, end)
 
     def whole_small_record(self, data: Buffer) -> bytes | None:
         """Return the application data of *data* if that is exactly one short, unpadded, good record; else None.
@@ -259,11 +263,11 @@ class RecordReader:
         self._empty = 0
         return inner[:-1]
 
-    def _small(self, keys: Keys, data: bytes | bytearray, offset: int) -> tuple[bytes, int, PeerError | None]:
+    def _small(self, keys: Keys, data: bytes | bytearray, offset: int, end: int) -> tuple[bytes, int, PeerError | None]:
         """One short unpadded record: what ping-pong traffic is made of. Anything else is left to `next_record`."""
         start = offset + RECORD_HEADER
         stop = start + (data[offset + 3] << 8 | data[offset + 4])
-        if stop > len(data):
+        if stop > end:
             return b"", offset, None
         try:
             inner = keys.aead.decrypt(
@@ -278,9 +282,9 @@ class RecordReader:
         self._empty = 0
         return inner[:-1], stop, None
 
-    def _bulk(self, keys: Keys, data: bytes | bytearray, offset: int) -> tuple[bytes, int, PeerError | None]:
+    def _bulk(self, keys: Keys, data: bytes | bytearray, offset: int, end: int) -> tuple[bytes, int, PeerError | None]:
         decrypt_into, iv, sequence, tag = keys.aead.decrypt_into, keys.iv, keys.sequence, keys.tag_length
-        end, most = len(data), self._most
+        most = self._most
         try:
             plain = _BUFFERS.pop()
         except IndexError:
@@ -291,10 +295,11 @@ class RecordReader:
         with memoryview(data) as source, memoryview(plain) as target:
             while end - offset >= RECORD_HEADER:
                 start = offset + RECORD_HEADER
-                header = data[offset:start]
-                if header == full_header:
+                if data.startswith(full_header, offset):
+                    header: bytes | bytearray = full_header
                     size = most
-                elif header[0] == ContentType.APPLICATION_DATA:
+                elif data[offset] == ContentType.APPLICATION_DATA:
+                    header = data[offset:start]
                     size = (header[3] << 8 | header[4]) - tag
                 else:
                     break

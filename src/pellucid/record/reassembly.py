@@ -6,12 +6,20 @@ from collections.abc import Callable
 from typing import Final
 
 from pellucid.errors import DecodeError, IllegalParameter, UnexpectedMessage
-from pellucid.limits import MAX_HANDSHAKE_BODY
+from pellucid.limits import MAX_HANDSHAKE_BODY, RECORD_HEADER
 from pellucid.messages.handshake import HEADER_LENGTH
 from pellucid.registry import HandshakeType, handshake_type_name
 
 _FIXED_LENGTH: Final = frozenset({HandshakeType.FINISHED, HandshakeType.KEY_UPDATE, HandshakeType.END_OF_EARLY_DATA})
 """Messages that are too long are not large but wrong: decode_error (RFC 9846 §6.2)."""
+
+
+def lacking(buffer: bytes | bytearray, start: int = 0) -> int:
+    """Return how many bytes the record at *start* lacks: of its header, then of what follows; 0 if it is whole."""
+    here = len(buffer) - start
+    if here < RECORD_HEADER:
+        return RECORD_HEADER - here
+    return max(0, RECORD_HEADER + (buffer[start + 3] << 8 | buffer[start + 4]) - here)
 
 
 def take_message(buffer: bytearray, expects: Callable[[int], bool], state: str) -> bytes | None:

@@ -7,7 +7,7 @@ from typing import Final
 from pellucid.config import PaddingPolicy
 from pellucid.crypto.provider import Buffer
 from pellucid.errors import InternalError, UsageError
-from pellucid.limits import BULK_STEP, MAX_PLAINTEXT, MAX_SEQUENCE, SMALL_RECORD
+from pellucid.limits import BULK_STEP, MAX_PLAINTEXT, MAX_SEQUENCE, RECORD_HEADER, SMALL_RECORD
 from pellucid.record.protect import HEADER_PREFIX, Keys
 from pellucid.registry import ContentType
 from pellucid.schedule import TrafficSecret
@@ -35,7 +35,7 @@ class RecordWriter:
     )
 
     def __init__(self, padding: PaddingPolicy | None, trace: Observer | None, first_version: bytes) -> None:
-        self._out: list[bytes] = []
+        self._out: list[bytes | bytearray] = []
         self._handshake = bytearray()
         self._keys: Keys | None = None
         self._padding = padding
@@ -135,17 +135,38 @@ class RecordWriter:
         self._out.append(header + keys.encrypt((keys.iv ^ sequence).to_bytes(12, "big"), data + b"\x17", header))
         return True
 
+    def seal_into(self, data: Buffer, target: bytearray) -> int:
+        """Seal all of *data* into *target*, from its start; return how many bytes that made, 0 if it cannot be done.
+
+        Equals `application_data` and `take`, into memory that is in the processor's cache already: a fifth less than
+        sealing into a new buffer. Not while anything else waits to be taken, nor where *target* or the key does not
+        suffice for all of it.
+        """
+        keys, size = self._keys, len(data)
+        if keys is None or not self._plain or self._out or self._handshake or not size:
+            return 0
+        count = -(-size // self.fragment)
+        made = size + count * (RECORD_HEADER + 1 + keys.tag_length)
+        if made > len(target) or count > self.limit - keys.sequence:
+            return 0
+        self._seal(keys, data, target)
+        return made
+
     def pending(self) -> bool:
         return bool(self._out)
 
     def take(self) -> bytes:
         """Return all records written since the last call; b"" if there are none."""
         out = self._out
-        if len(out) == 1:
-            return out.pop()
+        if len(out) == 1 and type(out[0]) is bytes:
+            return out.pop()  # type: ignore[return-value]
         data = b"".join(out)
         out.clear()
         return data
+
+    def take_uncopied(self) -> bytes | bytearray:
+        """Equals `take`; bulk data is given as it was sealed, which saves a copy: 0.3 µs of some 6 for each record."""
+        return self._out.pop() if len(self._out) == 1 else self.take()
 
     # ---- the ways to make a record ---------------------------------------------------------------------------------
 
@@ -190,28 +211,43 @@ class RecordWriter:
         return sequence
 
     def _bulk(self, keys: Keys, data: Buffer) -> None:
-        """Unpadded records of application data in one pass: about 1 µs of Python a record beside the AEAD.
+        """Unpadded records of application data in one pass, sealed into one new buffer."""
+        full, last = divmod(len(data), self.fragment)
+        more = RECORD_HEADER + 1 + keys.tag_length
+        sealed = bytearray(full * (self.fragment + more) + (last + more if last else 0))
+        self._seal(keys, data, sealed)
+        self._out.append(sealed)
 
-        One scratch buffer whose last byte is the content type; headers and ciphertexts are joined once, in `take`.
+    def _seal(self, keys: Keys, data: Buffer, sealed: bytearray) -> None:
+        """Write the records of *data* to *sealed*, which has room for them: about 1 µs of Python beside the AEAD each.
+
+        One scratch buffer whose last byte is the content type.
         """
         total, fragment = len(data), self.fragment
         full, last = divmod(total, fragment)
         sequence = self._spend(keys, full + (last > 0))
-        tag, encrypt, iv, append = keys.tag_length, keys.aead.encrypt, keys.iv, self._out.append
+        tag, encrypt_into, iv = keys.tag_length, keys.aead.encrypt_into, keys.iv
+        size = RECORD_HEADER + fragment + 1 + tag
         scratch = bytearray(fragment + 1)
         scratch[fragment] = ContentType.APPLICATION_DATA
         header = HEADER_PREFIX + (fragment + 1 + tag).to_bytes(2, "big")
-        with memoryview(data) as source, memoryview(scratch) as inner:
+        at = 0
+        with memoryview(data) as source, memoryview(scratch) as inner, memoryview(sealed) as target:
             content = inner[:fragment]
             for start in range(0, full * fragment, fragment):
                 content[:] = source[start : start + fragment]
-                append(header)
-                append(encrypt((iv ^ sequence).to_bytes(12, "big"), inner, header))
+                begin = at + RECORD_HEADER
+                target[at:begin] = header
+                at += size
+                encrypt_into((iv ^ sequence).to_bytes(12, "big"), inner, header, target[begin:at])
                 sequence += 1
             if last:
                 header = HEADER_PREFIX + (last + 1 + tag).to_bytes(2, "big")
-                append(header)
-                append(encrypt((iv ^ sequence).to_bytes(12, "big"), bytes(source[total - last :]) + b"\x17", header))
+                begin = at + RECORD_HEADER
+                target[at:begin] = header
+                rest = bytes(source[total - last :]) + b"\x17"
+                stop = begin + last + 1 + tag
+                encrypt_into((iv ^ sequence).to_bytes(12, "big"), rest, header, target[begin:stop])
 
     def _tell(self, content_type: int, raw: bytes, content_size: int, padding: int, sequence: int | None) -> None:
         if self._trace is not None:

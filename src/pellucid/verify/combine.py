@@ -32,7 +32,7 @@ from pellucid.verify.request import (
     VerifierAnswer,
 )
 
-__all__ = ["all_of", "any_of", "refuse_what_is_no_verifier"]
+__all__ = ["all_of", "any_of", "check_requirements", "refuse_what_is_no_verifier"]
 
 _MAX_PARTS: Final = 32
 
@@ -51,9 +51,7 @@ def all_of(verifier: PeerVerifier, *more: PeerVerifier | Requirement) -> PeerVer
     """
     parts = (verifier, *more)
     refuse_what_is_no_verifier(verifier)
-    for part in more:
-        if not hasattr(part, "examine"):
-            refuse_what_is_no_verifier(part)
+    check_requirements(more)
     return _AllOf(_counted(parts))
 
 
@@ -67,6 +65,15 @@ def any_of(verifier: PeerVerifier, *others: PeerVerifier) -> PeerVerifier:
     for part in parts:
         refuse_what_is_no_verifier(part)
     return _AnyOf(cast(tuple[PeerVerifier, ...], _counted(parts)))
+
+
+def check_requirements(parts: tuple[PeerVerifier | Requirement, ...]) -> None:
+    """Raise UsageError if one of *parts*, or what should be a tuple of them, can demand nothing."""
+    if not isinstance(parts, tuple):
+        raise UsageError(f"requirements are a tuple, not a {type(parts).__name__}")
+    for part in parts:
+        if not callable(getattr(part, "examine", None)):
+            refuse_what_is_no_verifier(part)
 
 
 def refuse_what_is_no_verifier(part: object) -> None:
@@ -255,8 +262,9 @@ def _both(report: VerificationReport, other: VerificationReport) -> Verification
     """Return the report of two verifiers, the first of which accepted."""
     explanation = LazyChecks(lambda: _merged(report.checks, other.checks))
     if other.accepted:
+        # What a dangerous verifier says of the peer means nothing: summary and path are those of one that looked.
         return replace(
-            report,
+            other if report.dangerous and not other.dangerous else report,
             explanation=explanation,
             later=(),
             dangerous=report.dangerous and other.dangerous,

@@ -10,6 +10,7 @@ from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric import rsa
 
 from pellucid.crypto.certificates import PARSE_ERRORS
+from pellucid.crypto.der import certificate_fields
 from pellucid.limits import MIN_RSA_BITS
 from pellucid.verify.checks import extension
 from pellucid.verify.paths import Candidate
@@ -20,6 +21,7 @@ from pellucid.verify.strictness import Strictness
 __all__ = ["tighter_checks"]
 
 _SECONDS_A_DAY: Final = 86_400
+_MAX_SERIAL: Final = 20
 
 
 def tighter_checks(
@@ -96,10 +98,15 @@ def _conforming(about: Candidate, path: tuple[Candidate, ...]) -> Check:
 
 
 def _faults(about: Candidate, *, is_leaf: bool, is_root: bool) -> Iterator[str]:
-    """What X509_V_FLAG_X509_STRICT refuses (OpenSSL, check_extensions in x509_vfy.c)."""
+    """What X509_V_FLAG_X509_STRICT refuses (OpenSSL, check_extensions in x509_vfy.c), and serial numbers."""
     if about.extensions is None:
         yield "its extensions cannot be read"
         return
+    serial = certificate_fields(about.der)[0].content
+    if serial[0] & 0x80 or not any(serial):
+        yield "a serial number that is not positive (§4.1.2.2)"
+    elif len(serial) > _MAX_SERIAL:
+        yield f"a serial number of {len(serial)} octets, more than {_MAX_SERIAL} (§4.1.2.2)"
     critical = {found.oid for found in about.extensions if found.critical}
     constraints = extension(about, x509.BasicConstraints)
     usage = extension(about, x509.KeyUsage)

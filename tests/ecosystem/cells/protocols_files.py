@@ -17,6 +17,7 @@ from xmlrpc.server import SimpleXMLRPCServer
 
 from OpenSSL import SSL
 
+from tests.ecosystem import daemons
 from tests.ecosystem.matrix import cell, empty, library
 from tests.ecosystem.trial import Trial
 
@@ -129,6 +130,31 @@ def ftplib_transfers_over_sessions_that_resume(trial: Trial) -> None:
     assert [event.resumed for event in trial.handshakes] == [False, *resumed]
     with trial.refuses(ssl.SSLCertVerificationError):
         _ftp(port, trial.client(), "127.0.0.1").auth()
+
+
+@cell("ftplib", "client", "vsftpd")
+def ftplib_satisfies_vsftpd(trial: Trial) -> None:
+    """With require_ssl_reuse, its default: the standard library's context, in the same place, is sent away."""
+    server = trial.enter(daemons.vsftpd(trial.authority, {"large.bin": _FILE}))
+    with _ftp(server.port, trial.client()) as ftp:
+        ftp.login()
+        ftp.prot_p()
+        assert ftp.nlst() == ["large.bin"]
+        found = io.BytesIO()
+        ftp.retrbinary("RETR large.bin", found.write)
+        assert found.getvalue() == _FILE
+    assert [event.resumed for event in trial.handshakes] == [False, True, True]
+    with _ftp(server.port, trial.stdlib_client()) as ftp:
+        ftp.login()
+        ftp.prot_p()
+        try:
+            ftp.nlst()
+        except ftplib.error_perm as error:
+            assert str(error) == "522 SSL connection failed: session reuse required"
+        else:
+            raise AssertionError("vsftpd took a data connection that resumed nothing")
+    with trial.refuses(ssl.SSLCertVerificationError):
+        _ftp(server.port, trial.client(), "127.0.0.1").auth()
 
 
 # ---- xmlrpc ----------------------------------------------------------------------------------------------------------

@@ -20,6 +20,12 @@ import uvloop
 import websockets.sync.client
 from hypercorn.config import Config
 
+import pellucid
+import pellucid.uvicorn
+from pellucid.explain import Recorder
+from pellucid.integrations.hypercorn import connections
+from pellucid.integrations.hypercorn_trio import trio_connections
+from pellucid.integrations.uvicorn import uvicorn_protocol
 from tests.ecosystem.matrix import cell, empty, library
 from tests.ecosystem.peers import BODY, fetched
 from tests.ecosystem.trial import Trial
@@ -101,6 +107,26 @@ class _Running:
                 assert websocket.recv(SECONDS) == data
         assert self.application.scopes[-1]["scheme"] == "wss"
 
+    def sees_its_clients(self, trial: Trial) -> None:
+        """ASGI's tls extension, all six fields, of a client that shows a certificate; who shows none is refused."""
+        assert fetched(self.port, context=trial.stdlib_client("http/1.1", certificate=True)) == BODY
+        (handshake,) = trial.handshakes
+        shown = ssl.DER_cert_to_PEM_cert(trial.credential.chain[0])
+        extensions = self.application.scopes[-1]["extensions"]
+        assert extensions["tls"] == {
+            "server_cert": shown,
+            "client_cert_chain": (shown, trial.authority.root_pem.decode("ascii")),  # OpenSSL sends the root as well
+            "client_cert_name": "CN=localhost",
+            "client_cert_error": None,
+            "tls_version": 0x0304,
+            "cipher_suite": handshake.cipher_suite,
+        }
+        assert extensions["pellucid"]["negotiated"]["version"] == "TLSv1.3"
+        assert extensions["pellucid"]["verification"].accepted
+        with contextlib.suppress(OSError, http.client.HTTPException):
+            fetched(self.port, context=trial.stdlib_client("http/1.1"))
+            raise AssertionError("it answered somebody without a certificate")
+
     def survives(self) -> None:
         """Say what is no TLS, and leave in the middle of a handshake: others are served all the same."""
         for data in (b"GET / HTTP/1.1\r\n\r\n", b"\x16\x03\x01\x02\x00\x01"):
@@ -138,17 +164,38 @@ empty("uvicorn", "start_tls", _FROM_THE_START)
 
 @contextlib.contextmanager
 def _uvicorn(context: ssl.SSLContext, **settings: Any) -> Iterator[_Running]:  # Any: uvicorn's own
+    """uvicorn with a context, which its event loop does TLS with."""
+    settings["ssl_context_factory"] = lambda config, default: context
+    with _serving(uvicorn.Server, **settings) as running:
+        yield running
+
+
+@contextlib.contextmanager
+def _native(trial: Trial, **settings: Any) -> Iterator[_Running]:  # Any: uvicorn's own
+    """uvicorn over `pellucid.asyncio`, which asks clients for certificates if they have any."""
+    config = pellucid.ServerConfig(
+        credentials=(trial.credential,),
+        client_authentication=pellucid.ClientAuthentication.OPTIONAL,
+        client_trust=trial.authority.trust,
+    )
+
+    def recorder() -> Recorder:
+        made = Recorder()
+        trial.seen(made)
+        return made
+
+    with _serving(lambda own: pellucid.uvicorn.Server(own, config, trace=recorder), **settings) as running:
+        yield running
+
+
+@contextlib.contextmanager
+def _serving(make: Callable[[uvicorn.Config], uvicorn.Server], **settings: Any) -> Iterator[_Running]:
     listener = socket.create_server(("127.0.0.1", 0))
     running = _Running(listener.getsockname()[1])
     config = uvicorn.Config(
-        running.application,
-        ssl_context_factory=lambda config, default: context,
-        log_config=None,
-        access_log=False,
-        timeout_graceful_shutdown=1,
-        **settings,
+        running.application, log_config=None, access_log=False, timeout_graceful_shutdown=1, **settings
     )
-    server = uvicorn.Server(config)
+    server = make(config)
     thread = threading.Thread(target=server.run, args=([listener],), daemon=True)
     thread.start()
     try:
@@ -174,6 +221,12 @@ def uvicorn_httptools_answers(trial: Trial) -> None:
         running.survives()
 
 
+@cell("uvicorn", "server", "tls extension")
+def uvicorn_knows_its_clients(trial: Trial) -> None:
+    with _uvicorn(trial.asking_server(), http=uvicorn_protocol("httptools"), loop="asyncio") as running:
+        running.sees_its_clients(trial)
+
+
 @cell("uvicorn", "async", "websockets", side="server", verifies=False)
 def uvicorn_echoes_over_websockets(trial: Trial) -> None:
     with _uvicorn(trial.server(), loop="asyncio") as running:
@@ -184,6 +237,22 @@ def uvicorn_echoes_over_websockets(trial: Trial) -> None:
 def uvicorn_runs_on_uvloop(trial: Trial) -> None:
     with _uvicorn(trial.server(), http="httptools", loop="uvloop") as running:
         running.answers(trial.stdlib_client())
+        running.echoes(trial.stdlib_client())
+        running.survives()
+
+
+@cell("uvicorn", "server", "pellucid.uvicorn")
+def uvicorn_native_answers(trial: Trial) -> None:
+    with _native(trial, http="h11", loop="asyncio") as running:
+        running.answers(trial.stdlib_client())
+        running.survives()
+
+
+@cell("uvicorn", "async", "pellucid.uvicorn, uvloop", side="server", verifies=False)
+def uvicorn_native_runs_on_uvloop(trial: Trial) -> None:
+    with _native(trial, http="httptools", loop="uvloop") as running:
+        running.answers(trial.stdlib_client(certificate=True))
+        assert running.application.scopes[-1]["extensions"]["tls"]["client_cert_name"] == "CN=localhost"
         running.echoes(trial.stdlib_client())
         running.survives()
 
@@ -260,6 +329,12 @@ def hypercorn_asyncio_answers(trial: Trial) -> None:
         running.survives()
 
 
+@cell("hypercorn (asyncio)", "server", "tls extension")
+def hypercorn_asyncio_knows_its_clients(trial: Trial) -> None:
+    with connections(), _hypercorn(trial.asking_server(alpn=("http/1.1",)), _on_asyncio) as running:
+        running.sees_its_clients(trial)
+
+
 @cell("hypercorn (asyncio)", "HTTP/2", side="server", verifies=False)
 def hypercorn_asyncio_speaks_http2(trial: Trial) -> None:
     with _hypercorn(trial.server(alpn=("h2", "http/1.1")), _on_asyncio) as running:
@@ -284,6 +359,12 @@ def hypercorn_trio_answers(trial: Trial) -> None:
     with _hypercorn(trial.server(alpn=("http/1.1",)), _on_trio) as running:
         running.answers(trial.stdlib_client("http/1.1"))
         running.survives()
+
+
+@cell("hypercorn (trio)", "server", "tls extension")
+def hypercorn_trio_knows_its_clients(trial: Trial) -> None:
+    with trio_connections(), _hypercorn(trial.asking_server(alpn=("http/1.1",)), _on_trio) as running:
+        running.sees_its_clients(trial)
 
 
 @cell("hypercorn (trio)", "HTTP/2", side="server", verifies=False)

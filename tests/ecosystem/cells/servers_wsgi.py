@@ -37,7 +37,7 @@ LARGE = b"x" * 300_000
 
 
 @contextlib.contextmanager
-def _running(server: Any) -> Iterator[int]:
+def running_in_thread(server: Any) -> Iterator[int]:
     """Run a socketserver in a thread, and yield its port."""
     thread = threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True)
     thread.start()
@@ -237,7 +237,7 @@ def flask_answers(trial: Trial) -> None:
     server = werkzeug.serving.make_server(
         "127.0.0.1", 0, application, threaded=True, ssl_context=context, request_handler=_Quiet
     )
-    with _running(server) as port:
+    with running_in_thread(server) as port:
         assert fetched(port, method="POST", body=LARGE) == LARGE
         _stays_alive(port)
         assert fetched(port) == BODY
@@ -256,7 +256,7 @@ def flask_sees_the_clients_certificate(trial: Trial) -> None:
     server = werkzeug.serving.make_server(
         "127.0.0.1", 0, application, ssl_context=trial.asking_server(), request_handler=_Quiet
     )
-    with _running(server) as port:
+    with running_in_thread(server) as port:
         shown = fetched(port, context=trial.stdlib_client(certificate=True))
         assert ssl.PEM_cert_to_DER_cert(shown.decode("ascii")) == trial.credential.chain[0]
         with contextlib.suppress(OSError, http.client.HTTPException):
@@ -288,7 +288,7 @@ def http_server_serves_a_folder(trial: Trial) -> None:
     server.handle_error = lambda *_: None  # type: ignore[method-assign]
     # The handshake is the thread's of its connection then, and nobody who is slow at it keeps others waiting.
     server.socket = trial.server().wrap_socket(server.socket, server_side=True, do_handshake_on_connect=False)
-    with _running(server) as port:
+    with running_in_thread(server) as port:
         with socket.create_connection(("127.0.0.1", port), SECONDS):  # says nothing
             assert fetched(port, "/large.bin") == LARGE
         _stays_alive(port)
@@ -317,7 +317,7 @@ def wsgiref_answers(trial: Trial) -> None:
 
     server = wsgiref.simple_server.make_server("127.0.0.1", 0, application, handler_class=_QuietWsgi)
     server.socket = trial.server().wrap_socket(server.socket, server_side=True)
-    with _running(server) as port:
+    with running_in_thread(server) as port:
         assert fetched(port, method="POST", body=LARGE) == LARGE
         _stays_alive(port)
         assert fetched(port) == BODY

@@ -134,6 +134,7 @@ CERTIFICATES: Final[tuple[Code, ...]] = (
             "have the server send the whole chain: with nginx and certbot fullchain.pem instead of cert.pem",
             "fetch the intermediate from the address named, and append it to the server's certificate file",
             "check it: openssl s_client -connect HOST:443 -showcerts",
+            "or have the client know it: WebPKIVerifier(trust, intermediates=…), or fetch it: net.aia.AiaVerifier",
         ),
     ),
     code(

@@ -1,0 +1,1 @@
+"""Servers as they are operated, measured: what changes under them while clients come."""
