@@ -1,76 +1,57 @@
 """TLS 1.3 you can see through: the public names and nothing else.
 
-`aio`, `asyncio`, `uvicorn`, `SSLContext` and others are loaded when first used: they need more than the core does.
+`import pellucid` loads none of them: each comes with what it needs when it is first used, and so a program that only
+imports this, or only names an exception of it, pays for nothing else.
 """
 
 import importlib
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from pellucid._version import __version__
-from pellucid.config import (
-    ClientAuthentication,
-    ClientConfig,
-    ConfigSource,
-    Credential,
-    ServerConfig,
-    pad_to_multiple,
-)
-from pellucid.connection import Connection
-from pellucid.crypto.provider import PENDING, CryptoProvider
-from pellucid.crypto.pyca import PYCA
-from pellucid.errors import (
-    AlertReceived,
-    Explanation,
-    InternalError,
-    PeerError,
-    TLSError,
-    TruncatedStream,
-    UsageError,
-    explain_with,
-)
-from pellucid.events import (
-    NEED_DATA,
-    ApplicationData,
-    CertificateRequested,
-    CloseNotify,
-    CredentialNeeded,
-    EarlyData,
-    EarlyDataAccepted,
-    Event,
-    FirstUseNeeded,
-    HandshakeComplete,
-    KeyUpdated,
-    PeerAuthenticated,
-    SignatureNeeded,
-    TicketNeeded,
-    TicketReceived,
-    VerificationNeeded,
-)
-from pellucid.handshake.actions import EarlyDataOutcome, Negotiated
-from pellucid.net.listener import Listener, listen
-from pellucid.net.session_file import FileSessionStore
-from pellucid.net.sync import Stream, connect, wrap
-from pellucid.registry import CertificateType, PskKeyExchangeMode
-from pellucid.sessions import (
-    ClientSession,
-    ExternalPsk,
-    MemoryServerSessions,
-    MemorySessionStore,
-    ServerSession,
-    SessionKey,
-    StrikeRegister,
-    TicketKeys,
-)
-from pellucid.trace import Role
-from pellucid.verify.raw_keys import RawPublicKeyVerifier
-from pellucid.verify.report import CertificateRejected, VerificationReport, VerifiedPeer
-from pellucid.verify.revocation import RevocationPolicy
-from pellucid.verify.trust import TrustStore
+from pellucid.errors import Explanation, explain_with
 
 if TYPE_CHECKING:
     from pellucid import aio as aio
     from pellucid import asyncio as asyncio
     from pellucid import uvicorn as uvicorn
+    from pellucid.config import (
+        ClientAuthentication,
+        ClientConfig,
+        ConfigSource,
+        Credential,
+        ServerConfig,
+        pad_to_multiple,
+    )
+    from pellucid.connection import Connection
+    from pellucid.crypto.provider import PENDING, CryptoProvider
+    from pellucid.crypto.pyca import PYCA
+    from pellucid.errors import (
+        AlertReceived,
+        InternalError,
+        PeerError,
+        TLSError,
+        TruncatedStream,
+        UsageError,
+    )
+    from pellucid.events import (
+        NEED_DATA,
+        ApplicationData,
+        CertificateRequested,
+        CloseNotify,
+        CredentialNeeded,
+        EarlyData,
+        EarlyDataAccepted,
+        Event,
+        FirstUseNeeded,
+        HandshakeComplete,
+        KeyUpdated,
+        PeerAuthenticated,
+        SignatureNeeded,
+        TicketNeeded,
+        TicketReceived,
+        VerificationNeeded,
+    )
+    from pellucid.handshake.actions import EarlyDataOutcome, Negotiated
     from pellucid.integrations.logging import log_to as log_to
     from pellucid.integrations.ssl_context import SSLContext as SSLContext
     from pellucid.integrations.ssl_default import create_default_context as create_default_context
@@ -79,8 +60,27 @@ if TYPE_CHECKING:
     from pellucid.integrations.ssl_install import uninstall as uninstall
     from pellucid.integrations.tls_buffer import TLSBuffer as TLSBuffer
     from pellucid.integrations.trace_of import trace_of as trace_of
+    from pellucid.net.listener import Listener, listen
     from pellucid.net.reload import CredentialError as CredentialError
     from pellucid.net.reload import ReloadingConfig as ReloadingConfig
+    from pellucid.net.session_file import FileSessionStore
+    from pellucid.net.sync import Stream, connect, wrap
+    from pellucid.registry import CertificateType, PskKeyExchangeMode
+    from pellucid.sessions import (
+        ClientSession,
+        ExternalPsk,
+        MemoryServerSessions,
+        MemorySessionStore,
+        ServerSession,
+        SessionKey,
+        StrikeRegister,
+        TicketKeys,
+    )
+    from pellucid.trace import Role
+    from pellucid.verify.raw_keys import RawPublicKeyVerifier
+    from pellucid.verify.report import CertificateRejected, VerificationReport, VerifiedPeer
+    from pellucid.verify.revocation import RevocationPolicy
+    from pellucid.verify.trust import TrustStore
 
 __all__ = [
     "NEED_DATA",
@@ -156,21 +156,107 @@ __all__ = [
     "wrap",
 ]
 
-_LAZY = {
-    "aio": "pellucid.aio",
-    "asyncio": "pellucid.asyncio",
-    "CredentialError": "pellucid.net.reload",
-    "ReloadingConfig": "pellucid.net.reload",
-    "SSLContext": "pellucid.integrations.ssl_context",
-    "TLSBuffer": "pellucid.integrations.tls_buffer",
-    "log_to": "pellucid.integrations.logging",
-    "create_default_context": "pellucid.integrations.ssl_default",
-    "install": "pellucid.integrations.ssl_install",
-    "installed": "pellucid.integrations.ssl_install",
-    "trace_of": "pellucid.integrations.trace_of",
-    "uninstall": "pellucid.integrations.ssl_install",
-    "uvicorn": "pellucid.uvicorn",
+_HOMES: Final = {
+    "pellucid.config": (
+        "ClientAuthentication",
+        "ClientConfig",
+        "ConfigSource",
+        "Credential",
+        "ServerConfig",
+        "pad_to_multiple",
+    ),
+    "pellucid.connection": ("Connection",),
+    "pellucid.crypto.provider": (
+        "CryptoProvider",
+        "PENDING",
+    ),
+    "pellucid.crypto.pyca": ("PYCA",),
+    "pellucid.errors": (
+        "AlertReceived",
+        "InternalError",
+        "PeerError",
+        "TLSError",
+        "TruncatedStream",
+        "UsageError",
+    ),
+    "pellucid.events": (
+        "ApplicationData",
+        "CertificateRequested",
+        "CloseNotify",
+        "CredentialNeeded",
+        "EarlyData",
+        "EarlyDataAccepted",
+        "Event",
+        "FirstUseNeeded",
+        "HandshakeComplete",
+        "KeyUpdated",
+        "NEED_DATA",
+        "PeerAuthenticated",
+        "SignatureNeeded",
+        "TicketNeeded",
+        "TicketReceived",
+        "VerificationNeeded",
+    ),
+    "pellucid.handshake.actions": (
+        "EarlyDataOutcome",
+        "Negotiated",
+    ),
+    "pellucid.integrations.logging": ("log_to",),
+    "pellucid.integrations.ssl_context": ("SSLContext",),
+    "pellucid.integrations.ssl_default": ("create_default_context",),
+    "pellucid.integrations.ssl_install": (
+        "install",
+        "installed",
+        "uninstall",
+    ),
+    "pellucid.integrations.tls_buffer": ("TLSBuffer",),
+    "pellucid.integrations.trace_of": ("trace_of",),
+    "pellucid.net.listener": (
+        "Listener",
+        "listen",
+    ),
+    "pellucid.net.reload": (
+        "CredentialError",
+        "ReloadingConfig",
+    ),
+    "pellucid.net.session_file": ("FileSessionStore",),
+    "pellucid.net.sync": (
+        "Stream",
+        "connect",
+        "wrap",
+    ),
+    "pellucid.registry": (
+        "CertificateType",
+        "PskKeyExchangeMode",
+    ),
+    "pellucid.sessions": (
+        "ClientSession",
+        "ExternalPsk",
+        "MemoryServerSessions",
+        "MemorySessionStore",
+        "ServerSession",
+        "SessionKey",
+        "StrikeRegister",
+        "TicketKeys",
+    ),
+    "pellucid.trace": ("Role",),
+    "pellucid.verify.raw_keys": ("RawPublicKeyVerifier",),
+    "pellucid.verify.report": (
+        "CertificateRejected",
+        "VerificationReport",
+        "VerifiedPeer",
+    ),
+    "pellucid.verify.revocation": ("RevocationPolicy",),
+    "pellucid.verify.trust": ("TrustStore",),
 }
+"""module → the public names that it has"""
+
+_MODULE_OF: Final = {name: module for module, names in _HOMES.items() for name in names}
+_ROOMS: Final = frozenset(
+    {"aio", "asyncio", "config", "crypto", "errors", "events", "explain", "handshake", "integrations", "limits", "net"}
+    | {"registry", "sessions", "signers", "testing", "trace", "uvicorn", "verify"}
+)
+"""modules that `import pellucid` is enough for"""
 
 
 def _explained(error: BaseException) -> Explanation:
@@ -183,7 +269,15 @@ explain_with(_explained)
 
 
 def __getattr__(name: str) -> object:
-    if name not in _LAZY:
+    if name in _ROOMS:
+        return importlib.import_module(f"pellucid.{name}")
+    module = _MODULE_OF.get(name)
+    if module is None:
         raise AttributeError(f"module 'pellucid' has no attribute {name!r}")
-    module = importlib.import_module(_LAZY[name])
-    return module if name in {"aio", "asyncio", "uvicorn"} else getattr(module, name)
+    value = getattr(importlib.import_module(module), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__, *_ROOMS})

@@ -263,3 +263,9 @@ def test_page_of_ftplib_is_right_about_the_standard_library(trial: Trial, tmp_pa
         ftp.nlst()
     ftp.close()
     assert resumed == [False]
+
+
+def test_index_has_every_page() -> None:
+    index = (PAGES / "README.md").read_text(encoding="utf-8")
+    linked = set(re.findall(r"\]\(([a-z0-9-]+)\.md\)", index))
+    assert linked == {path.stem for path in PAGES.glob("*.md")} - {"README"}

@@ -30,7 +30,7 @@ from pellucid.handshake.negotiate import ClientOffer
 from pellucid.integrations.handshake_watch import HandshakeCallback, HandshakeWatch
 from pellucid.integrations.ssl_callbacks import Callbacks
 from pellucid.integrations.ssl_engine import Engine, Pause
-from pellucid.integrations.ssl_errors import ConfigurationError
+from pellucid.integrations.ssl_errors import ConfigurationError, HostNameError
 from pellucid.integrations.ssl_hello import FirstFlight, chosen_config, no_credential
 from pellucid.integrations.ssl_object import SSLObject
 from pellucid.integrations.ssl_real import RealContext
@@ -190,7 +190,7 @@ class SSLContext(Trust, Settings, Callbacks, RealContext):  # type: ignore[misc,
         if server_side:
             return name
         if name is not None and (not name or name.startswith(".")):
-            raise ConfigurationError("server_hostname cannot be an empty string or start with a leading dot.")
+            raise HostNameError("server_hostname cannot be an empty string or start with a leading dot.")
         if name is None and self.check_hostname and not self._psk_only():
             raise ConfigurationError(
                 "check_hostname requires server_hostname: it is what the server's certificate must be for"
@@ -498,7 +498,8 @@ def _credential(chain: bytes, key: bytes | None, password: _PASSWORD) -> Credent
 
 def _pem_words(error: UsageError) -> str:
     """Return OpenSSL's words for what is wrong with a certificate and its key, which programs look for."""
-    return "key values mismatch" if "does not belong" in error.reason else "PEM lib"
+    mismatch = "does not belong" in error.reason
+    return "[X509: KEY_VALUES_MISMATCH] key values mismatch" if mismatch else "[SSL] PEM lib"
 
 
 def _ascii_name(name: str | bytes | None) -> str | None:
@@ -516,4 +517,4 @@ def _ascii_name(name: str | bytes | None) -> str | None:
     try:
         return text.encode("idna").decode("ascii")
     except UnicodeError as error:
-        raise ConfigurationError(f"server_hostname is no host name: {error}") from error
+        raise HostNameError(f"server_hostname is no host name: {error}") from error

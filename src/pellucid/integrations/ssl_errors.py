@@ -14,7 +14,7 @@ from pellucid.registry import alert_name
 from pellucid.verify.names import is_ip
 from pellucid.verify.report import CertificateRejected, Failure
 
-__all__ = ["ConfigurationError", "PlaintextFirst", "WantRead", "WantWrite", "ZeroReturn", "ssl_error"]
+__all__ = ["ConfigurationError", "HostNameError", "PlaintextFirst", "WantRead", "WantWrite", "ZeroReturn", "ssl_error"]
 
 
 class ConfigurationError(UsageError, ssl.SSLError, ValueError):
@@ -25,6 +25,10 @@ class ConfigurationError(UsageError, ssl.SSLError, ValueError):
     def __init__(self, reason: str) -> None:
         UsageError.__init__(self, reason)
         OSError.__init__(self, int(ssl.SSL_ERROR_SSL), reason)  # aiohttp shows `strerror` and nothing else
+
+
+class HostNameError(ConfigurationError, UnicodeError):
+    """A server_hostname that is no host name: a UnicodeError too, which is what `ssl` raises from Python 3.13 on."""
 
 
 class WantRead(TLSError, ssl.SSLWantReadError):
