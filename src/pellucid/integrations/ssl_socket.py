@@ -508,6 +508,9 @@ class SSLSocket(Facts, socket.socket):
             self._unsent = memoryview(b"")
             if data and not self._broken:
                 self._broken = super().send(data, _DONT_WAIT) < len(data)
+            if _DONT_WAIT and self._engine is not None and self._engine.error is not None:
+                # What is left unread when a socket is closed makes the kernel reset it, and the alert is lost.
+                super().recv(_RECEIVE_SIZE, _DONT_WAIT)
         except OSError:  # the peer is gone, or takes nothing: there is nobody to be told
             self._broken = True
         finally:

@@ -16,10 +16,10 @@ import httpx2
 import requests
 import sniffio
 import urllib3
-from requests.adapters import HTTPAdapter
 
 import pellucid
 from pellucid.explain import Recorder
+from pellucid.integrations.requests import HTTPAdapter
 from tests.ecosystem.matrix import cell, empty, library
 from tests.ecosystem.peers import BODY, fetched
 from tests.ecosystem.trial import Trial
@@ -204,25 +204,10 @@ empty("requests", "async", BLOCKS)
 empty("requests", "start_tls", FROM_THE_START)
 
 
-class Adapter(HTTPAdapter):
-    """requests' own way to a context: an adapter that gives it to its pools, of proxies too."""
-
-    def __init__(self, context: pellucid.SSLContext) -> None:
-        self._context = context
-        super().__init__()
-
-    def init_poolmanager(self, *arguments: object, **keywords: object) -> None:
-        super().init_poolmanager(*arguments, ssl_context=self._context, **keywords)
-
-    def proxy_manager_for(self, proxy: str, **keywords: object) -> urllib3.ProxyManager:
-        keywords |= {"ssl_context": self._context, "proxy_ssl_context": self._context}
-        return super().proxy_manager_for(proxy, **keywords)
-
-
 def _session(context: pellucid.SSLContext) -> requests.Session:
     session = requests.Session()
     session.trust_env = False
-    session.mount("https://", Adapter(context))
+    session.mount("https://", HTTPAdapter(context))
     return session
 
 
