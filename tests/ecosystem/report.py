@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import textwrap
 from collections.abc import Iterable, Sequence
+from pathlib import Path
 
 from tests.ecosystem.matrix import COLUMNS, Mark, Outcome, Row
 
@@ -105,3 +106,17 @@ def _shown(row: Row, column: str, marks: dict[tuple[str, str], Mark], reasons: d
         return str(reasons[row.reasons[column]])
     mark = marks.get((row.name, column))
     return "hole" if mark is None else mark.value
+
+
+def write_page() -> None:
+    """Bring the table at the end of docs/libraries/README.md up to date."""
+    import tests.ecosystem.cells  # the rows  # noqa: F401
+    from tests.ecosystem.matrix import ROWS
+
+    page = Path(__file__).parents[2] / "docs" / "libraries" / "README.md"
+    text, _, _ = page.read_text(encoding="utf-8").partition("\n| library |")
+    page.write_text(f"{text.rstrip()}\n\n{as_markdown(list(ROWS.values()))}", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    write_page()

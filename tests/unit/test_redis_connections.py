@@ -97,3 +97,9 @@ def test_url_that_turns_verification_off_is_refused() -> None:
         pytest.raises(ConfigurationError, match="verif"),
     ):
         client.connection_pool.make_connection()
+
+
+def test_connection_without_a_ca_trusts_the_systems_roots(kind: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("pellucid.integrations.ssl_trust.system_trust", lambda: AUTHORITY.trust)
+    made = config(kind(host="cache.test"))
+    assert made.trust is not None and made.trust.roots == (AUTHORITY.root_der,)

@@ -156,6 +156,34 @@ def test_sni_callback_switch_keeps_the_stricter_client_authentication() -> None:
             wire.shake()
 
 
+def test_sni_callback_switch_believes_the_clients_of_the_switched_context_alone(tmp_path: Path) -> None:
+    """As with OpenSSL: each tenant has its own CA of clients, and one's clients are nobody at the other's name."""
+    tenants = CA("first tenant"), CA("second tenant")
+    ours, theirs = [], []
+    for leaf, tenant in zip((FIRST, SECOND), tenants, strict=True):
+        asks = {"client_authentication": ClientAuthentication.REQUIRED, "client_trust": tenant.trust}
+        ours.append(server(leaf, **asks))
+        real = real_server(tmp_path, leaf)
+        real.verify_mode = ssl.CERT_REQUIRED
+        real.load_verify_locations(cadata=tenant.root_pem.decode())
+        theirs.append(real)
+    for contexts in (ours, theirs):
+
+        def choose(sslobj: Any, name: str | None, _: object, contexts: list[Any] = contexts) -> None:
+            sslobj.context = contexts[name == "second.test"]
+
+        contexts[0].sni_callback = choose
+        for number, tenant in enumerate(tenants):
+            shown = tenant.issue("a client")
+            one = client()
+            (tmp_path / "client.pem").write_bytes(shown.chain_pem + shown.key_pem)
+            one.load_cert_chain(tmp_path / "client.pem")
+            names = ("first.test", "second.test")
+            Wire(one, contexts[0], names[number]).shake()
+            with pytest.raises(ssl.SSLCertVerificationError):
+                Wire(one, contexts[0], names[not number]).shake()
+
+
 def test_sni_callback_resumes_under_the_switched_context() -> None:
     default, other, one = server(), server(SECOND), client()
 

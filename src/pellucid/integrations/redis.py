@@ -96,6 +96,8 @@ def _described(own: Mapping[str, Any]) -> SSLContext:
     trusted = [own.get(name) for name in ("ssl_ca_certs", "ssl_ca_path", "ssl_ca_data")]
     if any(one is not None for one in trusted):
         context.load_verify_locations(*trusted)
+    else:
+        context.load_default_certs()
     if own.get("ssl_min_version") is not None:
         context.minimum_version = own["ssl_min_version"]
     if own.get("ssl_ciphers"):

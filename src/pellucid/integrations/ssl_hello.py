@@ -189,7 +189,8 @@ def switched_config(context: SSLContext, other: SSLContext) -> ServerConfig:
     """Return the configuration of *context* with the certificates and protocols of *other*, as `ssl` switches them.
 
     Clients are asked for a certificate if one of both asks: with OpenSSL it is the first that counts, and a name that
-    is stricter would not get its way. Tickets, and what remembers early data, stay those of *context*.
+    is stricter would not get its way. Who vouches for them *other* says, as with OpenSSL, if it trusts anybody: a
+    client of one name's CA is nobody under another name. Tickets, and what remembers early data, stay *context*'s.
     """
     first = context.server_config()
     if other is context:
@@ -199,11 +200,11 @@ def switched_config(context: SSLContext, other: SSLContext) -> ServerConfig:
     known = cache.get((id(first), id(second)))
     if known is not None and known[0] is first and known[1] is second:
         return known[2]
-    order = list(ClientAuthentication)
-    changes: dict[str, Any] = {}
-    if order.index(second.client_authentication) > order.index(first.client_authentication):
-        names = ("client_authentication", "client_trust", "verifier", "revocation", "client_certificate_types")
-        changes = {name: getattr(second, name) for name in names}
+    asked = (first.client_authentication, second.client_authentication)
+    changes: dict[str, Any] = {"client_authentication": max(asked, key=list(ClientAuthentication).index)}
+    if second.client_trust or second.verifier is not None:
+        names = ("client_trust", "verifier", "revocation", "client_certificate_types")
+        changes |= {name: getattr(second, name) for name in names}
     made = replace(
         first,
         credentials=second.credentials,

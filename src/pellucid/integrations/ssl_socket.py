@@ -36,6 +36,20 @@ _STDLIB_CLASS: Final = ssl.SSLSocket  # before anybody replaces it
 _DONT_WAIT: Final = getattr(socket, "MSG_DONTWAIT", 0)
 
 
+class _Forks:
+    """How often this process was forked, it and its ancestors: a socket of before then may have two owners."""
+
+    count = 0
+
+    @classmethod
+    def one_more(cls) -> None:
+        cls.count += 1
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(before=_Forks.one_more)
+
+
 class SSLSocket(Facts, socket.socket):
     """A connected socket under TLS, or a listening one whose `accept` gives such sockets. It takes *sock* over.
 
@@ -103,6 +117,7 @@ class SSLSocket(Facts, socket.socket):
         self._sealed = 0
         """bytes of a write that raised WantWrite: they are sealed, and partly sent"""
         self._broken = False
+        self._forks = _Forks.count
 
     @property  # type: ignore[misc]  # object's can be set
     def __class__(self) -> type:  # httpcore and gunicorn ask isinstance(_, ssl.SSLSocket)
@@ -530,7 +545,10 @@ class SSLSocket(Facts, socket.socket):
         super().shutdown(how)
 
     def _real_close(self) -> None:  # not in typeshed; makefile's files come here last
-        self._say_goodbye()
+        # After a fork there are two who have it, as with socketserver.ForkingMixIn: the one that closes its descriptor
+        # may not be the one that speaks, and would seal with the same key and nonce as the other.
+        if self._forks == _Forks.count:
+            self._say_goodbye()
         self._under_tls = self._unwrapped = False
         super()._real_close()  # type: ignore[misc]
 
