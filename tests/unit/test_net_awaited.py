@@ -110,6 +110,29 @@ def test_native_connection_whose_answer_is_cancelled_by_others_ends_at_once() ->
     asyncio.run(body())
 
 
+def test_answer_that_is_cancelled_by_others_ends_its_connection_and_no_listener() -> None:
+    """As by a key service's client that is closed: it is not the task of the listener that is to end."""
+    asked: list[object] = []
+
+    async def given_up(_: object) -> Credential:
+        asked.append(None)
+        if len(asked) == 1:
+            raise asyncio.CancelledError
+        return CREDENTIAL
+
+    async def body() -> None:
+        async with serving(config=resolving(given_up)) as (port, errors):
+            with anyio.fail_after(5), pytest.raises(AlertReceived) as told:
+                await aio.connect("localhost", port, CLIENT)
+            assert told.value.description == AlertDescription.INTERNAL_ERROR
+            async with await aio.connect("localhost", port, CLIENT) as stream:
+                await stream.send(b"still there")
+                assert await stream.receive() == b"still there"
+            assert [type(error) for error in errors] == [InternalError]
+
+    asyncio.run(body())
+
+
 def test_async_stream_is_cancelled_while_it_awaits_an_answer(run: Run) -> None:
     async def body() -> None:
         ended = anyio.Event()
