@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import pickle
+import socket
 import ssl
 from pathlib import Path
 from typing import Any
@@ -264,3 +265,12 @@ def test_context_of_a_source_has_what_the_source_has_now() -> None:
     assert context.get_ca_certs(True) == [AUTHORITY.root_der]
     with pytest.raises(ssl.SSLError):
         Wire(one, context).shake()
+
+
+@pytest.mark.parametrize("name", [".localhost", b".k\xc3\xb6nig.test"])
+def test_socket_given_with_an_impossible_name_is_closed(name: str | bytes) -> None:
+    context = SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    sock = socket.socket()
+    with pytest.raises(UnicodeError):
+        context.wrap_socket(sock, server_hostname=name)
+    assert sock.fileno() == -1
