@@ -327,7 +327,9 @@ class SSLSocket(Facts, socket.socket):
                 except ssl.SSLError:
                     self._last_words()
                     raise
-                with contextlib.suppress(OSError):  # of writing: the next write says it. What the peer said is read first
+                with contextlib.suppress(
+                    OSError
+                ):  # of writing: the next write says it. What the peer said is read first
                     self._flush_if_free()
                 if data is not None:
                     return data
