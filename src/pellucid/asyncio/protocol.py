@@ -17,7 +17,7 @@ from pellucid.asyncio.outgoing import ENDING, FLUSHING, LOST, OPEN, SHAKING, Out
 from pellucid.asyncio.transport import Transport
 from pellucid.config import ClientConfig, ServerConfig
 from pellucid.connection import Connection
-from pellucid.errors import AlertReceived, PeerError, TLSError, TruncatedStream
+from pellucid.errors import AlertReceived, InternalError, PeerError, TLSError, TruncatedStream
 from pellucid.events import (
     NEED_DATA,
     ApplicationData,
@@ -402,9 +402,12 @@ class Wire(Outgoing, asyncio.BufferedProtocol):
                 raise nobody_awaits(pause)
             else:
                 value = await self._settings.answer(pause)
+        except asyncio.CancelledError:
+            # By us, where the connection is lost; else what was awaited was, and nobody would ever answer.
+            self._not_answered(InternalError("what the handshake awaited was cancelled"), pause)
+            raise
         except Exception as error:  # noqa: BLE001  # a key service's, a resolver's: it ends the connection
-            if self.state < ENDING:
-                self.connection.resume_with_error(error, pause.need)
+            self._not_answered(error, pause)
         else:
             if self.state >= ENDING:
                 return
@@ -415,6 +418,11 @@ class Wire(Outgoing, asyncio.BufferedProtocol):
         if self.state < FLUSHING:
             self._work()
             self._mind_reading()
+
+    def _not_answered(self, error: Exception, pause: Pause) -> None:
+        if self.state < ENDING:
+            self.connection.resume_with_error(error, pause.need)
+            self._work()
 
     def _send_early_data(self) -> None:
         """Let the early data follow the ClientHello, if that may be and has not been done (RFC 9846 §4.3.10)."""

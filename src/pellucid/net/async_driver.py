@@ -6,6 +6,7 @@ falls only where nothing is under way. On another byte stream an interrupted sen
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import socket
 from collections.abc import Awaitable, Callable
@@ -15,6 +16,7 @@ import anyio
 import anyio.abc
 import anyio.lowlevel
 
+from pellucid.errors import InternalError
 from pellucid.net.kernel import unacknowledged
 from pellucid.net.operations import (
     RECEIVE_SIZE,
@@ -277,6 +279,10 @@ class AsyncDriver:
                 return await pause.answer
             except Exception as error:  # noqa: BLE001 - the connection ends with it
                 return AnswerFailed(error)
+            except asyncio.CancelledError:
+                if _is_cancelled():
+                    raise
+                return AnswerFailed(InternalError("what the handshake awaited was cancelled"))
         if self._answer is None:
             raise nobody_awaits(pause)
         return await self._answer(pause)
@@ -290,3 +296,9 @@ class AsyncDriver:
                 await anyio.lowlevel.cancel_shielded_checkpoint()
             else:
                 await anyio.lowlevel.checkpoint()
+
+
+def _is_cancelled() -> bool:
+    """Whether it is this task that asyncio was told to cancel, and not what it awaited: that ends no listener."""
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0
