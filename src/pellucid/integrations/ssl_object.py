@@ -178,7 +178,8 @@ class SSLObject(Facts):
             self._send()
         if not engine.peer_closed:
             raise WantRead
-        if not self._unwrapped and (rest := engine.connection.trailing_data):
+        rest = engine.connection.trailing_data
+        if rest and not self._unwrapped and not self._incoming.eof:  # at its end, it takes nothing back
             self._incoming.write(rest)  # it is not TLS's any more
         self._unwrapped = True
 
