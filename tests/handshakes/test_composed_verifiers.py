@@ -234,6 +234,8 @@ def test_a_server_demands_more_of_its_clients_than_their_ca() -> None:
         pair.pump()
         assert (events_of(pair.server)[1] is None) is accepted
     assert server.client_authentication_digest != asking_server_config().client_authentication_digest
+    with pytest.raises(pellucid.UsageError, match="neither client_trust nor verifier"):
+        server_config(requirements=(pins,))  # they would have been of nobody, and looked like a limit
 
 
 def test_a_server_takes_clients_of_a_ca_or_with_a_key_that_it_knows() -> None:

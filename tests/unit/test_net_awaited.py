@@ -12,7 +12,7 @@ import anyio
 import pytest
 
 import pellucid.asyncio
-from pellucid import Credential, InternalError, SSLContext, UsageError, aio
+from pellucid import PENDING, Credential, InternalError, SSLContext, UsageError, aio
 from pellucid.config import ClientConfig, ServerConfig
 from pellucid.errors import AlertReceived
 from pellucid.integrations.ssl_errors import ConfigurationError
@@ -110,7 +110,8 @@ def test_native_connection_whose_answer_is_cancelled_by_others_ends_at_once() ->
     asyncio.run(body())
 
 
-def test_answer_that_is_cancelled_by_others_ends_its_connection_and_no_listener() -> None:
+@pytest.mark.parametrize("pending", [False, True])
+def test_answer_that_is_cancelled_by_others_ends_its_connection_and_no_listener(pending: bool) -> None:
     """As by a key service's client that is closed: it is not the task of the listener that is to end."""
     asked: list[object] = []
 
@@ -121,7 +122,8 @@ def test_answer_that_is_cancelled_by_others_ends_its_connection_and_no_listener(
         return CREDENTIAL
 
     async def body() -> None:
-        async with serving(config=resolving(given_up)) as (port, errors):
+        config = resolving((lambda _: PENDING) if pending else given_up)
+        async with serving(config=config, answer=given_up) as (port, errors):
             with anyio.fail_after(5), pytest.raises(AlertReceived) as told:
                 await aio.connect("localhost", port, CLIENT)
             assert told.value.description == AlertDescription.INTERNAL_ERROR

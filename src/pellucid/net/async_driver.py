@@ -274,18 +274,20 @@ class AsyncDriver:
         return None
 
     async def _answered(self, pause: Pause) -> object:
-        if pause.answer is not None:
-            try:
+        try:
+            if pause.answer is not None:
                 return await pause.answer
-            except Exception as error:  # noqa: BLE001 - the connection ends with it
-                return AnswerFailed(error)
-            except asyncio.CancelledError:
-                if _is_cancelled():
-                    raise
-                return AnswerFailed(InternalError("what the handshake awaited was cancelled"))
-        if self._answer is None:
-            raise nobody_awaits(pause)
-        return await self._answer(pause)
+            if self._answer is None:
+                raise nobody_awaits(pause)
+            return await self._answer(pause)
+        except asyncio.CancelledError:
+            if _is_cancelled():
+                raise
+            return AnswerFailed(InternalError("what the handshake awaited was cancelled"))
+        except Exception as error:
+            if pause.answer is None:
+                raise  # the caller's own function, and the caller is told
+            return AnswerFailed(error)  # the connection ends with it
 
     async def _take_turns(self, cleanup: bool) -> None:
         """Let other tasks run now and then, even if this one never waits. Before an operation: nothing is lost."""
