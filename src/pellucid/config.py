@@ -429,6 +429,10 @@ class ServerConfig(_Config):
         if verifier is None and self.client_trust is not None:
             verifier = WebPKIVerifier(self.client_trust, revocation=self.revocation)
         verifier = self._with_requirements(verifier)
+        if verifier is None and self.requirements:
+            raise UsageError(
+                "requirements are of clients that are believed: there is neither client_trust nor verifier"
+            )
         if verifier is None and self.client_authentication is not ClientAuthentication.NONE:
             raise UsageError("client authentication needs client_trust, or a verifier")
         takes = getattr(verifier, "certificate_types", None)

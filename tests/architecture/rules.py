@@ -6,6 +6,7 @@ They read text, import nothing and so judge a planted tree as well as ours (test
 from __future__ import annotations
 
 import ast
+import functools
 import sys
 from collections import defaultdict
 from collections.abc import Iterator
@@ -76,6 +77,12 @@ def files(root: Path) -> Iterator[tuple[str, str]]:
         yield path.relative_to(root).as_posix(), path.read_text(encoding="utf-8")
 
 
+@functools.cache
+def tree_of(text: str) -> ast.Module:
+    """The syntax tree of a module: made once for all rules, which read it and change nothing."""
+    return ast.parse(text)
+
+
 def unit_of(file: str) -> str:
     """ "handshake/client.py" → "handshake"; "wire.py" → "wire"."""
     first, slash, _ = file.partition("/")
@@ -86,7 +93,7 @@ def imports(root: Path) -> list[Import]:
     """Every import of the tree, wherever it stands."""
     found: list[Import] = []
     for file, text in files(root):
-        _collect(ast.parse(text), file, found, inside_function=False, type_checking=False)
+        _collect(tree_of(text), file, found, inside_function=False, type_checking=False)
     return found
 
 
@@ -195,7 +202,7 @@ def clock_violations(root: Path) -> list[str]:
         f"{file}:{node.lineno}: the core reads a clock"
         for file, text in files(root)
         if RANKS.get(unit_of(file), 99) <= CORE_RANK
-        for node in ast.walk(ast.parse(text))
+        for node in ast.walk(tree_of(text))
         if isinstance(node, ast.Attribute)
         and node.attr in {"now", "utcnow", "today"}
         and ast.unparse(node.value).startswith(("datetime", "date"))
@@ -223,7 +230,7 @@ def size_violations(root: Path) -> list[str]:
     for file, text in files(root):
         if (lines := len(text.splitlines())) >= MAX_FILE_LINES:
             wrong.append(f"{file}: {lines} lines")
-        for node in ast.walk(ast.parse(text)):
+        for node in ast.walk(tree_of(text)):
             if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
                 lines = (node.end_lineno or node.lineno) - node.lineno + 1
                 if lines >= MAX_FUNCTION_LINES:
@@ -235,7 +242,7 @@ def form_violations(root: Path) -> list[str]:
     """No assert (python -O drops it), no exception swallowed, no stub, a docstring at the head of every file."""
     wrong = []
     for file, text in files(root):
-        tree = ast.parse(text)
+        tree = tree_of(text)
         if tree.body and ast.get_docstring(tree) is None:
             wrong.append(f"{file}: its head does not say what it is for")
         for node in ast.walk(tree):
@@ -291,7 +298,7 @@ def citation_violations(root: Path, sections: set[str]) -> list[str]:
     """Every `rfc="9846 §…"` names a section that there is; nobody cites RFC 8446 for a rule."""
     wrong = []
     for file, text in files(root):
-        for node in ast.walk(ast.parse(text)):
+        for node in ast.walk(tree_of(text)):
             if isinstance(node, ast.keyword) and node.arg == "rfc" and isinstance(node.value, ast.Constant):
                 rfc, _, section = str(node.value.value).partition(" §")
                 if rfc == "8446" or (rfc == "9846" and section not in sections):

@@ -114,6 +114,26 @@ def test_parts_that_are_awaited_come_with_what_is_to_be_awaited() -> None:
     assert {"pinned key", "trusted root", "CertificateVerify"} <= names
 
 
+def test_an_awaited_verifier_may_return_what_another_one_gave_it() -> None:
+    class Passing:
+        authorities = ()
+
+        async def verify(self, request: Any) -> Any:
+            return Slow().verify(request)
+
+    pair = Pair.of(client_config(trust=None, verifier=Passing()), server_config())
+
+    async def settle(answer: Any) -> object:
+        return await answer
+
+    for _ in range(2):
+        needed = paused(pair)
+        assert needed.answer is not None
+        pair.client.resume(asyncio.run(settle(needed.answer)), needed.need)
+    pair.pump()
+    assert pair.client.peer is not None
+
+
 @pytest.mark.parametrize("kind", ["sync", "native", "asyncio", "trio"])
 def test_combinations_over_sockets(kind: str) -> None:
     leaf = authority().issue("localhost")
@@ -214,6 +234,8 @@ def test_a_server_demands_more_of_its_clients_than_their_ca() -> None:
         pair.pump()
         assert (events_of(pair.server)[1] is None) is accepted
     assert server.client_authentication_digest != asking_server_config().client_authentication_digest
+    with pytest.raises(pellucid.UsageError, match="neither client_trust nor verifier"):
+        server_config(requirements=(pins,))  # they would have been of nobody, and looked like a limit
 
 
 def test_a_server_takes_clients_of_a_ca_or_with_a_key_that_it_knows() -> None:

@@ -19,6 +19,7 @@ import pytest
 import trio
 import uvicorn
 import websockets.sync.client
+from cryptography import x509
 from hypercorn.config import Config
 
 import pellucid
@@ -33,7 +34,7 @@ from pellucid.integrations.hypercorn_trio import trio_connections
 from pellucid.integrations.uvicorn import uvicorn_protocol
 from pellucid.sessions.client import MemorySessionStore
 from pellucid.sessions.early_data import StrikeRegister
-from pellucid.verify import dangerous_accept_any
+from pellucid.verify import AllowKeys, dangerous_accept_any, spki_pin
 from tests.support.pair import NAME, Pair, authority, credential, issued, server_config
 from tests.support.resuming import settle
 
@@ -351,6 +352,20 @@ def shaken(ours: ClientConfig, theirs: ServerConfig) -> Connection:
     pair = Pair.of(ours, theirs, name=NAME)
     settle(pair)
     return pair.server
+
+
+def test_name_of_a_client_forges_no_line_of_a_log_and_no_header() -> None:
+    """A client that is known by its key has written the certificate itself."""
+    leaf = pellucid.testing.ca.CA("its own").issue("a.test", common_name="eve\r\nX-User: admin\x1b[2K\x85\u2028é")
+    shown = Credential.from_pem(leaf.chain_pem, leaf.key_pem)
+    theirs = dataclasses.replace(
+        server_config(),
+        client_authentication=ClientAuthentication.REQUIRED,
+        verifier=AllowKeys(spki_pin(leaf.certificate_pem)),
+    )
+    name = tls_extension(shaken(client(credentials=(shown,)), theirs))["client_cert_name"]
+    assert name == r"CN=eve\0D\0AX-User: admin\1B[2K\C2\85\E2\80\A8é"
+    assert x509.Name.from_rfc4514_string(name) == leaf.certificate.subject
 
 
 def test_extension_before_anything_is_agreed_on_knows_nothing() -> None:

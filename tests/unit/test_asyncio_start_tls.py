@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import ssl
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 import pellucid
 from tests.support.loops import (
+    AUTHORITY,
     assert_closed,
     both_loops,
     client_config,
@@ -194,6 +197,51 @@ def test_tls_in_tls(loop: str) -> None:
             await closed(writer)
 
     run_on(loop, main)
+
+
+@both_loops
+@pytest.mark.parametrize("size", [5, 400_000])
+@pytest.mark.parametrize("made", ["ours", "openssl"])
+def test_tls_in_the_event_loops_own_tls(
+    loop: str, made: str, size: int, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Its transports say that they are full when they reach the mark, where others say so above it."""
+    server: Any = pellucid.SSLContext(server_config())
+    client: Any = pellucid.SSLContext(client_config())
+    if made == "openssl":
+        leaf = AUTHORITY.issue("localhost")
+        (tmp_path / "pair.pem").write_bytes(leaf.chain_pem + leaf.key_pem)
+        server = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        server.load_cert_chain(tmp_path / "pair.pem")
+        client = ssl.create_default_context(cadata=AUTHORITY.root_pem.decode())
+    tasks: list[asyncio.Task[None]] = []
+
+    async def inner(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        reader, writer = await pellucid.asyncio.start_tls_streams(
+            reader, writer, server_config(), server_side=True, take_buffered=True
+        )
+        await echo(reader, writer)
+        await closed(writer)
+
+    async def main() -> None:
+        listening = await asyncio.start_server(
+            lambda *ends: tasks.append(asyncio.ensure_future(inner(*ends))), "127.0.0.1", 0, ssl=server
+        )
+        port = listening.sockets[0].getsockname()[1]
+        reader, writer = await asyncio.open_connection("127.0.0.1", port, ssl=client, server_hostname="localhost")
+        reader, writer = await pellucid.asyncio.start_tls_streams(
+            reader, writer, client_config(), server_hostname="localhost"
+        )
+        data = bytes(size)
+        writer.write(data)
+        assert await reader.readexactly(len(data)) == data
+        await closed(writer)
+        await asyncio.gather(*tasks)
+        listening.close()
+        await listening.wait_closed()
+
+    run_on(loop, main, 10)
+    assert not caplog.records
 
 
 @both_loops

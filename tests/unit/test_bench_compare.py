@@ -19,7 +19,7 @@ def tree(tmp_path: Path) -> Path:
     """A copy of the package that waits in each handshake."""
     source = tmp_path / "src"
     shutil.copytree(compare.ROOT / "src", source, ignore=shutil.ignore_patterns("__pycache__"))
-    init = source / "pellucid" / "__init__.py"
+    init = source / "pellucid" / "connection.py"
     waiting = (
         "\nbefore = Connection.receive_data\n\ndef slow(self, data):\n    sum(range(100_000))\n    before(self, data)\n"
     )

@@ -97,6 +97,14 @@ def test_dev_cert_replaces_nothing_unasked(capsys: pytest.CaptureFixture[str]) -
     assert len(os.listdir()) == 2
 
 
+@pytest.mark.parametrize("places", [("a.pem", "./a.pem"), ("a.pem", "a.p12")])
+def test_dev_cert_writes_no_two_files_to_one_place(places: tuple[str, str], tmp_path: Path) -> None:
+    """The certificate would have taken the place of the key, and the command said that all was well."""
+    certificate, key = places
+    assert run("app.test", "--cert-file", certificate, "--key-file", key, "--p12", "--force") == 2
+    assert list((tmp_path / "out").iterdir()) == []
+
+
 def test_dev_cert_follows_no_link_that_waits_for_it(tmp_path: Path) -> None:
     Path("localhost-key.pem").symlink_to(tmp_path / "elsewhere")
     assert run("localhost") == 23

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import socket
 import ssl
+import threading
 from types import ModuleType
 from typing import Any
 
@@ -16,7 +18,7 @@ import pellucid
 from pellucid.explain import diagnose
 from pellucid.integrations import httpx as for_httpx
 from pellucid.integrations import httpx2 as for_httpx2
-from pellucid.integrations.httpcore import Backend
+from pellucid.integrations.httpcore import AsyncBackend, Backend
 from pellucid.integrations.ssl_errors import ConfigurationError
 from pellucid.testing.ca import CA
 from tests.unit.test_cli_early import Server, config
@@ -143,3 +145,57 @@ def test_transport_server_that_says_nothing_is_a_connect_timeout_with_a_report()
         ):
             client.get(f"https://localhost:{port}/")
     assert diagnose(caught.value).code == "PEER-STALLED"
+
+
+@WAYS
+def test_stream_reads_what_a_server_said_that_asked_for_a_key_update_and_left(way: str) -> None:
+    listener = socket.create_server(("127.0.0.1", 0))
+    server = pellucid.SSLContext(pellucid.ServerConfig(credentials=config().credentials))
+    gone = threading.Event()
+
+    def serve() -> None:
+        with listener, server.wrap_socket(listener.accept()[0], server_side=True) as stream:
+            stream.recv(1)
+            stream.connection.send_key_update(request_peer=True)
+            stream.sendall(b"the answer")
+        gone.set()
+
+    thread = threading.Thread(target=serve)
+    thread.start()
+    port = listener.getsockname()[1]
+    broken = httpcore.WriteError("the server has left")
+
+    async def main() -> None:
+        stream = await (await AsyncBackend(httpcore).connect_tcp("localhost", port)).start_tls(
+            context(), "localhost", 5
+        )
+        await stream.write(b"-", 5)
+        await anyio.to_thread.run_sync(gone.wait, 5)
+        stream._inner.write = _raises(broken)  # type: ignore[method-assign]
+        assert await stream.read(100, 5) == b"the answer"
+        with pytest.raises(httpcore.WriteError):
+            await stream.write(b"-", 5)
+        await stream.aclose()
+
+    if way != "sync":
+        anyio.run(main, backend=way)
+    else:
+        stream = Backend(httpcore).connect_tcp("localhost", port).start_tls(context(), "localhost", 5)
+        stream.write(b"-", 5)
+        assert gone.wait(5)
+        stream._inner.write = _raises(broken, awaited=False)  # type: ignore[method-assign]
+        assert stream.read(100, 5) == b"the answer"
+        with pytest.raises(httpcore.WriteError):
+            stream.write(b"-", 5)
+        stream.close()
+    thread.join(5)
+
+
+def _raises(error: Exception, *, awaited: bool = True) -> Any:
+    def raising(*_: object) -> None:
+        raise error
+
+    async def raising_later(*_: object) -> None:
+        raise error
+
+    return raising_later if awaited else raising

@@ -11,7 +11,8 @@ from typing import Any
 import anyio
 import pytest
 
-from pellucid import Credential, InternalError, SSLContext, UsageError, aio
+import pellucid.asyncio
+from pellucid import PENDING, Credential, InternalError, SSLContext, UsageError, aio
 from pellucid.config import ClientConfig, ServerConfig
 from pellucid.errors import AlertReceived
 from pellucid.integrations.ssl_errors import ConfigurationError
@@ -87,6 +88,51 @@ def test_async_stream_whose_answer_raises_ends_with_internal_error(run: Run, err
             assert errors[0].__cause__ is error
 
     run(body)
+
+
+def test_native_connection_whose_answer_is_cancelled_by_others_ends_at_once() -> None:
+    """A key service's client may cancel its own request: nobody would answer, until the handshake's deadline."""
+
+    async def given_up(_: object) -> Credential:
+        raise asyncio.CancelledError
+
+    async def handle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        raise AssertionError("nobody came in")
+
+    async def body() -> None:
+        server = await pellucid.asyncio.start_server(handle, "127.0.0.1", 0, resolving(given_up))
+        async with server, asyncio.timeout(5):
+            with pytest.raises(AlertReceived) as told:
+                port = server.sockets[0].getsockname()[1]
+                await pellucid.asyncio.open_connection("127.0.0.1", port, CLIENT, server_hostname="localhost")
+            assert told.value.description == AlertDescription.INTERNAL_ERROR
+
+    asyncio.run(body())
+
+
+@pytest.mark.parametrize("pending", [False, True])
+def test_answer_that_is_cancelled_by_others_ends_its_connection_and_no_listener(pending: bool) -> None:
+    """As by a key service's client that is closed: it is not the task of the listener that is to end."""
+    asked: list[object] = []
+
+    async def given_up(_: object) -> Credential:
+        asked.append(None)
+        if len(asked) == 1:
+            raise asyncio.CancelledError
+        return CREDENTIAL
+
+    async def body() -> None:
+        config = resolving((lambda _: PENDING) if pending else given_up)
+        async with serving(config=config, answer=given_up) as (port, errors):
+            with anyio.fail_after(5), pytest.raises(AlertReceived) as told:
+                await aio.connect("localhost", port, CLIENT)
+            assert told.value.description == AlertDescription.INTERNAL_ERROR
+            async with await aio.connect("localhost", port, CLIENT) as stream:
+                await stream.send(b"still there")
+                assert await stream.receive() == b"still there"
+            assert [type(error) for error in errors] == [InternalError]
+
+    asyncio.run(body())
 
 
 def test_async_stream_is_cancelled_while_it_awaits_an_answer(run: Run) -> None:

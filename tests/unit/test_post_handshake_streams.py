@@ -212,13 +212,16 @@ class Wire:
         assert receiver.read(100) == data
 
 
-def contexts(tmp_path: Any, *, mode: ssl.VerifyMode = ssl.CERT_REQUIRED) -> tuple[SSLContext, SSLContext]:
+def contexts(
+    tmp_path: Any, *, mode: ssl.VerifyMode = ssl.CERT_REQUIRED, client_has_one: bool = True
+) -> tuple[SSLContext, SSLContext]:
     client, server = SSLContext(ssl.PROTOCOL_TLS_CLIENT), SSLContext(ssl.PROTOCOL_TLS_SERVER)
     for context, names in ((client, ("client.test",)), (server, (HOST,))):
         chain, key = tmp_path / f"{names[0]}.pem", tmp_path / f"{names[0]}.key"
         chain.write_bytes(issued("p256", *names).chain_pem)
         key.write_bytes(issued("p256", *names).key_pem)
-        context.load_cert_chain(chain, key)
+        if context is server or client_has_one:
+            context.load_cert_chain(chain, key)
         context.load_verify_locations(cadata=authority().root_pem.decode())
     server.verify_mode = mode
     client.post_handshake_auth = server.post_handshake_auth = True
@@ -240,9 +243,7 @@ def test_ssl_shaped_server_asks_after_the_handshake_and_not_in_it(tmp_path: Any,
 
 def test_ssl_shaped_server_demands_a_certificate_as_its_mode_says(tmp_path: Any) -> None:
     for mode in (ssl.CERT_REQUIRED, ssl.CERT_OPTIONAL):
-        client, server = contexts(tmp_path, mode=mode)
-        client._credentials = ()
-        client._built.clear()
+        client, server = contexts(tmp_path, mode=mode, client_has_one=False)
         wire = Wire(client, server)
         wire.server.verify_client_post_handshake()
         wire.say(wire.server, wire.client, b"who is there?")

@@ -147,18 +147,19 @@ def test_agent_refuses_schemes_and_keys_that_it_lacks(running: Running) -> None:
         agent_credential(running.path, other.chain_pem)
 
 
-def test_agent_answers_for_any_signer_and_tells_nothing_of_its_failure(tmp_path: Path) -> None:
+@pytest.mark.parametrize("kind", [InternalError, ValueError, KeyError], ids=lambda kind: kind.__name__)
+def test_agent_answers_for_any_signer_and_tells_nothing_of_its_failure(tmp_path: Path, kind: type[Exception]) -> None:
     class Broken:
         schemes = (ECDSA,)
 
         async def sign(self, scheme: int, data: bytes) -> bytes:
-            raise InternalError("the token in slot 4 of rack 7 is warm")
+            raise kind("the token in slot 4 of rack 7 is warm")
 
     credential = pellucid.Credential.from_pem(LEAF.chain_pem, LEAF.key_pem)
     digest = next(iter(signers_of([credential])))
     with Running(KeyAgent({digest: Broken()}), tmp_path / "s") as one:  # type: ignore[dict-item]
         signer = agent_credential(one.path, LEAF.chain_pem).signer
-        with pytest.raises(InternalError, match=r"could not be used: InternalError\n"):
+        with pytest.raises(InternalError, match=rf"could not be used: {kind.__name__}\n"):
             signer.sign(ECDSA, SERVER)
 
 

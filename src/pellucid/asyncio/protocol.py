@@ -17,7 +17,7 @@ from pellucid.asyncio.outgoing import ENDING, FLUSHING, LOST, OPEN, SHAKING, Out
 from pellucid.asyncio.transport import Transport
 from pellucid.config import ClientConfig, ServerConfig
 from pellucid.connection import Connection
-from pellucid.errors import AlertReceived, PeerError, TLSError, TruncatedStream
+from pellucid.errors import AlertReceived, InternalError, PeerError, TLSError, TruncatedStream
 from pellucid.events import (
     NEED_DATA,
     ApplicationData,
@@ -124,7 +124,9 @@ class Wire(Outgoing, asyncio.BufferedProtocol):
         sock = transport.get_extra_info("socket")
         if sock is not None:
             send_at_once(sock)
-        self.lower.set_write_buffer_limits(0)  # nothing more is sealed while anything waits there
+        # Nothing more is sealed while anything waits there. Not 0: of a TLS transport, asyncio's and uvloop's, that is
+        # reached by having nothing to send, and the protocol is paused for good.
+        self.lower.set_write_buffer_limits(1)
         try:
             self.connection, self.config, self.observer, self.server_hostname = self._start(transport)
         except Exception as error:  # noqa: BLE001  # an observer's, or a configuration source's: the waiter has it
@@ -168,7 +170,7 @@ class Wire(Outgoing, asyncio.BufferedProtocol):
             self._mind_reading()
 
     def eof_received(self) -> bool:
-        """The transport ended: truncated, unless the peer has closed before. The transport is closed by us."""
+        """The transport ended: truncated, unless the peer has closed before. It is closed by us if it can stay open."""
         if self.state >= FLUSHING:
             self.lower.close()
             return False
@@ -178,7 +180,7 @@ class Wire(Outgoing, asyncio.BufferedProtocol):
             self.failed(error)
         else:
             self._work()
-        return True
+        return self.lower.can_write_eof()  # asyncio's and uvloop's own TLS cannot stay half open, and complains
 
     def connection_lost(self, exc: Exception | None) -> None:
         """The transport is gone: everything that is still running ends, and who used the connection is told."""
@@ -402,9 +404,12 @@ class Wire(Outgoing, asyncio.BufferedProtocol):
                 raise nobody_awaits(pause)
             else:
                 value = await self._settings.answer(pause)
+        except asyncio.CancelledError:
+            # By us, where the connection is lost; else what was awaited was, and nobody would ever answer.
+            self._not_answered(InternalError("what the handshake awaited was cancelled"), pause)
+            raise
         except Exception as error:  # noqa: BLE001  # a key service's, a resolver's: it ends the connection
-            if self.state < ENDING:
-                self.connection.resume_with_error(error, pause.need)
+            self._not_answered(error, pause)
         else:
             if self.state >= ENDING:
                 return
@@ -415,6 +420,11 @@ class Wire(Outgoing, asyncio.BufferedProtocol):
         if self.state < FLUSHING:
             self._work()
             self._mind_reading()
+
+    def _not_answered(self, error: Exception, pause: Pause) -> None:
+        if self.state < ENDING:
+            self.connection.resume_with_error(error, pause.need)
+            self._work()
 
     def _send_early_data(self) -> None:
         """Let the early data follow the ClientHello, if that may be and has not been done (RFC 9846 §4.3.10)."""

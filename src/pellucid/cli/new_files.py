@@ -29,7 +29,14 @@ class NewFile:
 
 
 def write_all(files: Sequence[NewFile], *, overwrite: bool) -> None:
-    """Write all of *files*, or none. Each appears whole. Raises CommandFailed (23)."""
+    """Write all of *files*, or none. Each appears whole. Raises CommandFailed (23); (2) for one place that is two's.
+
+    overwrite: what is there is replaced, one after another; an error leaves those that were.
+    """
+    places: dict[str, NewFile] = {}
+    for file in files:
+        if places.setdefault(os.path.abspath(file.path), file) is not file:
+            raise CommandFailed(f"{file.path} cannot hold two files: give one of them another name", code=2)
     for path in (file.path for file in files):
         if not overwrite and os.path.lexists(path):
             raise CommandFailed(f"{path} is there already", code=23, hints=("have it replaced: --force",))

@@ -385,6 +385,9 @@ def _judged(
         if isinstance(answer, PendingPart):
             part = answer
             return Pause(NeedVerification(part.verifier, part.request), lambda report: told(part, report))
+        if inspect.isawaitable(answer):  # an `async def` that returned what another one gave it
+            following: VerifierAnswer = answer
+            return _judged(lambda: following, verifier, request, then)
         return then(_a_report(answer))
 
     def told(part: PendingPart, report: object) -> Result:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import re
 import secrets
 import ssl
 import time
@@ -44,6 +45,7 @@ __all__ = [
 
 EXTENSION: Final = "pellucid"
 TLS_EXTENSION: Final = "tls"
+_CONTROLS: Final = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 _EVENTS: Final = 4096
 _RECORD_BYTES: Final = 2**20
 _MESSAGE_BYTES: Final = 2**20
@@ -78,7 +80,8 @@ def tls_extension(tls: Tls | Connection) -> dict[str, Any]:  # Any: ASGI's dicti
                        and for a raw public key.
     client_cert_chain: PEM of what the client sent, its own first, each certificate signed by the next one; on
                        resumption of what was verified when the session began.
-    client_cert_name:  the subject of the first of them as RFC 4514 has it: "CN=alice,O=Example".
+    client_cert_name:  the subject of the first of them as RFC 4514 has it: "CN=alice,O=Example"; line breaks and other
+                       control characters are escaped.
     client_cert_error: why it is not to be trusted, where a verifier of the name `dangerous_…` let it pass. With the
                        others a client whose certificate is refused does not come as far as a request.
     tls_version, cipher_suite: 0x0304, and the code point; None before anything is agreed on.
@@ -120,7 +123,14 @@ def _pem(der: bytes) -> str:
 
 def _subject(peer: VerifiedPeer | None) -> str | None:
     leaf = None if peer is None else peer.leaf
-    return leaf.x509.subject.rfc4514_string() if isinstance(leaf, X509Certificate) else None
+    if not isinstance(leaf, X509Certificate):
+        return None
+    # The text is the certificate owner's, and lands in logs and headers: RFC 4514 §2.4 lets every octet be escaped.
+    return _CONTROLS.sub(_escaped, leaf.x509.subject.rfc4514_string())
+
+
+def _escaped(found: re.Match[str]) -> str:
+    return "".join(f"\\{octet:02X}" for octet in found[0].encode())
 
 
 def _mistrust(peer: VerifiedPeer | None) -> str | None:

@@ -97,7 +97,8 @@ class Tls:
         if held and agreed is not None and agreed.early_data is not EarlyDataOutcome.ACCEPTED:
             if agreed.alpn != engine.connection.early_data_protocol:
                 raise AnotherProtocol
-            engine.write(held)
+            while held:
+                held = held[engine.write(held) :]
         if data := engine.take():
             yield data
         self._held = None

@@ -43,6 +43,11 @@ def _tls(library: ModuleType, context: object, server_hostname: str | None, inne
     return tls
 
 
+def _cut_short(library: ModuleType) -> Exception:
+    error: Exception = both(TLSError("an earlier write was cut short; nothing more is sent"), library.WriteError)
+    return error
+
+
 class Backend:
     """Makes the connections of a pool that blocks. library: httpcore or httpcore2, whichever the pool is of.
 
@@ -70,6 +75,7 @@ class Stream:
     def __init__(self, library: ModuleType, inner: Any) -> None:  # Any: a NetworkStream, or one of these
         self._library = library
         self._inner = inner
+        self._network = (TLSError, library.NetworkError, library.TimeoutException)
 
     def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
         data: bytes = self._inner.read(max_bytes, timeout)
@@ -107,6 +113,7 @@ class TLSStream(Stream):
         self._reading = threading.Lock()
         self._writing = threading.Lock()
         self._beginning = threading.RLock()
+        self._cut = False
 
     def begin(self, timeout: float | None) -> None:
         """Shake hands, unless the request is to travel with the ClientHello: then once it is there."""
@@ -119,12 +126,13 @@ class TLSStream(Stream):
             while True:
                 with self._core:
                     data = self._tls.engine.read(max_bytes)
-                self._flush(timeout, wait=False)
                 if data is not None:
                     return data
                 received = self._inner.read(RECEIVE_SIZE, timeout)
                 with self._core:
                     self._tls.engine.feed(received)
+                with contextlib.suppress(*self._network):  # what the peer said before it left is read all the same
+                    self._flush(timeout, wait=False)
 
     def write(self, buffer: bytes, timeout: float | None = None) -> None:
         with self._beginning:
@@ -140,10 +148,9 @@ class TLSStream(Stream):
                 self._flush(timeout, wait=True)
 
     def close(self) -> None:
-        network = (TLSError, self._library.NetworkError, self._library.TimeoutException)
         try:
             if self._tls.ready:
-                with contextlib.suppress(*network):  # the peer is gone: there is nobody to be told
+                with contextlib.suppress(*self._network):  # the peer is gone: there is nobody to be told
                     with self._core:
                         self._tls.engine.close()
                     self._flush(_CLOSE_SECONDS, wait=False)
@@ -189,10 +196,14 @@ class TLSStream(Stream):
             if not self._writing.acquire(blocking=wait):
                 return
             try:
+                if self._cut:
+                    raise _cut_short(self._library)
                 with self._core:
                     data = self._tls.engine.take()
                 if data:
+                    self._cut = True
                     self._inner.write(data, timeout)
+                    self._cut = False
             finally:
                 self._writing.release()
 
@@ -221,6 +232,7 @@ class AsyncStream:
     def __init__(self, library: ModuleType, inner: Any) -> None:  # Any: an AsyncNetworkStream, or one of these
         self._library = library
         self._inner = inner
+        self._network = (TLSError, library.NetworkError, library.TimeoutException)
 
     async def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
         data: bytes = await self._inner.read(max_bytes, timeout)
@@ -272,10 +284,11 @@ class AsyncTLSStream(AsyncStream):
             with self._tls.errors(self._library.ReadError):
                 while True:
                     data = self._tls.engine.read(max_bytes)
-                    await self._flush(timeout)
                     if data is not None:
                         return data
                     self._tls.engine.feed(await self._inner.read(RECEIVE_SIZE, timeout))
+                    with contextlib.suppress(*self._network):  # as TLSStream's
+                        await self._flush(timeout)
 
     async def write(self, buffer: bytes, timeout: float | None = None) -> None:
         if self._tls.hold(buffer):
@@ -288,10 +301,9 @@ class AsyncTLSStream(AsyncStream):
                 await self._flush(timeout)
 
     async def aclose(self) -> None:
-        network = (TLSError, self._library.NetworkError, self._library.TimeoutException)
         try:
             if self._tls.ready:
-                with contextlib.suppress(*network):  # the peer is gone: there is nobody to be told
+                with contextlib.suppress(*self._network):  # the peer is gone: there is nobody to be told
                     self._tls.engine.close()
                     await self._flush(_CLOSE_SECONDS)
         finally:
@@ -333,9 +345,7 @@ class AsyncTLSStream(AsyncStream):
         while self._tls.engine.has_output():
             async with self._writing:
                 if self._cut:
-                    raise both(
-                        TLSError("an earlier write was cut short; nothing more is sent"), self._library.WriteError
-                    )
+                    raise _cut_short(self._library)
                 if data := self._tls.engine.take():
                     self._cut = True
                     await self._inner.write(data, timeout)

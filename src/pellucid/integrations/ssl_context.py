@@ -168,7 +168,11 @@ class SSLContext(Trust, Settings, Callbacks, RealContext):  # type: ignore[misc,
             raise NotImplementedError("only stream sockets are supported")
         if server_side and server_hostname:
             raise ValueError("server_hostname can only be specified in client mode")
-        name = self._checked_name(server_hostname, session, server_side=server_side)
+        try:
+            name = self._checked_name(server_hostname, session, server_side=server_side)
+        except UnicodeError:
+            sock.close()  # as ssl does with what it was given, where the name is impossible
+            raise
         kind = _derived(self.sslsocket_class, SSLSocket, "sslsocket_class")
         self.config(server_side=server_side)  # a mistake in the settings shows before the socket is taken
         return kind._create(

@@ -98,6 +98,8 @@ class Engine:
         self.discarding = False
         """whether what the peer still sends is thrown away: this end has closed"""
         self.peer_closed = False
+        self.end_told = False
+        """whether a read has told of the end of the peer's data, or of the error"""
         self.error: TLSError | None = None
         self.early_bytes = 0
         """how many bytes came as early data, accepted: the first that are read, and perhaps somebody's replay"""
@@ -162,9 +164,15 @@ class Engine:
         if self.negotiated is None:
             raise WantRead
 
+    @property
+    def ended(self) -> bool:
+        """Whether nothing more comes: the peer has closed, or something was wrong."""
+        return self.peer_closed or self.error is not None
+
     def read(self, size: int) -> bytes | None:
         """Return 1 to *size* bytes, b"" after the peer's close_notify, None if more of the peer is needed."""
         if not self.pending:
+            self.end_told = self.ended
             self.handshake()
             self.check()
             return b"" if self.peer_closed else None

@@ -178,7 +178,8 @@ class SSLObject(Facts):
             self._send()
         if not engine.peer_closed:
             raise WantRead
-        if not self._unwrapped and (rest := engine.connection.trailing_data):
+        rest = engine.connection.trailing_data
+        if rest and not self._unwrapped and not self._incoming.eof:  # at its end, it takes nothing back
             self._incoming.write(rest)  # it is not TLS's any more
         self._unwrapped = True
 
@@ -191,8 +192,13 @@ class SSLObject(Facts):
         return engine.error is not None or engine.connection.handshake_complete
 
     def pending(self) -> int:
-        """Return how many decrypted bytes can be read at once."""
-        return self._tls.pending
+        """Return how many decrypted bytes can be read at once; 1 if it is the end that the next read tells of.
+
+        uvloop reads only while this, or *incoming*, has something. Where OpenSSL leaves the close_notify in *incoming*
+        until the data before it was read, it is out of there.
+        """
+        engine = self._tls
+        return engine.pending or int(engine.ended and not engine.end_told)
 
     def _receive(self) -> None:
         incoming = self._incoming

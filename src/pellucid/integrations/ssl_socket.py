@@ -327,10 +327,12 @@ class SSLSocket(Facts, socket.socket):
                 except ssl.SSLError:
                     self._last_words()
                     raise
-                if data is not None:
+                with contextlib.suppress(
+                    OSError
+                ):  # of writing: the next write says it. What the peer said is read first
                     self._flush_if_free()
+                if data is not None:
                     return data
-                self._flush_if_free()
                 self._fill(size)
 
     def _fill(self, size: int = 0) -> None:

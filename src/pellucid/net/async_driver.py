@@ -6,6 +6,7 @@ falls only where nothing is under way. On another byte stream an interrupted sen
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import socket
 from collections.abc import Awaitable, Callable
@@ -15,6 +16,7 @@ import anyio
 import anyio.abc
 import anyio.lowlevel
 
+from pellucid.errors import InternalError
 from pellucid.net.kernel import unacknowledged
 from pellucid.net.operations import (
     RECEIVE_SIZE,
@@ -272,14 +274,20 @@ class AsyncDriver:
         return None
 
     async def _answered(self, pause: Pause) -> object:
-        if pause.answer is not None:
-            try:
+        try:
+            if pause.answer is not None:
                 return await pause.answer
-            except Exception as error:  # noqa: BLE001 - the connection ends with it
-                return AnswerFailed(error)
-        if self._answer is None:
-            raise nobody_awaits(pause)
-        return await self._answer(pause)
+            if self._answer is None:
+                raise nobody_awaits(pause)
+            return await self._answer(pause)
+        except asyncio.CancelledError:
+            if _is_cancelled():
+                raise
+            return AnswerFailed(InternalError("what the handshake awaited was cancelled"))
+        except Exception as error:
+            if pause.answer is None:
+                raise  # the caller's own function, and the caller is told
+            return AnswerFailed(error)  # the connection ends with it
 
     async def _take_turns(self, cleanup: bool) -> None:
         """Let other tasks run now and then, even if this one never waits. Before an operation: nothing is lost."""
@@ -290,3 +298,9 @@ class AsyncDriver:
                 await anyio.lowlevel.cancel_shielded_checkpoint()
             else:
                 await anyio.lowlevel.checkpoint()
+
+
+def _is_cancelled() -> bool:
+    """Whether it is this task that asyncio was told to cancel, and not what it awaited: that ends no listener."""
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0

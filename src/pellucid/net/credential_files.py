@@ -246,7 +246,8 @@ def pairs_in(directory: str) -> tuple[Pair, ...]:
 
     fullchain.pem with privkey.pem, tls.crt with tls.key, cert.pem with key.pem, there or one level below; NAME.crt,
     NAME.pem or NAME.cer with NAME.key or NAME-key.pem (mkcert, `pellucid dev-cert`); NAME.pem that holds its key;
-    NAME.p12 and NAME.pfx. NAME.ocsp and ocsp.der are stapled to what is beside them. Names that begin with a dot are passed over. Raises CredentialError for none.
+    NAME.p12 and NAME.pfx. NAME.ocsp and ocsp.der are stapled to what is beside them. Names that begin with a dot
+    are passed over. Raises CredentialError for none.
     """
     try:
         names = _names(directory)

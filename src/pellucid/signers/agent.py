@@ -21,7 +21,7 @@ from typing import Final
 from pellucid.config import Credential
 from pellucid.crypto import credentials as own
 from pellucid.crypto.provider import Signer
-from pellucid.errors import DecodeError, TLSError, UsageError
+from pellucid.errors import DecodeError, UsageError
 from pellucid.handshake.authenticate import signing_role
 from pellucid.registry import CertificateType, scheme_name
 from pellucid.signers.messages import (
@@ -193,7 +193,7 @@ class KeyAgent:
             signature = signer.sign(request.scheme, request.data)
             if inspect.isawaitable(signature):
                 signature = await signature
-        except (TLSError, OSError) as error:
+        except Exception as error:  # a key service's: the caller is told that it failed, and others go on
             _LOG.error("a signer failed: %s", error)
             raise UsageError(f"the key could not be used: {type(error).__name__}") from error
         if not isinstance(signature, bytes) or len(signature) > MAX_BODY - 2:

@@ -226,7 +226,7 @@ class Pkcs11Signer:
             if not keys and self._uri.pin is not None:
                 # Nobody in this process has logged in yet: the login is the process's, and private keys show with it.
                 session.close()
-                session = token.open(user_pin=self._uri.pin)
+                session = self._logged_in(token, self._uri.pin)
                 keys = self._keys(session)
             if len(keys) != 1:
                 many = "no private key" if not keys else "more than one private key"
@@ -237,6 +237,17 @@ class Pkcs11Signer:
                 session.close()
             raise
         return session, keys[0]
+
+    def _logged_in(self, token: Any, pin: str) -> Any:
+        """Return a session. A PIN that was wrong is not tried again: tokens lock themselves after a few times."""
+        tried = hashlib.sha256("\0".join((self._uri.module, repr(token.serial), token.label, pin)).encode()).digest()
+        if tried in _WRONG_PINS:
+            raise UsageError("the PKCS#11 token has refused this PIN before, and it is not tried again by this process")
+        try:
+            return token.open(user_pin=pin)
+        except pkcs11.exceptions.PinIncorrect:
+            _WRONG_PINS.add(tried)
+            raise
 
     def _token(self) -> Any:
         try:
@@ -263,6 +274,8 @@ class Pkcs11Signer:
         return list(session.get_objects(wanted))
 
 
+_WRONG_PINS: Final[set[bytes]] = set()
+"""SHA-256 of module, token and a PIN that the token has refused"""
 _LOCKS: Final[dict[str, threading.RLock]] = {}
 _INITIALIZED: Final[dict[str, int]] = {}
 """module → the process that it was initialized in"""

@@ -61,7 +61,7 @@ class PendingPart(NamedTuple):
 
 
 VerifierAnswer = VerificationReport | Pending | PendingPart | Awaitable["VerifierAnswer"]
-"""What `verify` returns. An awaitable gives another answer; most give the report."""
+"""What `verify` returns. An awaitable gives the report, or another answer that is not PENDING."""
 
 
 class PeerVerifier(Protocol):
