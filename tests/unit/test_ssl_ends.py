@@ -43,6 +43,21 @@ def test_socket_reads_what_a_peer_said_that_asked_for_a_key_update_and_left() ->
             client.sendall(b"-")
 
 
+def test_socket_reads_on_after_the_end_of_its_writing() -> None:
+    client, server = sockets()
+    with client, server:
+        server.sendall(b"before, ")
+        assert client.recv(1) == b"b"  # the rest is decrypted, and waits
+        client.shutdown(socket.SHUT_WR)
+        assert server.recv(1) == b""
+        server.sendall(b"after")
+        server.close()
+        with client.makefile("rb") as file:
+            assert file.read() == b"efore, after"
+        with pytest.raises(ssl.SSLZeroReturnError):
+            client.sendall(b"-")
+
+
 def test_object_unwraps_where_plaintext_and_the_end_follow_the_close_notify() -> None:
     wire = Wire(*contexts()).shake()
     with pytest.raises(ssl.SSLWantReadError):

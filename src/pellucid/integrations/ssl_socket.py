@@ -541,7 +541,7 @@ class SSLSocket(Facts, socket.socket):
         return self
 
     def shutdown(self, how: int) -> None:
-        """As a socket's; close_notify goes first where writing ends."""
+        """As a socket's; close_notify goes first where writing ends. Reading goes on then (RFC 9846 §6.1)."""
         if how != socket.SHUT_RD:
             self._say_goodbye()
         super().shutdown(how)
@@ -559,7 +559,7 @@ class SSLSocket(Facts, socket.socket):
         engine = self._engine
         if engine is not None and self._under_tls and engine.error is None and engine.negotiated is not None:
             with self._core:
-                engine.close()
+                engine.say_goodbye()
             self._last_words()
 
     # ---- what a socket can do and TLS cannot -----------------------------------------------------------------------
