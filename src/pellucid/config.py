@@ -421,6 +421,8 @@ class ServerConfig(_Config):
 
     def __post_init__(self) -> None:
         _Config.__post_init__(self)
+        if isinstance(self.credentials, Credential):
+            raise UsageError("credentials is a tuple, of one too: credentials=(credential,)")
         if not self.credentials and self.credential_resolver is None and not self.external_psks:
             raise UsageError("a server needs a credential, a resolver of credentials, or an external PSK")
         verifier = self.verifier

@@ -75,6 +75,8 @@ class Connection(Detachable):
         port:        where the server is; with its name it says whose sessions may be resumed. 0: not known.
         Raises UsageError without trust, a verifier or an external PSK, and for an impossible name.
         """
+        if not isinstance(config, ClientConfig):
+            raise UsageError(f"a client takes a ClientConfig, not {type(config).__name__}")
         if config.peer_verifier is None and not config.psks:
             raise UsageError("a client needs trust, a verifier, or an external PSK: nobody could be verified")
         context = Context(Role.CLIENT, config, observer_of(config, trace), port)
@@ -98,6 +100,8 @@ class Connection(Detachable):
     @classmethod
     def server(cls, config: ServerConfig, *, peer_address: str = "", trace: Observer | None = None) -> Connection:
         """Return the server's end. peer_address: what the cookies of HelloRetryRequests are bound to."""
+        if not isinstance(config, ServerConfig):
+            raise UsageError(f"a server takes a ServerConfig, not {type(config).__name__}")
         context = Context(Role.SERVER, config, observer_of(config, trace))
         phase = WaitClientHello(peer_address=peer_address)
         handshake = Handshake(context, SERVER_ARROWS, server_side.HANDLERS, ServerState.START, phase)

@@ -55,7 +55,7 @@ class Server(uvicorn.Server):
     ) -> None:
         if config.is_ssl or config.ssl_context_factory is not None:
             raise UsageError("uvicorn's ssl_… options and a configuration of Pellucid's: which one is meant?")
-        if config.workers > 1 or config.should_reload:
+        if config.workers > 1 or config.reload:
             raise UsageError("workers and reload start processes to which no private key goes: run one, or several")
         current_config(tls)
         super().__init__(config)

@@ -376,4 +376,6 @@ def echoed(port: int, data: bytes = BODY, *, context: ssl.SSLContext | None = No
         answer = b""
         while len(answer) < len(data) and (more := stream.recv(2**16)):
             answer += more
+        # Without close_notify the server would rightly say that it was cut off.
+        stream.unwrap()
         return answer

@@ -122,7 +122,9 @@ def test_dev_cert_places_are_chosen(tmp_path: Path, capsys: pytest.CaptureFixtur
         "key": str(tmp_path / "k.pem"),
         "pkcs12": str(tmp_path / "certs" / "_wildcard.app.test.p12"),
     }
-    assert run("localhost", "--out", tmp_path / "nowhere") == 23
+    assert run("localhost", "--out", tmp_path / "made" / "on the way") == 0
+    assert sorted(os.listdir(tmp_path / "made" / "on the way")) == ["localhost-key.pem", "localhost.pem"]
+    assert run("localhost", "--out", tmp_path / "k.pem" / "below a file") == 23
     assert run("localhost", "--cert-file", tmp_path / "nowhere" / "x.pem") == 23
     assert sorted(os.listdir()) == []
 

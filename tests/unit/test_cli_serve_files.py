@@ -25,6 +25,7 @@ class Site:
 
     def __init__(self, root: Path) -> None:
         self.root = root
+        self.withheld: list[Path] = []
 
     def __call__(self, path: str, *headers: tuple[str, str], method: str = "GET", query: bytes = b"") -> Reply:
         sent: list[Any] = []
@@ -43,7 +44,7 @@ class Site:
             "query_string": query,
             "headers": [(name.lower().encode(), value.encode("latin-1")) for name, value in headers],
         }
-        asyncio.run(StaticFiles(self.root)(scope, receive, send))
+        asyncio.run(StaticFiles(self.root, withheld=self.withheld)(scope, receive, send))
         assert sent[-1].get("more_body", False) is False
         assert sent[0]["type"] == "http.response.start"
         body = b"".join(message["body"] for message in sent[1:])
@@ -79,6 +80,22 @@ def test_files_are_served_with_their_type_and_length(site: Site) -> None:
     data = site("/data.bin")
     assert (len(data.body), data.headers[b"content-type"]) == (1_024_000, b"application/octet-stream")
     assert site("/.well-known/acme").body == b"token"
+
+
+def test_files_withheld_are_not_served_under_any_name(site: Site) -> None:
+    key = site.root / "server-key.pem"
+    key.write_text("secret")
+    site.withheld = [site.root / ".." / "root" / "server-key.pem", Path("agent:/run/keys"), site.root / "renewed.pem"]
+    os.link(key, site.root / "link.pem")
+    (site.root / "symlink.pem").symlink_to(key)
+    for name in ("server-key.pem", "sub/../server-key.pem", "link.pem", "symlink.pem"):
+        assert site(f"/{name}").status == 404
+    listing = site("/").body
+    assert b"page.html" in listing
+    assert b".pem" not in listing
+    # A key that is renewed is another file: what the name leads to when it is asked for counts.
+    (site.root / "renewed.pem").write_text("secret")
+    assert site("/renewed.pem").status == 404
 
 
 @pytest.mark.parametrize(

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
 import dataclasses
 import inspect
 import pydoc
 import re
+import ssl
 
 import pytest
 
+import pellucid.aio
+import pellucid.asyncio
 from pellucid import PYCA, ClientAuthentication, ClientConfig, Connection, ServerConfig, UsageError, pad_to_multiple
 from pellucid.config import DEFAULT_GROUPS, DEFAULT_KEY_SHARES, DEFAULT_SCHEMES, DEFAULT_SUITES
 from pellucid.messages import extensions as x
@@ -140,6 +144,24 @@ def test_configurations_are_values_and_show_no_secret() -> None:
     assert dataclasses.replace(server, alpn=("h2",)).alpn_names == (b"h2",)
     one, two = (ClientConfig(trust=authority().trust, alpn=(name,)) for name in ("h2", "http/1.1"))
     assert one != two
+
+
+def test_configuration_of_the_wrong_kind_is_refused_by_name() -> None:
+    server = server_config()
+    for config in (server, ssl.create_default_context()):
+        words = f"a client takes a ClientConfig, not {type(config).__name__}"
+        with pytest.raises(UsageError, match=words):
+            Connection.client(config, NAME)  # type: ignore[arg-type]
+        with pytest.raises(UsageError, match=words):
+            pellucid.connect("192.0.2.1", 443, config)  # type: ignore[arg-type]
+        with pytest.raises(UsageError, match=words):
+            asyncio.run(pellucid.aio.connect("192.0.2.1", 443, config))  # type: ignore[arg-type]
+        with pytest.raises(UsageError, match=words):
+            asyncio.run(pellucid.asyncio.open_connection("192.0.2.1", 443, config))  # type: ignore[arg-type]
+    with pytest.raises(UsageError, match="a server takes a ServerConfig, not ClientConfig"):
+        Connection.server(client_config())  # type: ignore[arg-type]
+    with pytest.raises(UsageError, match=r"a tuple, of one too: credentials=\(credential,\)"):
+        ServerConfig(credentials=CREDENTIALS[0])  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("end", [ClientConfig, ServerConfig])

@@ -231,7 +231,7 @@ def test_key_in_the_file_of_its_certificate_and_pkcs12(tmp_path: Path) -> None:
 
 
 def test_directory_has_pairs_as_certbot_kubernetes_and_people_lay_them_out(tmp_path: Path) -> None:
-    leaves = {name: issued(f"{name}.test") for name in ("certbot", "kubernetes", "plain", "one", "flat")}
+    leaves = {name: issued(f"{name}.test") for name in ("certbot", "kubernetes", "plain", "one", "flat", "mkcert")}
     for name, cert, key in (
         ("certbot", "fullchain.pem", "privkey.pem"),
         ("kubernetes", "tls.crt", "tls.key"),
@@ -243,6 +243,8 @@ def test_directory_has_pairs_as_certbot_kubernetes_and_people_lay_them_out(tmp_p
     (tmp_path / "empty").mkdir()
     put(tmp_path, leaves["flat"], "flat")
     write(tmp_path / "one.pem", leaves["one"].chain_pem + leaves["one"].key_pem)
+    write(tmp_path / "mkcert.pem", leaves["mkcert"].chain_pem)
+    write(tmp_path / "mkcert-key.pem", leaves["mkcert"].key_pem)
     write(tmp_path / "README", b"not a certificate")
     write(tmp_path / "ca.pem", pem(ROOT))
     write(tmp_path / ".hidden.pem", b"half a file")
@@ -253,6 +255,8 @@ def test_directory_has_pairs_as_certbot_kubernetes_and_people_lay_them_out(tmp_p
     assert len(pairs_in(str(tmp_path / "certbot"))) == 1
     with pytest.raises(CredentialError, match="cannot read"):
         pairs_in(str(tmp_path / "nowhere"))
+    with pytest.raises(CredentialError, match="of such names as fullchain"):
+        pairs_in(str(tmp_path / "empty"))
 
 
 def test_several_pairs_are_chosen_by_name(tmp_path: Path) -> None:

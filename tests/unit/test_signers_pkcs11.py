@@ -92,24 +92,35 @@ def test_another_key_of_the_same_kind_is_refused_at_the_start(token: Token) -> N
 
 def test_wrong_pin_is_refused_in_a_process_of_its_own(token: Token, tmp_path: Path) -> None:
     # The login is a process's: here others have logged in already.
+    said = refusal_of_a_process(token.uri("p256", query=f"module-path={module()}&pin-value=9999"), tmp_path)
+    first, second = said.splitlines()
+    assert first.startswith("UsageError")
+    assert "PinIncorrect" in first
+    # A reload that is tried every few seconds would have a token lock itself.
+    assert "not tried again" in second
+    assert "9999" not in said
+
+
+def test_without_a_pin_it_is_said_that_one_is_missing(token: Token, tmp_path: Path) -> None:
+    said = refusal_of_a_process(token.uri("p256", query=f"module-path={module()}"), tmp_path)
+    assert "no private key in the token" in said
+    assert "without a PIN (pin-source) most tokens show none" in said
+
+
+def refusal_of_a_process(uri: str, folder: Path) -> str:
+    """Return what a process of its own prints of the errors that *uri* is refused with, twice."""
     script = (
         "import sys, pathlib; from pellucid.signers import credential_at\n"
         "for _ in range(2):\n"
         "    try: credential_at(sys.argv[1], pathlib.Path(sys.argv[2]).read_bytes())\n"
         "    except Exception as error: print(type(error).__name__, error)"
     )
-    chain = tmp_path / "chain.pem"
+    chain = folder / "chain.pem"
     chain.write_bytes(LEAVES["p256"].chain_pem)
-    uri = token.uri("p256", query=f"module-path={module()}&pin-value=9999")
     done = subprocess.run(
         [sys.executable, "-c", script, uri, str(chain)], check=False, timeout=60, capture_output=True, text=True
     )
-    first, second = done.stdout.splitlines()
-    assert first.startswith("UsageError")
-    assert "PinIncorrect" in first
-    # A reload that is tried every few seconds would have a token lock itself.
-    assert "not tried again" in second
-    assert "9999" not in done.stdout
+    return done.stdout
 
 
 @pytest.mark.parametrize(

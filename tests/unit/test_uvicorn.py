@@ -192,6 +192,8 @@ def test_what_cannot_be_meant_is_refused() -> None:
     for options in ({"ssl_certfile": "x"}, {"workers": 2}, {"reload": True}):
         with pytest.raises(pellucid.UsageError):
             pellucid.uvicorn.run("tests.unit.test_uvicorn:app", server_config(), **options)
+        with pytest.raises(pellucid.UsageError):
+            pellucid.uvicorn.Server(uvicorn.Config(app, **options), server_config())  # type: ignore[arg-type]
     with pytest.raises(pellucid.UsageError):
         pellucid.uvicorn.Server(uvicorn.Config(app), client_config())  # type: ignore[arg-type]
 

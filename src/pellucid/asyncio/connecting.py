@@ -13,7 +13,7 @@ from pellucid.asyncio.transport import Transport
 from pellucid.config import ClientConfig
 from pellucid.errors import UsageError
 from pellucid.limits import CLOSE_TIMEOUT_SECONDS, HANDSHAKE_TIMEOUT_SECONDS
-from pellucid.net.setup import new_connection, observer_of
+from pellucid.net.setup import new_connection, observer_of, refuse_other_than_client
 from pellucid.net.tcp import trace_wrapped
 from pellucid.trace import Observer, Role
 
@@ -196,6 +196,7 @@ def client_start(
     early_data: bytes = b"",
 ) -> Start:
     """Return what begins a client's end once there is a transport. Raises UsageError for what cannot be asked for."""
+    refuse_other_than_client(config)
     observer = observer_of(config, trace)
     connection = new_connection(config, server_hostname, observer, port=port, early_data=early_data)
 

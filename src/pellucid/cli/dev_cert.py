@@ -42,7 +42,8 @@ _STEM: Final = re.compile(r"[^A-Za-z0-9._-]+")
 @click.option("--any-name", is_flag=True,
               help="By another CA, that may vouch for every name: whoever gets its key can pose as any.")  # fmt: skip
 @click.option("--out", "directory", metavar="DIR", default=".", show_default=True,
-              type=click.Path(file_okay=False, path_type=Path), help="Where the files are made.")  # fmt: skip
+              type=click.Path(file_okay=False, path_type=Path),
+              help="Where the files are made; made itself if need be.")  # fmt: skip
 @click.option("--cert-file", metavar="FILE", type=click.Path(dir_okay=False, path_type=Path),
               help="The certificate with its chain, PEM.  [default: NAME.pem]")  # fmt: skip
 @click.option("--key-file", metavar="FILE", type=click.Path(dir_okay=False, path_type=Path),
@@ -108,10 +109,10 @@ class _Files:
     @classmethod
     def of(cls, names: Names, options: dict[str, Any]) -> _Files:
         directory: Path = options["directory"]
-        if not directory.is_dir():
-            raise CommandFailed(
-                f"{directory} is no directory", code=23, hints=(f"mkdir {shlex.quote(str(directory))}",)
-            )
+        try:
+            directory.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise CommandFailed(f"cannot make the directory {directory}: {error.strerror or error}", code=23) from error
         stem = _stem(names.subject) + ("-client" if options["client"] else "")
         certificate = options["cert_file"] or directory / f"{stem}.pem"
         beside = certificate.with_suffix("")

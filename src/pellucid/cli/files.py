@@ -44,11 +44,18 @@ class _Found:
 
 
 class StaticFiles:
-    """Serves the directory *root*. listing: whether a directory without index.html is listed."""
+    """Serves the directory *root*.
 
-    def __init__(self, root: str | os.PathLike[str], *, listing: bool = True) -> None:
+    listing:  whether a directory without index.html is listed.
+    withheld: files that are not served wherever they lie: private keys, key logs. What is no file is passed over.
+    """
+
+    def __init__(
+        self, root: str | os.PathLike[str], *, listing: bool = True, withheld: Iterable[str | os.PathLike[str]] = ()
+    ) -> None:
         self.root = Path(os.path.realpath(root))
         self._listing = listing
+        self._withheld = tuple(withheld)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":
@@ -115,14 +122,26 @@ class StaticFiles:
         try:
             real = Path(os.path.realpath(path, strict=True))
             parts = real.relative_to(self.root).parts
-            mode = real.stat().st_mode
+            status = real.stat()
         except (OSError, ValueError):  # not there, not readable, or not inside
             return None
         if any(_hidden(part) for part in parts):
             return None
-        if stat.S_ISDIR(mode):
+        if stat.S_ISDIR(status.st_mode):
             return _Found(real, directory=True)
-        return _Found(real, directory=False) if stat.S_ISREG(mode) else None
+        if not stat.S_ISREG(status.st_mode) or self._is_withheld(status):
+            return None
+        return _Found(real, directory=False)
+
+    def _is_withheld(self, status: os.stat_result) -> bool:
+        """Return whether it is one of the files that are not served, by whatever name: they may be renewed."""
+        for path in self._withheld:
+            try:
+                if os.path.samestat(status, os.stat(path)):
+                    return True
+            except (OSError, ValueError):  # it is not there at present, or no path at all
+                continue
+        return False
 
     def _list(self, directory: Path) -> bytes:
         """Return the page that lists *directory*: directories first, each by name; only what would be served."""

@@ -72,6 +72,7 @@ def serve(target: str | None, **options: Any) -> int:  # Any: click's options, e
     Without --cert a development certificate is made, by a CA that is kept for this user; how to have programs trust
     it is told on standard error. The server's URL is printed on standard output once it listens.
     Clients that come again resume their sessions until the server is started anew.
+    The files of --cert, --key, --keylog and --pcapng are not served, should they lie in DIR.
     The files given are read again when they change and on SIGHUP, without a connection dropped: what cannot be used
     leaves in place what was there, and standard error says so.
     SIGINT and SIGTERM stop it when the running requests are done; a second one ends them.
@@ -83,7 +84,7 @@ def serve(target: str | None, **options: Any) -> int:  # Any: click's options, e
         return code
     if target is None:
         raise click.MissingParameter(param_hint="DIR|MODULE:APP", param_type="argument")
-    application = _application(target, listing=not options["no_listing"])
+    application = _application(target, options)
     gated = EarlyGate(application) if options["early_data"] else application
     output = Output()
     credentials, authority = server_credentials(options)
@@ -131,9 +132,10 @@ def _check_fault_alone(target: str | None) -> None:
 # ---- what is served ------------------------------------------------------------------------------------------------
 
 
-def _application(target: str, *, listing: bool) -> Any:  # Any: an ASGI application is any callable
+def _application(target: str, options: dict[str, Any]) -> Any:  # Any: an ASGI application is any callable
     if os.path.isdir(target):
-        return StaticFiles(target, listing=listing)
+        secrets = [*options["cert"], *options["key"], keylog_path(options["keylog"]), options["pcapng"]]
+        return StaticFiles(target, listing=not options["no_listing"], withheld=[one for one in secrets if one])
     module, colon, attribute = target.partition(":")
     if not colon or not module or not attribute or os.path.exists(target):
         raise CommandFailed(

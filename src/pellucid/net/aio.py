@@ -25,7 +25,15 @@ from pellucid.net.facts import StreamFacts
 from pellucid.net.listener import BACKLOG, EXHAUSTED, GONE, PAUSE_SECONDS
 from pellucid.net.operations import RECEIVE_SIZE, Steps
 from pellucid.net.script import Script
-from pellucid.net.setup import new_connection, observer_of, present, refuse_early_bytes, send_at_once, socket_address
+from pellucid.net.setup import (
+    new_connection,
+    observer_of,
+    present,
+    refuse_early_bytes,
+    refuse_other_than_client,
+    send_at_once,
+    socket_address,
+)
 from pellucid.net.tcp import bind_listener, trace_accepted
 from pellucid.trace import Observer, unwatched
 
@@ -54,6 +62,7 @@ async def connect(
     answer: an async function, called with each pause of a signer, verifier or resolver that said PENDING; one that is
             an `async def` itself is awaited without it.
     """
+    refuse_other_than_client(config)
     observer = observer_of(config, trace)
     connection = new_connection(config, server_name or host, observer, port=port, early_data=early_data)
     sock = await connect_tcp(host, port, timeout=timeout, local_address=local_address, resolve=resolve, trace=observer)

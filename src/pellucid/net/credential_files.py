@@ -245,8 +245,9 @@ def pairs_in(directory: str) -> tuple[Pair, ...]:
     """Return the certificates with their keys in *directory*, by name: as certbot, Kubernetes and people lay them out.
 
     fullchain.pem with privkey.pem, tls.crt with tls.key, cert.pem with key.pem, there or one level below; NAME.crt,
-    NAME.pem or NAME.cer with NAME.key; NAME.pem that holds its key; NAME.p12 and NAME.pfx. NAME.ocsp and ocsp.der are
-    stapled to what is beside them. Names that begin with a dot are passed over. Raises CredentialError for none.
+    NAME.pem or NAME.cer with NAME.key or NAME-key.pem (mkcert, `pellucid dev-cert`); NAME.pem that holds its key;
+    NAME.p12 and NAME.pfx. NAME.ocsp and ocsp.der are stapled to what is beside them. Names that begin with a dot
+    are passed over. Raises CredentialError for none.
     """
     try:
         names = _names(directory)
@@ -260,7 +261,12 @@ def pairs_in(directory: str) -> tuple[Pair, ...]:
         if os.path.isdir(below):
             found += _named(below)
     if not found:
-        raise CredentialError(f"there is no certificate with its key in {directory}", files=(directory,), fault="empty")
+        raise CredentialError(
+            f"there is no certificate with its key in {directory}, of such names as fullchain.pem and privkey.pem, "
+            "tls.crt and tls.key, NAME.pem and NAME.key, NAME.pem and NAME-key.pem",
+            files=(directory,),
+            fault="empty",
+        )
     return tuple(found)
 
 
@@ -287,8 +293,9 @@ def _within(directory: str, names: list[str]) -> Iterator[Pair]:
         path = os.path.join(directory, name)
         ocsp = os.path.join(directory, f"{stem}.ocsp")
         staple = ocsp if os.path.exists(ocsp) else None
-        if f"{stem}.key" in names:
-            yield Pair(cert=path, key=os.path.join(directory, f"{stem}.key"), ocsp=staple)
+        key = next((one for one in (f"{stem}.key", f"{stem}-key.pem") if one in names), None)
+        if key is not None:
+            yield Pair(cert=path, key=os.path.join(directory, key), ocsp=staple)
         elif suffix in _PKCS12 or (suffix == ".pem" and _holds_key(path)):
             yield Pair(cert=path, ocsp=staple)
 

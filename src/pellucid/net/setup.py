@@ -19,6 +19,7 @@ __all__ = [
     "observer_of",
     "present",
     "refuse_early_bytes",
+    "refuse_other_than_client",
     "send_at_once",
     "socket_address",
     "with_system_trust",
@@ -61,6 +62,12 @@ def new_connection(
 def present(config: ClientConfig | ServerConfig | ConfigSource | None) -> ClientConfig | ServerConfig | None:
     """Return *config*, or what a source of one has now."""
     return config if config is None or isinstance(config, ClientConfig | ServerConfig) else current_config(config)
+
+
+def refuse_other_than_client(config: object) -> None:
+    """Raise UsageError for what configures no client: a server's configuration, an `ssl.SSLContext`."""
+    if config is not None and not isinstance(config, ClientConfig):
+        raise UsageError(f"a client takes a ClientConfig, not {type(config).__name__}")
 
 
 def observer_of(config: ClientConfig | ServerConfig | None, trace: Observer | None) -> Observer | None:

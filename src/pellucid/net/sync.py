@@ -17,7 +17,7 @@ from pellucid.net.eyeballs import Resolve
 from pellucid.net.facts import StreamFacts
 from pellucid.net.operations import RECEIVE_SIZE, Steps
 from pellucid.net.script import Script
-from pellucid.net.setup import new_connection, observer_of, present, refuse_early_bytes
+from pellucid.net.setup import new_connection, observer_of, present, refuse_early_bytes, refuse_other_than_client
 from pellucid.net.tcp import connect_tcp
 from pellucid.trace import Observer
 
@@ -52,6 +52,7 @@ def connect(
                  can be replayed, and is not sent again: `Stream.early_data` says whether the server took it.
     raises:      ConnectFailed (an OSError), TimeoutError, PeerError, AlertReceived, TruncatedStream.
     """
+    refuse_other_than_client(config)
     observer = observer_of(config, trace)
     # Before the TCP connection: a mistake in the configuration costs no round trip.
     connection = new_connection(config, server_name or host, observer, port=port, early_data=early_data)

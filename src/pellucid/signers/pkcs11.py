@@ -230,7 +230,8 @@ class Pkcs11Signer:
                 keys = self._keys(session)
             if len(keys) != 1:
                 many = "no private key" if not keys else "more than one private key"
-                raise UsageError(f"{many} in the token for {self._uri!r}")
+                why = "" if keys or self._uri.pin is not None else "; without a PIN (pin-source) most tokens show none"
+                raise UsageError(f"{many} in the token for {self._uri!r}{why}")
         except BaseException:
             with contextlib.suppress(PKCS11Error):
                 session.close()
