@@ -10,6 +10,7 @@ import select
 import socket
 import ssl
 import threading
+import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
@@ -353,9 +354,11 @@ def test_socket_refused_handshake_closes_and_tells_the_peer() -> None:
 
     thread = threading.Thread(target=accept)
     thread.start()
+    begin = time.monotonic()
     with pytest.raises(ssl.SSLCertVerificationError):
         SSLContext(CLIENT).wrap_socket(left, server_hostname="other.example")
     thread.join(10)
+    assert time.monotonic() - begin < 5  # neither end waits for its timeout once all is said
     assert isinstance(errors[0], AlertReceived)
     assert left.fileno() == right.fileno() == -1
 

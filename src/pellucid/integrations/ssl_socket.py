@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import selectors
 import socket
 import ssl
 import threading
@@ -15,6 +16,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO, Final, Self
 from pellucid.crypto.provider import Buffer
 from pellucid.errors import TLSError
 from pellucid.handshake.actions import Negotiated
+from pellucid.integrations.forks import Forks
 from pellucid.integrations.ssl_engine import Engine, Facts
 from pellucid.integrations.ssl_errors import ConfigurationError, PlaintextFirst, WantRead, WantWrite, ssl_error
 from pellucid.integrations.ssl_handle import Handle
@@ -34,20 +36,6 @@ _RECEIVE_SIZE: Final = 2**16
 _MUCH: Final = 2**14  # a record has no more data: who wants more is given what several have
 _STDLIB_CLASS: Final = ssl.SSLSocket  # before anybody replaces it
 _DONT_WAIT: Final = getattr(socket, "MSG_DONTWAIT", 0)
-
-
-class _Forks:
-    """How often this process was forked, it and its ancestors: a socket of before then may have two owners."""
-
-    count = 0
-
-    @classmethod
-    def one_more(cls) -> None:
-        cls.count += 1
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(before=_Forks.one_more)
 
 
 class SSLSocket(Facts, socket.socket):
@@ -117,7 +105,7 @@ class SSLSocket(Facts, socket.socket):
         self._sealed = 0
         """bytes of a write that raised WantWrite: they are sealed, and partly sent"""
         self._broken = False
-        self._forks = _Forks.count
+        self._forks = Forks.count
 
     @property  # type: ignore[misc]  # object's can be set
     def __class__(self) -> type:  # httpcore and gunicorn ask isinstance(_, ssl.SSLSocket)
@@ -509,14 +497,20 @@ class SSLSocket(Facts, socket.socket):
                 data = bytes(self._unsent) + self._tls.take()
             self._unsent = memoryview(b"")
             if data and not self._broken:
-                self._broken = super().send(data, _DONT_WAIT) < len(data)
-            if _DONT_WAIT and self._engine is not None and self._engine.error is not None:
+                self._broken = not self._would_not_wait(writing=True) or super().send(data, _DONT_WAIT) < len(data)
+            if self._engine is not None and self._engine.error is not None and self._would_not_wait(writing=False):
                 # What is left unread when a socket is closed makes the kernel reset it, and the alert is lost.
                 super().recv(_RECEIVE_SIZE, _DONT_WAIT)
         except OSError:  # the peer is gone, or takes nothing: there is nobody to be told
             self._broken = True
         finally:
             self._writing.release()
+
+    def _would_not_wait(self, *, writing: bool) -> bool:
+        """Return whether a call would not wait. With a timeout set, Python waits for it whatever MSG_DONTWAIT says."""
+        with selectors.DefaultSelector() as selector:
+            selector.register(self, selectors.EVENT_WRITE if writing else selectors.EVENT_READ)
+            return bool(selector.select(0))
 
     # ---- closing ---------------------------------------------------------------------------------------------------
 
@@ -549,7 +543,7 @@ class SSLSocket(Facts, socket.socket):
     def _real_close(self) -> None:  # not in typeshed; makefile's files come here last
         # After a fork there are two who have it, as with socketserver.ForkingMixIn: the one that closes its descriptor
         # may not be the one that speaks, and would seal with the same key and nonce as the other.
-        if self._forks == _Forks.count:
+        if self._forks == Forks.count:
             self._say_goodbye()
         self._under_tls = self._unwrapped = False
         super()._real_close()  # type: ignore[misc]
