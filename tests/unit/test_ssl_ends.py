@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import select
 import socket
 import ssl
 import threading
@@ -108,3 +109,15 @@ def test_event_loop_tells_of_the_close_notify_that_came_with_the_data(loop: str,
         await listening.wait_closed()
 
     run_on(loop, main, 10)
+
+
+def test_socket_that_takes_much_shows_select_an_end_that_came_with_the_data() -> None:
+    client, server = sockets()
+    with client, server:
+        server.setblocking(False)
+        server.sendall(b"the last words")
+        with pytest.raises(ssl.SSLWantReadError):
+            server.unwrap()  # close_notify, and no end of the stream below
+        assert client.recv(2**16) == b"the last words"  # with the close_notify, if both are there
+        assert select.select([client], [], [], 5)[0]
+        assert client.recv(2**16) == b""

@@ -339,6 +339,10 @@ class SSLSocket(Facts, socket.socket):
             raise self._explained(error) from error
         with self._core:
             self._tls.feed(data)
+            if size > _MUCH and self._tls.pending and self._tls.ended:
+                # The end was taken with the data before it: whoever waits with `select` for the next read sees it so.
+                with contextlib.suppress(OSError):
+                    super().shutdown(socket.SHUT_RD)
 
     def _explained(self, error: OSError) -> OSError:
         """Return *error* as one that has a report."""
