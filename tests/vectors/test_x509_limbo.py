@@ -209,15 +209,26 @@ def is_trusted(result: Result) -> bool:
     return True
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(300)
 def test_x509_limbo_all_cases_meet_the_target(capsys: pytest.CaptureFixture[str]) -> None:
-    results = [run(case) for case in cases()]
+    meet_the_target([run(case) for case in cases()], 9572, capsys)
+
+
+@pytest.mark.timeout(300)
+def test_x509_limbo_a_quarter_of_bettertls_and_all_others_meet_the_target(capsys: pytest.CaptureFixture[str]) -> None:
+    better = [case for case in cases() if case["id"].startswith(BETTERTLS)]
+    others = [case for case in cases() if not case["id"].startswith(BETTERTLS)]
+    meet_the_target([run(case) for case in (*better[::4], *others)], 9572 // 4, capsys)
+
+
+def meet_the_target(results: list[Result], better_count: int, capsys: pytest.CaptureFixture[str]) -> None:
     better = [result for result in results if result.id.startswith(BETTERTLS)]
     rest = [result for result in results if not result.id.startswith(BETTERTLS)]
     table = feature_table(rest)
     with capsys.disabled():
         print(f"\n{table}")
-    assert len(better) == 9572 and len(rest) == 208
+    assert len(better) == better_count and len(rest) == 208
     assert [result.id for result in better if result.accepted != result.expected] == []
     assert sum(result.accepted == result.expected for result in rest) >= 173
 
