@@ -6,9 +6,9 @@ here, against servers whose TLS is OpenSSL's. Each block has to have used Pelluc
 
 from __future__ import annotations
 
-import gc
 import contextlib
 import ftplib
+import gc
 import io
 import re
 import smtplib
