@@ -300,3 +300,49 @@ def test_ssl_shaped_context_refuses_what_must_be_awaited_and_says_what_does_awai
         wire.shake()
     with pytest.raises(ConfigurationError, match=r"pellucid\.asyncio"):
         wire.server.do_handshake()
+
+
+# ---- whoever runs a server sees what this end did wrong --------------------------------------------------------------
+
+
+def broken(_: object) -> Credential:
+    raise OSError("the vault is shut")
+
+
+def own_faults(caplog: pytest.LogCaptureFixture) -> list[str]:
+    return [one.getMessage() for one in caplog.records if one.name == "pellucid.server" and one.levelname == "ERROR"]
+
+
+def test_blocking_server_logs_a_resolver_that_raises_and_goes_on(caplog: pytest.LogCaptureFixture) -> None:
+    with listen("127.0.0.1", 0, resolving(broken)) as listener:
+        thread = threading.Thread(target=listener.serve, args=(lambda stream: None,), daemon=True)
+        thread.start()
+        for _ in range(2):
+            with pytest.raises(AlertReceived, match="internal_error"):
+                connect("127.0.0.1", listener.address[1], CLIENT, server_name="localhost")
+        deadline = time.monotonic() + 10
+        while len(own_faults(caplog)) < 2 and time.monotonic() < deadline:
+            time.sleep(0.01)
+    thread.join(10)
+    assert len(own_faults(caplog)) == 2
+    assert "the vault is shut" in caplog.text
+
+
+def test_native_server_logs_a_resolver_that_raises_and_none_of_its_clients_faults(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    async def main() -> None:
+        server = await pellucid.asyncio.start_server(lambda *_: None, "127.0.0.1", 0, resolving(broken))
+        port = server.sockets[0].getsockname()[1]
+        with pytest.raises(AlertReceived, match="internal_error"):
+            await pellucid.asyncio.open_connection("127.0.0.1", port, CLIENT, server_hostname="localhost")
+        _, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(b"GET / HTTP/1.0\r\n\r\n")
+        writer.close()
+        await asyncio.sleep(0.1)
+        server.close()
+        await server.wait_closed()
+
+    asyncio.run(main())
+    assert len(own_faults(caplog)) == 1
+    assert "the vault is shut" in caplog.text

@@ -33,7 +33,7 @@ from pellucid.net.operations import DeadlineExceeded, Pause, Until, nobody_await
 from pellucid.net.output import LAST_WORDS_SECONDS
 from pellucid.net.script import MAX_DRAINED, MAX_QUIET, QUIET_SECONDS
 from pellucid.net.setup import send_at_once, socket_address
-from pellucid.net.trouble import explained
+from pellucid.net.trouble import explained, log_own_fault
 from pellucid.registry import AlertDescription
 from pellucid.trace import Observer
 
@@ -201,6 +201,7 @@ class Wire(Outgoing, asyncio.BufferedProtocol):
             waiter.set_exception(error or ConnectionAbortedError("the connection was closed during the handshake"))
         elif protocol is None and error is not None:
             _log.debug("a handshake failed: %s", error)
+            log_own_fault(error)
 
     def _loss(self, exc: Exception | None, state: int) -> BaseException | None:
         """Return what to tell of a transport that failed, *exc*: the peer's alert, if it sent one and then went."""

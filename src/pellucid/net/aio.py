@@ -35,6 +35,7 @@ from pellucid.net.setup import (
     socket_address,
 )
 from pellucid.net.tcp import bind_listener, trace_accepted
+from pellucid.net.trouble import log_own_fault
 from pellucid.trace import Observer, unwatched
 
 __all__ = ["Listener", "Stream", "connect", "listen", "wrap"]
@@ -340,8 +341,9 @@ class Listener(anyio.abc.AsyncResource):
         """Run *handler* in a task for each client, handshake included, until cancelled or the listener is closed.
 
         max_connections: at a time; further clients wait in the backlog.
-        on_error:        told of what handshake or handler raised. Without it a broken connection is passed over in
-                         silence, and anything else ends the server.
+        on_error:        told of what handshake or handler raised. Without it a broken connection is passed over, logged
+                         under `pellucid.server` only if this end is at fault, as where a resolver raised; and anything
+                         else ends the server.
         """
         places = anyio.Semaphore(max_connections)
 
@@ -355,6 +357,8 @@ class Listener(anyio.abc.AsyncResource):
                     on_error(stream, error)
                 elif not isinstance(error, _BROKEN):
                     raise
+                else:
+                    log_own_fault(error)
             finally:
                 places.release()
 

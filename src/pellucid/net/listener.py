@@ -21,6 +21,7 @@ from pellucid.net.operations import DeadlineExceeded
 from pellucid.net.setup import observer_of, send_at_once, socket_address
 from pellucid.net.sync import Stream, shaken
 from pellucid.net.tcp import bind_listener, trace_accepted
+from pellucid.net.trouble import log_own_fault
 from pellucid.trace import Observer, unwatched
 
 __all__ = ["BACKLOG", "EXHAUSTED", "GONE", "Listener", "listen"]
@@ -142,8 +143,9 @@ class Listener:
 
         max_connections: at a time; further clients wait in the backlog.
         on_error:        told of what handshake or handler raised. Without it a broken connection (OSError) is passed
-                         over in silence, and anything else goes to threading.excepthook. Where no thread can be
-                         started, the client is let go of, on_error is told, and there is a short pause.
+                         over, logged under `pellucid.server` only if this end is at fault, as where a resolver raised;
+                         and anything else goes to threading.excepthook. Where no thread can be started, the client is
+                         let go of, on_error is told, and there is a short pause.
         """
         places = threading.BoundedSemaphore(max_connections)
 
@@ -157,6 +159,8 @@ class Listener:
                     on_error(stream, error)
                 elif not isinstance(error, OSError):
                     raise
+                else:
+                    log_own_fault(error)
             finally:
                 places.release()
 

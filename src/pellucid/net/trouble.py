@@ -3,14 +3,24 @@
 from __future__ import annotations
 
 import errno
+import logging
 from dataclasses import replace
 from typing import Final
 
 from pellucid.connection import Connection
-from pellucid.errors import Explained
+from pellucid.errors import Explained, InternalError, UsageError
 from pellucid.net.operations import DeadlineExceeded
 
-__all__ = ["ConnectionAborted", "ConnectionBroken", "ConnectionReset", "ConnectionUnreachable", "explained"]
+__all__ = [
+    "ConnectionAborted",
+    "ConnectionBroken",
+    "ConnectionReset",
+    "ConnectionUnreachable",
+    "explained",
+    "log_own_fault",
+]
+
+_log: Final = logging.getLogger("pellucid.server")
 
 
 class ConnectionReset(Explained, ConnectionResetError):
@@ -82,3 +92,12 @@ def _note(error: Explained, connection: Connection, peer: tuple[str, int], secon
             error.add_note(f"then, while it was noted how things stood: {failure!r}")
     if error.circumstances is not None and not error.circumstances.address and peer[0]:
         error.circumstances = replace(error.circumstances, address=peer[0], port=peer[1])
+
+
+def log_own_fault(error: BaseException) -> None:
+    """Log *error* if it is this end's own and not its peer's: a resolver that raises, an answer that nobody awaits.
+
+    Whoever runs a server has to see it; the peer sees internal_error alone.
+    """
+    if isinstance(error, InternalError | UsageError):
+        _log.error("a connection ended for a reason of this end's own: %s", error.reason, exc_info=error.__cause__)
