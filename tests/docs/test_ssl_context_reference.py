@@ -16,6 +16,10 @@ import pellucid
 from pellucid.config import ClientConfig, Credential, ServerConfig
 from pellucid.integrations.ssl_context import SSLContext
 from pellucid.integrations.ssl_errors import ConfigurationError
+from pellucid.integrations.ssl_object import SSLObject
+from pellucid.integrations.ssl_socket import SSLSocket
+from pellucid.net.load import system_trust
+from pellucid.registry import SignatureScheme
 from pellucid.testing.ca import CA
 
 PAGE = (Path(__file__).parents[2] / "docs/reference/ssl-context.md").read_text()
@@ -33,6 +37,7 @@ NEWER = {  # than Python 3.11, as the documentation of 3.12 to 3.15 has them
 NAMES = sorted({name for name in dir(ssl.SSLContext) if not name.startswith("_")} | set(NEWER))
 
 AUTHORITY = CA("reference root")
+AUTHORITY_DER = ssl.PEM_cert_to_DER_cert(AUTHORITY.root_pem.decode())
 LEAF = AUTHORITY.issue("localhost")
 
 
@@ -73,63 +78,110 @@ def test_refused_name_raises_with_what_to_do(name: str) -> None:
         getattr(context(), name)(["h2"])
 
 
-def working(tmp_path: Path) -> dict[str, Callable[[SSLContext], object]]:
-    """One use of each name that works."""
+Seen = tuple[object, object]
+"""what is seen of a use, and what should be"""
+
+
+def working(tmp_path: Path) -> dict[str, Callable[[SSLContext], Seen]]:
+    """One use of each name that works, and what is seen of it afterwards."""
     (tmp_path / "pair.pem").write_bytes(LEAF.chain_pem + LEAF.key_pem)
     (tmp_path / "root.pem").write_bytes(AUTHORITY.root_pem)
     (tmp_path / "dh.pem").write_text("-----BEGIN DH PARAMETERS-----")
+    schemes = (SignatureScheme.ED25519,)
 
-    def kept(name: str, value: Any) -> Callable[[SSLContext], object]:
-        def use(one: SSLContext) -> None:
+    def kept(name: str, value: Any) -> Callable[[SSLContext], Seen]:
+        def use(one: SSLContext) -> Seen:
             setattr(one, name, value)
-            assert getattr(one, name) == value
+            return getattr(one, name), value
 
         return use
 
-    def wrapped(one: SSLContext) -> None:
-        with socket.socket() as plain, one.wrap_socket(plain, server_hostname="localhost") as secure:
-            assert isinstance(secure, ssl.SSLSocket)
+    def called(name: str, *arguments: Any, sees: Callable[[SSLContext], object], then: object) -> Any:
+        def use(one: SSLContext) -> Seen:
+            assert sees(one) != then, f"what {name} does could not be seen"
+            getattr(one, name)(*arguments)
+            return sees(one), then
 
+        return use
+
+    def wrapped(one: SSLContext) -> Seen:
+        with socket.socket() as plain, one.wrap_socket(plain, server_hostname="localhost") as secure:
+            return isinstance(secure, ssl.SSLSocket), True
+
+    def bio(one: SSLContext) -> Seen:
+        found = one.wrap_bio(ssl.MemoryBIO(), ssl.MemoryBIO(), server_hostname="localhost")
+        return (found.server_hostname, found.context), ("localhost", one)
+
+    def dh(one: SSLContext) -> Seen:
+        before = one.get_groups()
+        one.load_dh_params(tmp_path / "dh.pem")
+        return one.get_groups(), before  # a file that is there, and of no effect: TLS 1.3 has no such parameters
+
+    def client(name: str) -> Callable[[SSLContext], object]:
+        return lambda one: getattr(one.config(server_side=False), name)
+
+    def roots(one: SSLContext) -> list[bytes]:
+        return one.get_ca_certs(binary_form=True)
+
+    system = len(system_trust())
     return {
-        "cert_store_stats": lambda one: one.cert_store_stats()["crl"],
+        "cert_store_stats": lambda one: (one.cert_store_stats(), {"x509": 0, "crl": 0, "x509_ca": 0}),
         "check_hostname": kept("check_hostname", True),
-        "get_ca_certs": lambda one: one.get_ca_certs(True),
-        "get_ciphers": lambda one: one.get_ciphers()[0]["name"],
-        "get_groups": lambda one: one.get_groups(include_aliases=True)[0],
+        "get_ca_certs": called("load_verify_locations", tmp_path / "root.pem", sees=roots, then=[AUTHORITY_DER]),
+        "get_ciphers": lambda one: (one.get_ciphers()[0]["name"], "TLS_AES_128_GCM_SHA256"),
+        "get_groups": lambda one: (one.get_groups(include_aliases=True)[0], "X25519MLKEM768"),
         "keylog_filename": kept("keylog_filename", str(tmp_path / "keys")),
-        "load_cert_chain": lambda one: one.load_cert_chain(tmp_path / "pair.pem"),
-        "load_default_certs": lambda one: one.load_default_certs(ssl.Purpose.SERVER_AUTH),
-        "load_dh_params": lambda one: one.load_dh_params(tmp_path / "dh.pem"),
-        "load_verify_locations": lambda one: one.load_verify_locations(tmp_path / "root.pem"),
+        "load_cert_chain": called(
+            "load_cert_chain", tmp_path / "pair.pem", sees=lambda one: len(client("credentials")(one)), then=1
+        ),
+        "load_default_certs": called(
+            "load_default_certs", ssl.Purpose.SERVER_AUTH, sees=lambda one: one.cert_store_stats()["x509"], then=system
+        ),
+        "load_dh_params": dh,
+        "load_verify_locations": called(
+            "load_verify_locations", tmp_path / "root.pem", sees=roots, then=[AUTHORITY_DER]
+        ),
         "num_tickets": kept("num_tickets", 3),
         "options": kept("options", context().options | ssl.OP_NO_TICKET),
         "post_handshake_auth": kept("post_handshake_auth", True),
-        "protocol": lambda one: one.protocol,
-        "session_stats": lambda one: one.session_stats()["hits"],
-        "set_alpn_protocols": lambda one: one.set_alpn_protocols(["h2"]),
-        "set_ciphers": lambda one: one.set_ciphers("DEFAULT:!aNULL"),
-        "set_ciphersuites": lambda one: one.set_ciphersuites("TLS_AES_256_GCM_SHA384"),
-        "set_client_sigalgs": lambda one: one.set_client_sigalgs("ed25519"),
-        "set_default_verify_paths": lambda one: one.set_default_verify_paths(),
-        "set_ecdh_curve": lambda one: one.set_ecdh_curve("prime256v1"),
-        "set_groups": lambda one: one.set_groups("X25519MLKEM768"),
-        "set_psk_client_callback": lambda one: one.set_psk_client_callback(lambda _: (None, b"")),
-        "set_psk_server_callback": lambda one: one.set_psk_server_callback(lambda _: b"", "hint"),
-        "set_server_sigalgs": lambda one: one.set_server_sigalgs("ed25519"),
-        "set_servername_callback": lambda one: one.set_servername_callback(lambda *_: None),
+        "protocol": lambda one: (one.protocol, ssl.PROTOCOL_TLS),
+        "session_stats": lambda one: (set(one.session_stats().values()), {0}),
+        "set_alpn_protocols": called("set_alpn_protocols", ["h2"], sees=client("alpn"), then=("h2",)),
+        "set_ciphers": lambda one: (one.set_ciphers("DEFAULT:!aNULL"), None),
+        "set_ciphersuites": called(
+            "set_ciphersuites",
+            "TLS_AES_256_GCM_SHA384",
+            sees=lambda one: [suite["name"] for suite in one.get_ciphers()],
+            then=["TLS_AES_256_GCM_SHA384"],
+        ),
+        "set_client_sigalgs": lambda one: (one.set_client_sigalgs("ed25519"), None),
+        "set_default_verify_paths": called(
+            "set_default_verify_paths", sees=lambda one: one.cert_store_stats()["x509"], then=system
+        ),
+        "set_ecdh_curve": called("set_ecdh_curve", "prime256v1", sees=lambda one: one.get_groups(), then=["secp256r1"]),
+        "set_groups": called(
+            "set_groups", "X25519MLKEM768", sees=lambda one: one.get_groups(), then=["X25519MLKEM768"]
+        ),
+        "set_psk_client_callback": lambda one: (one.set_psk_client_callback(lambda _: (None, b"")), None),
+        "set_psk_server_callback": lambda one: (one.set_psk_server_callback(lambda _: b"", "hint"), None),
+        "set_server_sigalgs": called("set_server_sigalgs", "ed25519", sees=client("signature_schemes"), then=schemes),
+        "set_servername_callback": called(
+            "set_servername_callback", print, sees=lambda one: one.sni_callback, then=print
+        ),
         "sni_callback": kept("sni_callback", print),
-        "sslobject_class": lambda one: one.sslobject_class,
-        "sslsocket_class": lambda one: one.sslsocket_class,
+        "sslobject_class": lambda one: (one.sslobject_class, SSLObject),
+        "sslsocket_class": lambda one: (one.sslsocket_class, SSLSocket),
         "verify_flags": kept("verify_flags", context().verify_flags | ssl.VERIFY_X509_STRICT),
         "verify_mode": kept("verify_mode", ssl.CERT_REQUIRED),
-        "wrap_bio": lambda one: one.wrap_bio(ssl.MemoryBIO(), ssl.MemoryBIO(), server_hostname="localhost"),
+        "wrap_bio": bio,
         "wrap_socket": wrapped,
     }
 
 
 @pytest.mark.parametrize("name", [name for name, how in ROWS.items() if how == "works"])
 def test_working_name_works(name: str, tmp_path: Path) -> None:
-    working(tmp_path)[name](context())
+    seen, expected = working(tmp_path)[name](context())
+    assert seen == expected
 
 
 def test_refused_values_are_those_that_the_table_names() -> None:
