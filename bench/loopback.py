@@ -39,8 +39,6 @@ CONNECTIONS = 100
 
 FLOORS = {"bulk": 2.5, "bulk, streams": None, "ping-pong, 100 bytes": 1.0, "ssl-shaped bulk": 0.9}
 """what is aimed at on asyncio's own loop; the run fails below, less what noise may take"""
-RECORDS = {"3.11": 2.2}
-"""the floor of bulk on a Python that is slower than others there"""
 
 
 class Over(Protocol):
@@ -372,12 +370,10 @@ def line(loop: str, what: str, name: str, one: dict[str, Any]) -> str:
 
 def below(results: dict[str, Any], slack: float) -> list[str]:
     """Return what is below its floor."""
-    python = ".".join(platform.python_version_tuple()[:2])
     low = []
     for what, floor in FLOORS.items():
         shaped = what.startswith("ssl-shaped")
         found = results["bulk" if shaped else what]["ssl-shaped" if shaped else "native"]["ratio"]
-        least = RECORDS.get(python, floor) if what == "bulk" else floor
-        if least is not None and found < least * (1 - slack):
-            low.append(f"{what}: {found:.2f}, {least:.2f} is aimed at")
+        if floor is not None and found < floor * (1 - slack):
+            low.append(f"{what}: {found:.2f}, {floor:.2f} is aimed at")
     return low
