@@ -112,7 +112,7 @@ def test_g2_ten_thousand_requests_unread_are_answered_once(victim: str) -> None:
             update(evil, request=True)
         evil.send_data(b"x")
         good.receive_data(evil.data_to_send())
-        assert not good._writer.pending()
+        assert not good._writer.out
     assert drain(good)[1] is None
     answer = good.data_to_send()
     assert answer[:3] == b"\x17\x03\x03"
@@ -420,9 +420,9 @@ def test_g11_an_alert_is_sent_under_the_keys_of_that_moment(victim: str, kind: i
     take = good._writer.alert
 
     def note(level: int, description: int) -> None:
-        before = len(good._writer._out)
+        before = len(good._writer.out)
         take(level, description)
-        alerts.append(b"".join(good._writer._out[before:]).removeprefix(b"\x14\x03\x03\x00\x01\x01"))
+        alerts.append(b"".join(good._writer.out[before:]).removeprefix(b"\x14\x03\x03\x00\x01\x01"))
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(type(good._writer), "alert", lambda self, *a: note(*a) if self is good._writer else None)
