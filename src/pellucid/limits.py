@@ -23,8 +23,8 @@ RECEIVE_HEADROOM: Final = RECORD_HEADER + MAX_CIPHERTEXT
 # pages for every block, at three times the price of encrypting them.
 BULK_STEP: Final = 7 * MAX_PLAINTEXT
 
-# Up to here a record goes the short way: two allocations beat the bookkeeping of many (make bench).
-SMALL_RECORD: Final = 12_288
+# The longest record that bulk data is made of: a tag is of 16 bytes, or fewer.
+FULL_RECORD: Final = RECORD_HEADER + MAX_INNER_PLAINTEXT + 16
 
 # The largest body of each handshake message; refused from the 4-byte header, before a byte of it is kept.
 MAX_HANDSHAKE_BODY: Final = {

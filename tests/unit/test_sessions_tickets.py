@@ -336,6 +336,24 @@ def test_imported_keys_seal_from_then_on_and_the_rings_own_still_open(keys: Tick
     assert repr(keys) == "TicketKeys(<5 keys hidden>)"
 
 
+def test_ring_that_is_only_handed_on_advances_by_call_and_leaves_no_old_key_with_who_imports(
+    keys: TicketKeys, clock: Clock
+) -> None:
+    follower = TicketKeys.from_keys(keys.export_keys(), clock.provider, rotate_seconds=13 * HOUR)
+    first = keys.export_keys()[19:51]
+    clock.now += 12 * HOUR
+    keys.advance()
+    assert keys.export_keys()[19:51] != first
+    follower.import_keys(keys.export_keys())
+    assert follower.export_keys() == keys.export_keys()
+    assert first in follower.export_keys()
+    keys.advance(NOW + 36 * HOUR)
+    assert first not in keys.export_keys()
+    clock.now = NOW + 36 * HOUR
+    follower.import_keys(keys.export_keys())
+    assert first not in follower.export_keys()
+
+
 def test_import_of_old_keys_does_not_seal_with_them(keys: TicketKeys, clock: Clock) -> None:
     exported = keys.export_keys()
     ticket = keys.issue(server_session(lifetime_seconds=WEEK), NOW)

@@ -27,7 +27,7 @@ from pellucid.events import (
     HandshakeComplete,
 )
 from pellucid.handshake.actions import Negotiated
-from pellucid.limits import CLOSE_TIMEOUT_SECONDS, HANDSHAKE_TIMEOUT_SECONDS, RECEIVE_HEADROOM, SMALL_RECORD
+from pellucid.limits import CLOSE_TIMEOUT_SECONDS, FULL_RECORD, HANDSHAKE_TIMEOUT_SECONDS, RECEIVE_HEADROOM
 from pellucid.net.kernel import unacknowledged
 from pellucid.net.operations import DeadlineExceeded, Pause, Until, nobody_awaits
 from pellucid.net.output import LAST_WORDS_SECONDS
@@ -157,8 +157,14 @@ class Wire(Outgoing, asyncio.BufferedProtocol):
             return
         connection, buffer = self.connection, self._buffer
         try:
-            if nbytes <= SMALL_RECORD:
-                connection.receive_data(bytes(buffer.room[:nbytes]))
+            if nbytes <= FULL_RECORD:
+                data = bytes(buffer.room[:nbytes])
+                listening = self.state == OPEN and not self._paused and not self._asked
+                plaintext = connection.open_record(data) if listening else None
+                if plaintext is not None:
+                    self._deliver(plaintext)  # as `_work` would, and nothing of ours is to be sent
+                    return
+                connection.receive_data(data)
             else:
                 connection.receive_from(buffer.data, RECEIVE_HEADROOM, RECEIVE_HEADROOM + nbytes)
         except TLSError as error:

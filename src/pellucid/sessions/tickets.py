@@ -65,7 +65,8 @@ class TicketKeys(Shared):
     I20).
 
     Processes that share a ring: one exports (`export_keys`), the others import, before *rotate_seconds* have passed.
-    One that is not told in time goes on with a key of its own, and strangers' tickets cost a full handshake.
+    One that is not told in time goes on with a key of its own, and strangers' tickets cost a full handshake. One that
+    makes no tickets itself, and only hands the keys on, calls `advance` now and then.
 
     max_keys: how many keys are kept, the newest; `rotate()` more often than that forgets the oldest early.
     raises:   UsageError for settings that cannot be; InternalError if the provider's entropy is none.
@@ -148,6 +149,11 @@ class TicketKeys(Shared):
         with self._lock:
             self._rotate(self._provider.now() if now is None else now)
 
+    def advance(self, now: float | None = None) -> None:
+        """Rotate if it is time, and forget what is too old; `issue` and `redeem` do so themselves. now: as `rotate`."""
+        with self._lock:
+            self._advance(self._provider.now() if now is None else now)
+
     def export_keys(self) -> bytes:
         """Return the whole ring. It is secret: whoever has it reads every ticket and whatever was sent in 0-RTT."""
         with self._lock:
@@ -163,7 +169,8 @@ class TicketKeys(Shared):
         now = self._provider.now()
         with self._lock:
             own = [_retired(key, self._retirement(key, now)) for key in self._ring if key.name not in names]
-            self._set_ring((imported + own)[: self.max_keys])
+            kept = [key for key in imported + own if not self._is_forgotten(key, now)]
+            self._set_ring(kept[: self.max_keys])
 
     def _advance(self, now: float) -> None:
         """Rotate if it is time; forget what is too old. Call with the lock."""
