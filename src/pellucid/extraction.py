@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from pellucid.early import EarlyCarrier
+from pellucid.direct import DirectCarrier
 from pellucid.errors import InternalError, UsageError
 from pellucid.handshake.connected import Connected
 from pellucid.handshake.post_handshake import Asking
@@ -45,7 +45,7 @@ class ExtractedSecrets:
     receiving: DirectionSecrets
 
 
-class Detachable(EarlyCarrier):
+class Detachable(DirectCarrier):
     """What of a connection lets its secrets out. Use `Connection`."""
 
     def dangerous_extract_secrets(self) -> ExtractedSecrets:
@@ -90,7 +90,7 @@ class Detachable(EarlyCarrier):
             return "what came was not all read: next_event"
         if self._incoming or self._message:
             return "half a record or message has come"
-        if self._writer.pending() or self._update_owed:
+        if self._writer.out or self._update_owed:
             return "what is to be sent was not all taken: data_to_send"
         return None
 

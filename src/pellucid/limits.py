@@ -23,8 +23,8 @@ RECEIVE_HEADROOM: Final = RECORD_HEADER + MAX_CIPHERTEXT
 # pages for every block, at three times the price of encrypting them.
 BULK_STEP: Final = 7 * MAX_PLAINTEXT
 
-# Up to here a record goes the short way: two allocations beat the bookkeeping of many (make bench).
-SMALL_RECORD: Final = 12_288
+# The longest record that bulk data is made of: a tag is of 16 bytes, or fewer.
+FULL_RECORD: Final = RECORD_HEADER + MAX_INNER_PLAINTEXT + 16
 
 # The largest body of each handshake message; refused from the 4-byte header, before a byte of it is kept.
 MAX_HANDSHAKE_BODY: Final = {
@@ -55,6 +55,12 @@ MAX_STAPLE: Final = 32_768
 MAX_STAPLE_SIGNERS: Final = 4  # certificates in a staple whose signatures are looked at
 REVOCATION_CLOCK_SKEW_SECONDS: Final = 300.0  # as `openssl ocsp` allows
 REVOCATION_MAX_AGE_SECONDS: Final = 86_400.0  # of a status that does not say when the next one is due
+
+# Verdicts on chains that are remembered (verify/verdicts.py). Chains have 1,500 to 20,000 bytes, the longest of ML-DSA.
+VERDICT_CACHE_SECONDS: Final = 600.0
+MAX_VERDICT_CACHE_SECONDS: Final = 86_400.0
+MAX_VERDICTS: Final = 64  # for one verifier
+MAX_VERDICT_BYTES: Final = 32_768  # of certificates, OCSP response and SCTs of one
 
 # Fetching issuers' certificates, which is off unless asked for (RFC 5280 §4.2.2.1).
 ISSUER_FETCHES: Final = 4  # for one verification

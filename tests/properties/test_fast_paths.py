@@ -18,8 +18,8 @@ from pellucid.limits import (
     MAX_PLAINTEXT,
     MIN_RECORD_SIZE_LIMIT,
     RECEIVE_HEADROOM,
-    SMALL_RECORD,
 )
+from pellucid.record.bulk import RECORDS, lent_sealer
 from pellucid.record.reader import RecordReader
 from pellucid.record.writer import RecordWriter
 from pellucid.registry import ContentType
@@ -31,8 +31,9 @@ from tests.support.soak import examples
 
 SUITES = list(PYCA.suites)
 SUITE_IDS = [suite.name for suite in SUITES]
-EDGES = [1, 2, SMALL_RECORD - 22, SMALL_RECORD - 1, SMALL_RECORD, SMALL_RECORD + 1, MAX_PLAINTEXT - 1, MAX_PLAINTEXT]
+EDGES = [1, 2, 1005, 1006, 1007, 1008, MAX_PLAINTEXT - 1, MAX_PLAINTEXT]
 EDGES += [MAX_PLAINTEXT + 1, 2 * MAX_PLAINTEXT, BULK_STEP - 1, BULK_STEP, BULK_STEP + 1]
+EDGES += [RECORDS * MAX_PLAINTEXT, RECORDS * MAX_PLAINTEXT + 1]
 
 sizes = st.one_of(st.integers(1, 300), st.sampled_from(EDGES), st.integers(1, 60_000))
 limits = st.one_of(st.just(MAX_INNER_PLAINTEXT), st.integers(MIN_RECORD_SIZE_LIMIT, MAX_INNER_PLAINTEXT))
@@ -78,9 +79,11 @@ def test_writer_fast_equals_plain(suite: Any, todo: list[tuple[str, int, Any]], 
             fast.application_data(data)
             plain.application_data(data)
         elif kind == "small":
-            if size > SMALL_RECORD or not fast.small_application_data(data):
+            if (record := fast.one_record(data)) is None:
                 fast.application_data(data)
-            assert not plain.small_application_data(data)
+            else:
+                fast.out.append(record)
+            assert plain.one_record(data) is None
             plain.application_data(data)
         elif kind == "alert":
             for writer in (fast, plain):
@@ -219,13 +222,13 @@ def test_bulk_buffer_shows_nothing_of_who_used_it_before(size: int, before: int)
 @pytest.mark.parametrize("suite", SUITES, ids=SUITE_IDS)
 @given(size=st.integers(0, 400), padding=st.sampled_from([0, 0, 1, 40]), change=st.integers(0, 3))
 @settings(max_examples=examples(40), deadline=None)
-def test_whole_small_record_equals_plain_or_changes_nothing(suite: Any, size: int, padding: int, change: int) -> None:
+def test_whole_record_equals_plain_or_changes_nothing(suite: Any, size: int, padding: int, change: int) -> None:
     secret = secret_of(suite)
     data = stream_of(secret, [("data", size, padding)])
     data = {0: data, 1: data[:-1], 2: data + b"\x17", 3: data[:-1] + bytes((data[-1] ^ 1,))}[change]
     reader = RecordReader(PYCA.tag_error, None)
     reader.install(secret)
-    short = reader.whole_small_record(data)
+    short = reader.whole_record(data)
     if short is None:
         assert read(secret, data, fast=False)[:5] == (*_rest_of(reader, data), reader._keys.sequence)  # type: ignore[union-attr]
     else:
@@ -288,10 +291,8 @@ def test_watched_connection_equals_one_that_takes_the_short_ways(
     cuts=st.lists(st.integers(1, 70_000), min_size=1, max_size=12),
 )
 @settings(max_examples=examples(60), deadline=None)
-def test_bytes_taken_from_a_shared_buffer_and_sent_uncopied_equal_those_of_the_plain_calls(
-    script: list[int], cuts: list[int]
-) -> None:
-    """receive_from and sealed_to_send against receive_data and data_to_send, however the stream is cut.
+def test_bytes_taken_from_a_shared_buffer_equal_those_of_the_plain_calls(script: list[int], cuts: list[int]) -> None:
+    """receive_from against receive_data, however the stream is cut.
 
     In the script, 0 is a KeyUpdate, -1 an empty record, -2 close_notify and bytes behind it.
     """
@@ -307,10 +308,10 @@ def test_bytes_taken_from_a_shared_buffer_and_sent_uncopied_equal_those_of_the_p
             client._writer._record(ContentType.APPLICATION_DATA, b"")
         else:
             client.close()
-            stream += client.sealed_to_send()
+            stream += client.data_to_send()
             stream += b"ignored"
             break
-        stream += client.sealed_to_send()
+        stream += client.data_to_send()
     buffer = bytearray(b"\xee" * (RECEIVE_HEADROOM + 70_000))
     at, turn = 0, 0
     while at < len(stream):
@@ -321,18 +322,18 @@ def test_bytes_taken_from_a_shared_buffer_and_sent_uncopied_equal_those_of_the_p
         shared.receive_from(buffer, RECEIVE_HEADROOM, RECEIVE_HEADROOM + len(piece))
         assert drained(shared) == drained(plain)
         assert shared._incoming == plain._incoming or plain.peer_closed
-        assert bytes(shared.sealed_to_send()) == plain.data_to_send()
+        assert shared.data_to_send() == plain.data_to_send()
 
 
 @given(todo=st.lists(st.one_of(sizes, st.just(0), st.just(-1)), max_size=8), limit=limits)
 @settings(max_examples=examples(40), deadline=None)
-def test_data_sealed_into_a_buffer_that_was_used_equals_that_of_the_plain_calls(todo: list[int], limit: int) -> None:
+def test_data_sealed_into_memory_that_was_used_equals_that_of_the_plain_calls(todo: list[int], limit: int) -> None:
     """In the list, 0 is a KeyUpdate, -1 one that the peer asked for and is owed."""
     plain, reusing = connected()[0], connected()[0]
     for one in (plain, reusing):
         one._writer.restrict(limit)
         one._writer.limit = 40  # the key is soon used up
-    target = bytearray(b"\xee" * 50_000)
+    sealer = lent_sealer()
     for size in todo:
         if size == 0:
             plain.send_key_update()
@@ -343,14 +344,71 @@ def test_data_sealed_into_a_buffer_that_was_used_equals_that_of_the_plain_calls(
         else:
             data = content_of(size)
             plain.send_data(data)
-            waiting = reusing._writer.pending()
-            made = reusing.seal_into(data, target)
+            waiting = reusing._writer.out
+            made = reusing.seal_into(data, sealer)
             assert not (made and waiting)
             if not made:
                 reusing.send_data(data)
-            sealed = bytes(target[:made]) if made else reusing.data_to_send()
+            sealed = bytes(sealer.view[:made]) if made else reusing.data_to_send()
             assert sealed == plain.data_to_send()
     assert reusing.data_to_send() == plain.data_to_send()
+
+
+@given(
+    script=st.lists(st.one_of(sizes, st.just(0), st.just(-1), st.just(-2)), max_size=8),
+    cuts=st.lists(st.integers(1, 30_000), max_size=3),
+    limit=limits,
+)
+@settings(max_examples=examples(60), deadline=None)
+def test_seal_and_open_record_equal_the_plain_calls(script: list[int], cuts: list[int], limit: int) -> None:
+    """In the script, 0 is a KeyUpdate, -1 an empty record, -2 a KeyUpdate that is owed."""
+    plain, sealing = connected()[0], connected()[0]
+    _, receiver = connected()
+    _, opening = connected()
+    for one in (plain, sealing):
+        one._writer.restrict(limit)
+        one._writer.limit = 40
+    for size in script:
+        for one in (plain, sealing):
+            if size == 0:
+                one.send_key_update()
+            elif size == -1:
+                one._writer._record(ContentType.APPLICATION_DATA, b"")
+            elif size == -2:
+                one._update_owed, one._sending = True, False
+        if size > 0:
+            plain.send_data(content_of(size))
+        stream = plain.data_to_send()
+        assert (sealing.seal(content_of(size)) if size > 0 else sealing.data_to_send()) == stream
+        for piece in [stream] if not cuts else pieces_of(stream, cuts):
+            receiver.receive_data(piece)
+            expected = drained(receiver)
+            opened = opening.open_record(piece)
+            if opened is None:
+                opening.receive_data(piece)
+                assert drained(opening) == expected
+            else:
+                assert (opened, [], "") == expected
+            assert opening._reader._keys.sequence == receiver._reader._keys.sequence
+
+
+def pieces_of(stream: bytes, cuts: list[int]) -> list[bytes]:
+    """*stream* in pieces of those sizes, the last of them all that is left."""
+    pieces = []
+    for cut in cuts:
+        pieces.append(stream[:cut])
+        stream = stream[cut:]
+    return [piece for piece in (*pieces, stream) if piece]
+
+
+def test_open_record_waits_for_its_turn() -> None:
+    """Not before events that wait: what came first is told first."""
+    client, server = connected()
+    first, second = client.seal(b"first"), client.seal(b"second")
+    server.receive_data(first)
+    assert server.open_record(second) is None
+    server.receive_data(second)
+    assert drained(server) == (b"firstsecond", [], "")
 
 
 def connected() -> tuple[Any, Any]:

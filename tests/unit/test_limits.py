@@ -18,7 +18,7 @@ def test_numbers_fit_each_other() -> None:
     assert limits.MAX_INNER_PLAINTEXT == limits.MAX_PLAINTEXT + 1
     assert limits.MAX_CIPHERTEXT == limits.MAX_PLAINTEXT + 256
     # The short way makes one record of what it is given; bulk steps are cut into full records.
-    assert 0 < limits.SMALL_RECORD <= limits.MAX_PLAINTEXT
+    assert 0 < limits.MAX_PLAINTEXT < limits.FULL_RECORD
     assert limits.BULK_STEP % limits.MAX_PLAINTEXT == 0 and limits.BULK_STEP > 0
     assert limits.MAX_SEQUENCE == 2**64 - 1
     assert limits.MAX_EPOCH == 2**48 - 1

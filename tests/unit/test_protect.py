@@ -121,7 +121,7 @@ def test_sequence_number_is_never_used_up() -> None:
 @pytest.mark.rfc("9846 §5.1", "application data is never sent in the open")
 def test_application_data_is_never_written_unprotected() -> None:
     writer = RecordWriter(None, None, b"\x03\x03")
-    assert not writer.small_application_data(b"x")
+    assert not writer.one_record(b"x")
     for write in (writer.application_data, lambda data: writer._record(ContentType.APPLICATION_DATA, data)):
         with pytest.raises(InternalError):
             write(b"x")

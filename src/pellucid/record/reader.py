@@ -7,14 +7,15 @@ from typing import Final, NamedTuple
 from pellucid.crypto.provider import Buffer
 from pellucid.errors import BadRecordMac, PeerError, RecordOverflow, UnexpectedMessage
 from pellucid.limits import (
+    FULL_RECORD,
     MAX_CIPHERTEXT,
     MAX_EMPTY_RECORDS,
     MAX_INNER_PLAINTEXT,
     MAX_PLAINTEXT,
     RECORD_HEADER,
-    SMALL_RECORD,
 )
-from pellucid.record.protect import HEADER_PREFIX, Keys, split_inner_plaintext
+from pellucid.record.bulk import FULL_HEADER, Opener, lent_opener, return_opener
+from pellucid.record.protect import HEADER_PREFIX, HEADERS, Keys, split_inner_plaintext
 from pellucid.record.strangers import stranger
 from pellucid.registry import ContentType, content_type_name
 from pellucid.schedule import TrafficSecret
@@ -29,11 +30,6 @@ _NOTHING: Final = -1
 """is skipped: not to be taken for a limit of which no byte is left"""
 _TYPE_AND_TAG: Final = 1 + 16
 _SMALLEST: Final = RECORD_HEADER + 1 + 16  # with a tag of 16 bytes or less, a longer record has content or padding
-_STEP: Final = 2**18 + 1  # what an event loop reads at once, and the last record's content type
-_BUFFERS: Final[list[bytearray]] = []
-"""Buffers to open bulk data into, shared by all connections so that an idle one holds none. list.pop and append are
-atomic: no two readers ever have the same one. At most _MAX_BUFFERS are kept."""
-_MAX_BUFFERS: Final = 4
 
 
 class Record(NamedTuple):
@@ -126,7 +122,7 @@ class RecordReader:
         limited = keys is not None and keys.secret.epoch in _LIMITED
         self._most = self._limit if limited else MAX_INNER_PLAINTEXT
         tag = 0 if keys is None else keys.tag_length
-        self._short = 0 if self._trace is not None else min(SMALL_RECORD, RECORD_HEADER + self._most + tag)
+        self._short = 0 if self._trace is not None else min(FULL_RECORD, RECORD_HEADER + self._most + tag)
 
     def forget(self) -> None:
         """Let go of the keys: nothing more is opened."""
@@ -239,32 +235,34 @@ class RecordReader:
         if available < RECORD_HEADER or data[offset] != ContentType.APPLICATION_DATA:
             return b"", offset, None
         if available <= self._short:
-            return self._small(keys, data, offset, end)
+            return self._one(keys, data, offset, end)
         return self._bulk(keys, data, offset, end)
 
-    def whole_small_record(self, data: Buffer) -> bytes | None:
-        """Return the application data of *data* if that is exactly one short, unpadded, good record; else None.
+    def whole_record(self, data: Buffer) -> bytes | None:
+        """Return the application data of *data* if that is exactly one unpadded, good record; else None.
 
         Nothing is changed then, and `next_record` will say what it is. A round trip of small messages takes this path.
         """
         keys, size = self._keys, len(data)
-        if keys is None or not _SMALLEST < size <= self._short:
+        if keys is None or not _SMALLEST < size <= self._short or type(data) is not bytes:
             return None
-        if data[0] != ContentType.APPLICATION_DATA or data[3] << 8 | data[4] != size - RECORD_HEADER:
+        length = size - RECORD_HEADER
+        header = HEADERS[length] if length < 1024 else HEADER_PREFIX + length.to_bytes(2, "big")
+        if not data.startswith(header):
             return None
         sequence = keys.sequence
         try:
-            inner = keys.decrypt((keys.iv ^ sequence).to_bytes(12, "big"), data[RECORD_HEADER:], data[:RECORD_HEADER])
+            inner = keys.decrypt((keys.iv ^ sequence).to_bytes(12, "big"), data[RECORD_HEADER:], header)
         except self._tag_error:
             return None
-        if inner[-1] != ContentType.APPLICATION_DATA:
+        if inner[-1] != 0x17:
             return None
         keys.sequence = sequence + 1
         self._empty = 0
         return inner[:-1]
 
-    def _small(self, keys: Keys, data: bytes | bytearray, offset: int, end: int) -> tuple[bytes, int, PeerError | None]:
-        """One short unpadded record: what ping-pong traffic is made of. Anything else is left to `next_record`."""
+    def _one(self, keys: Keys, data: bytes | bytearray, offset: int, end: int) -> tuple[bytes, int, PeerError | None]:
+        """One unpadded record, where no more is there. Anything else is left to `next_record`."""
         start = offset + RECORD_HEADER
         stop = start + (data[offset + 3] << 8 | data[offset + 4])
         if stop > end:
@@ -283,29 +281,47 @@ class RecordReader:
         return inner[:-1], stop, None
 
     def _bulk(self, keys: Keys, data: bytes | bytearray, offset: int, end: int) -> tuple[bytes, int, PeerError | None]:
+        opener = lent_opener()
+        try:
+            if self._most == MAX_INNER_PLAINTEXT and data.startswith(FULL_HEADER, offset):
+                return self._full(keys, opener, data, offset, end)
+            return self._limited(keys, opener.plain, data, offset, end)
+        finally:
+            return_opener(opener)
+
+    def _full(
+        self, keys: Keys, opener: Opener, data: bytes | bytearray, offset: int, end: int
+    ) -> tuple[bytes, int, PeerError | None]:
+        """Full records, and the short one that they often end in."""
+        contents, bad = opener.open(keys, data, offset, end, self._tag_error)
+        count = len(contents)
+        keys.sequence += count
+        offset += count * FULL_RECORD
+        if count:
+            self._empty = 0
+        if bad:
+            return b"".join(contents), offset, bad_record_mac(keys.sequence)
+        if count and RECORD_HEADER <= end - offset < FULL_RECORD and data[offset] == ContentType.APPLICATION_DATA:
+            rest, offset, error = self._one(keys, data, offset, end)
+            return b"".join((*contents, rest)), offset, error
+        return b"".join(contents), offset, None
+
+    def _limited(
+        self, keys: Keys, plain: bytearray, data: bytes | bytearray, offset: int, end: int
+    ) -> tuple[bytes, int, PeerError | None]:
+        """Records of any size: a peer that was asked for smaller ones, or likes them."""
         decrypt_into, iv, sequence, tag = keys.aead.decrypt_into, keys.iv, keys.sequence, keys.tag_length
         most = self._most
-        try:
-            plain = _BUFFERS.pop()
-        except IndexError:
-            plain = bytearray(_STEP)
         at = 0
         error: PeerError | None = None
-        full_header = HEADER_PREFIX + (most + tag).to_bytes(2, "big")
         with memoryview(data) as source, memoryview(plain) as target:
-            while end - offset >= RECORD_HEADER:
+            while end - offset >= RECORD_HEADER and data[offset] == ContentType.APPLICATION_DATA:
                 start = offset + RECORD_HEADER
-                if data.startswith(full_header, offset):
-                    header: bytes | bytearray = full_header
-                    size = most
-                elif data[offset] == ContentType.APPLICATION_DATA:
-                    header = data[offset:start]
-                    size = (header[3] << 8 | header[4]) - tag
-                else:
-                    break
+                header = data[offset:start]
+                size = (header[3] << 8 | header[4]) - tag
                 stop = start + size + tag
                 # A record too long, too short or cut, and one that does not fit here any more: not for this path.
-                if stop > end or not 1 < size <= most or at + size > _STEP:
+                if stop > end or not 1 < size <= most or at + size > len(plain):
                     break
                 try:
                     decrypt_into(
@@ -321,8 +337,6 @@ class RecordReader:
                 sequence += 1
                 offset = stop
             opened = bytes(target[:at])
-        if len(_BUFFERS) < _MAX_BUFFERS:
-            _BUFFERS.append(plain)
         keys.sequence = sequence
         if at:
             self._empty = 0

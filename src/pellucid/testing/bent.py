@@ -121,7 +121,7 @@ class BentConnection(Connection):
 
     def wire(self, data: bytes, *, sequence: int | None = None) -> None:
         """Send *data*, a record, as it stands. sequence: its number, if it is sealed."""
-        self._writer._out.append(data)
+        self._writer.out.append(data)
         trace = self._writer._trace
         if trace is not None:
             trace(
@@ -149,11 +149,11 @@ class BentConnection(Connection):
     def spoiled(self, content_type: int, content: bytes) -> None:
         """Send one record that does not open: a bit of its tag is flipped."""
         self._writer.flush()
-        kept, self._writer._out = self._writer._out, []
+        kept, self._writer.out = self._writer.out, []
         tracing, self._writer._trace = self._writer._trace, None
         self._writer._record(content_type, content)
         record = self._writer.take()
-        self._writer._out, self._writer._trace = kept, tracing
+        self._writer.out, self._writer._trace = kept, tracing
         self.wire(record[:-1] + bytes((record[-1] ^ 1,)), sequence=self.writing_keys.sequence - 1)
 
     @property
