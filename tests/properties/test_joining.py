@@ -13,6 +13,8 @@ from pellucid.asyncio.transport import Transport
 
 HEAD = b"HTTP/1.1 200 OK\r\n\r\n"
 
+LAST = b"HTTP/1.1 200 OK\r\nconnection: close\r\n\r\n"
+
 
 class Loop:
     """Runs what is to be done in the next turn when that comes."""
@@ -39,6 +41,10 @@ class Wire:
     def write(self, data: Any) -> None:
         self.pieces.append(bytes(data))
 
+    def write_last(self, data: bytes) -> None:
+        self.write(data)
+        self.close()
+
     def write_eof(self) -> None:
         self.pieces.append(b"<end>")
 
@@ -50,7 +56,7 @@ class Wire:
 
 
 written = st.one_of(
-    st.just(HEAD), st.binary(max_size=40), st.binary(max_size=40).map(bytearray), st.just(bytes(100_000))
+    st.just(HEAD), st.just(LAST), st.binary(max_size=40), st.binary(max_size=40).map(bytearray), st.just(bytes(100_000))
 )
 steps = st.lists(st.one_of(written, st.lists(st.binary(max_size=9), max_size=3), st.sampled_from(["turn", "end"])))
 
@@ -92,3 +98,15 @@ def test_head_and_body_leave_in_one_piece_and_a_head_alone_when_the_turn_is_over
     transport.abort()
     wire.loop.turn()
     assert wire.pieces[2:] == [HEAD]
+
+
+def test_the_last_answer_leaves_with_the_close() -> None:
+    last: list[bytes] = []
+    wire = Wire()
+    wire.write_last = last.append  # type: ignore[method-assign]
+    transport = JoiningTransport(Transport(wire))  # type: ignore[arg-type]  # a stand-in
+    transport.write(LAST)
+    transport.write(b"bo")
+    transport.write(b"dy")
+    transport.close()
+    assert last == [LAST + b"body"] and not wire.pieces
