@@ -8,6 +8,7 @@ Everything else is uvicorn's: its options, its signals, its logs. Applications s
 
 from __future__ import annotations
 
+import asyncio
 import socket
 import weakref
 from collections.abc import Callable, Sequence
@@ -15,8 +16,10 @@ from typing import Any, cast
 
 import uvicorn
 
+from pellucid.asyncio.joining import JoiningTransport
 from pellucid.asyncio.protocol import Answer, Settings, Wire
 from pellucid.asyncio.serving import wire_factory
+from pellucid.asyncio.transport import Transport
 from pellucid.config import ConfigSource, ServerConfig, current_config
 from pellucid.errors import UsageError
 from pellucid.integrations.early_requests import EarlyGate
@@ -67,7 +70,7 @@ class Server(uvicorn.Server):
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Listen: uvicorn does, and gets our protocol around its own for each connection."""
         config = self.config
-        http = uvicorn_protocol(config.http_protocol_class)
+        http = _joined(uvicorn_protocol(config.http_protocol_class))
         config.loaded_app = EarlyGate(config.loaded_app)
 
         def protocol(**of_uvicorn: Any) -> Wire:  # Any: config, server_state, app_state, _loop
@@ -92,3 +95,14 @@ class Server(uvicorn.Server):
             if wire.protocol is None:
                 wire.abort()
         await super().shutdown(sockets)
+
+
+class _Joined(asyncio.Protocol):
+    """Comes before a protocol of uvicorn's, and has its answers leave in one piece."""
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        super().connection_made(JoiningTransport(transport) if isinstance(transport, Transport) else transport)
+
+
+def _joined(base: Any) -> Any:  # Any: a class of uvicorn's, and more
+    return type(base.__name__, (_Joined, base), {})

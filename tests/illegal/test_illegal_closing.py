@@ -20,6 +20,7 @@ from pellucid.messages.handshake import KeyUpdate, NewSessionTicket, handshake_m
 from pellucid.registry import AlertDescription as A
 from pellucid.registry import ContentType
 from pellucid.registry import HandshakeType as H
+from pellucid.schedule import TrafficSecret
 from pellucid.trace import KeysInstalled, Secret, SecretDerived, SharedSecretComputed
 from tests.illegal.evil import (
     NAME,
@@ -184,10 +185,15 @@ def test_g3_records_under_the_old_key_after_a_key_update_do_not_open(victim: str
     refused(good, evil, A.BAD_RECORD_MAC)
 
 
+def later(secret: TrafficSecret) -> TrafficSecret:
+    """Return *secret* as it is said to be after all KeyUpdates that may be sent."""
+    return TrafficSecret(secret.suite, secret.epoch, secret.value, MAX_EPOCH)
+
+
 def _at_last_epoch(connection: Connection) -> None:
     phase = connection._handshake.phase
     assert isinstance(phase, Connected)
-    sending = dataclasses.replace(phase.sending, generation=MAX_EPOCH)
+    sending = later(phase.sending)
     connection._handshake.phase = dataclasses.replace(phase, sending=sending)
 
 
@@ -212,7 +218,7 @@ def test_g4_at_the_last_epoch_no_update_is_sent_and_requests_are_ignored(victim:
 def test_g4_a_peers_epoch_past_the_limit_is_accepted(victim: str) -> None:
     good, evil = pair(victim)
     phase: Any = good._handshake.phase
-    receiving = dataclasses.replace(phase.receiving, generation=MAX_EPOCH)
+    receiving = later(phase.receiving)
     good._handshake.phase = dataclasses.replace(phase, receiving=receiving)
     update(evil)
     evil.send_data(b"on")

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import socket
 import ssl
 import struct
+import weakref
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -436,3 +438,37 @@ def test_stdlibs_tls_talks_with_ours_at_either_end(loop: str, tmp_path: Path) ->
         await asyncio.gather(*tasks)
 
     run_on(loop, main)
+
+
+@both_loops
+def test_connection_that_is_over_leaves_no_circle_to_be_collected(loop: str) -> None:
+    """Its keys go with the last reference to it, and not when the collector comes round."""
+
+    async def main() -> None:
+        ends: list[weakref.ref[pellucid.Connection]] = []
+
+        async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            ends.append(weakref.ref(writer.transport.connection))  # type: ignore[attr-defined]
+            writer.write(await reader.readexactly(5))
+            writer.close()
+
+        async with serving(answer) as port:
+            reader, writer = await connect(port)
+            ends.append(weakref.ref(writer.transport.connection))  # type: ignore[attr-defined]
+            writer.write(b"hello")
+            assert await reader.read() == b"hello"
+            writer.close()
+            await writer.wait_closed()
+            del reader, writer
+            for _ in range(300):
+                if len(ends) == 2 and not any(end() for end in ends):
+                    return
+                await asyncio.sleep(0.01)
+        raise AssertionError([end() for end in ends])
+
+    gc.collect()
+    gc.disable()
+    try:
+        run_on(loop, main)
+    finally:
+        gc.enable()

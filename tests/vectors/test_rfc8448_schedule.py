@@ -172,7 +172,7 @@ def test_both_finished(name: str) -> None:
         shown = one["finished"][role]
         secret = secrets[f"{role}_handshake"]
         assert secret.value.hex() == shown["base_key"]
-        assert secret.prf.expand_label(b"finished", b"", 32).hex() == shown["finished_key"]
+        assert secret.expand_label(b"finished", b"", 32).hex() == shown["finished_key"]
         verify_data = secret.verify_data(at[f"before {role} Finished"])
         assert verify_data.hex() == shown["verify_data"]
         assert message(one, role, "Finished") == b"\x14\x00\x00\x20" + verify_data

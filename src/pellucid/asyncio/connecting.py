@@ -11,7 +11,6 @@ from pellucid.asyncio.protocol import Answer, Begun, Settings, Start, Wire
 from pellucid.asyncio.streams import LIMIT, StreamProtocol
 from pellucid.asyncio.transport import Transport
 from pellucid.config import ClientConfig
-from pellucid.errors import UsageError
 from pellucid.limits import CLOSE_TIMEOUT_SECONDS, HANDSHAKE_TIMEOUT_SECONDS
 from pellucid.net.setup import new_connection, observer_of, refuse_other_than_client
 from pellucid.net.tcp import trace_wrapped
@@ -23,8 +22,6 @@ __all__ = [
     "create_unix_connection",
     "open_connection",
     "open_unix_connection",
-    "shaken",
-    "transport_of",
 ]
 
 P = TypeVar("P", bound=asyncio.BaseProtocol)
@@ -162,29 +159,14 @@ async def _connected(
         made.append(protocol_factory())
         return made[0]
 
-    wire = Wire(loop, start, factory, settings, loop.create_future(), early_data=early_data)
+    waiter: asyncio.Future[Transport] = loop.create_future()
+    wire = Wire(loop, start, factory, settings, waiter, early_data=early_data)
     try:
         await connect(lambda: wire)
-        await shaken(wire)
+        return await waiter, made[0]
     except BaseException:
         wire.cancel()
         raise
-    return transport_of(wire), made[0]
-
-
-async def shaken(wire: Wire) -> None:
-    """Wait for the handshake of *wire*. Raises what it ended with."""
-    waiter = wire.waiter
-    if waiter is None:
-        raise UsageError("nobody said that the handshake would be waited for")
-    await waiter
-
-
-def transport_of(wire: Wire) -> Transport:
-    """Return the user's transport of a connection whose handshake was waited for."""
-    if wire.transport is None:
-        raise UsageError("the handshake is not complete")
-    return wire.transport
 
 
 def client_start(

@@ -17,7 +17,7 @@ from pellucid.asyncio.outgoing import ENDING, FLUSHING, LOST, OPEN, SHAKING, Out
 from pellucid.asyncio.transport import Transport
 from pellucid.config import ClientConfig, ServerConfig
 from pellucid.connection import Connection
-from pellucid.errors import AlertReceived, InternalError, PeerError, TLSError, TruncatedStream
+from pellucid.errors import AlertReceived, InternalError, PeerError, TLSError, TruncatedStream, UsageError
 from pellucid.events import (
     NEED_DATA,
     ApplicationData,
@@ -83,7 +83,7 @@ class Wire(Outgoing, asyncio.BufferedProtocol):
         start: Start,
         factory: Callable[[], asyncio.BaseProtocol],
         settings: Settings,
-        waiter: asyncio.Future[None] | None = None,
+        waiter: asyncio.Future[Transport] | None = None,
         *,
         early_data: bytes = b"",
         received: bytes = b"",
@@ -208,6 +208,15 @@ class Wire(Outgoing, asyncio.BufferedProtocol):
         elif protocol is None and error is not None:
             _log.debug("a handshake failed: %s", error)
             log_own_fault(error)
+        self._let_go()
+
+    def _let_go(self) -> None:
+        """Know the user's protocol and transport no more: they know this one, keys and all.
+
+        With both it would be for the collector of circles to find: 50 objects for each connection, and its secrets.
+        """
+        self.protocol = self.transport = None
+        self._factory = _nothing_more
 
     def _loss(self, exc: Exception | None, state: int) -> BaseException | None:
         """Return what to tell of a transport that failed, *exc*: the peer's alert, if it sent one and then went."""
@@ -293,7 +302,8 @@ class Wire(Outgoing, asyncio.BufferedProtocol):
             return
         self._call("connection_made", self.transport)
         if self.waiter is not None and not self.waiter.done() and self.error is None:
-            self.waiter.set_result(None)
+            self.waiter.set_result(self.transport)
+            self.waiter = None
 
     def _deliver(self, data: bytes) -> None:
         if self._buffered:
@@ -450,7 +460,8 @@ class Wire(Outgoing, asyncio.BufferedProtocol):
             return
         self._stop_timer()
         self.state = FLUSHING
-        self._mind_reading()
+        if self._queue:
+            self._mind_reading()
         self._bound(self._settings.shutdown_timeout)
         self._pump()
 
@@ -565,6 +576,10 @@ class Wire(Outgoing, asyncio.BufferedProtocol):
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
+
+
+def _nothing_more() -> asyncio.BaseProtocol:
+    raise UsageError("the connection is over")
 
 
 def _peer(transport: asyncio.BaseTransport) -> tuple[str, int]:

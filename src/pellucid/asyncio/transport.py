@@ -72,6 +72,7 @@ class Transport(asyncio.Transport):
         self._wire.set_protocol(protocol)
 
     def get_protocol(self) -> asyncio.BaseProtocol:
+        """Return the user's protocol. Raises UsageError once the connection is lost."""
         protocol = self._wire.protocol
         if protocol is None:
             raise UsageError("the connection has no protocol")

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
-from pellucid.asyncio.connecting import client_start, shaken, transport_of
+from pellucid.asyncio.connecting import client_start
 from pellucid.asyncio.protocol import Answer, Settings, Start, Wire
 from pellucid.asyncio.serving import server_start
 from pellucid.asyncio.streams import LIMIT, StreamProtocol
@@ -64,7 +64,7 @@ async def start_tls(
         raise
     loop = asyncio.get_running_loop()
     settings = Settings(handshake_timeout=handshake_timeout, shutdown_timeout=shutdown_timeout, answer=answer)
-    waiter = loop.create_future()
+    waiter: asyncio.Future[Transport] = loop.create_future()
     wire = Wire(
         loop, start, lambda: protocol, settings, waiter, early_data=early_data, received=received, former=former
     )
@@ -72,11 +72,10 @@ async def start_tls(
     try:
         wire.connection_made(transport)
         transport.resume_reading()
-        await shaken(wire)
+        return await waiter
     except BaseException:
         wire.cancel()
         raise
-    return transport_of(wire)
 
 
 async def start_tls_streams(

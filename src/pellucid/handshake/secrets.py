@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any
 
 from pellucid.handshake.core import Context
 from pellucid.schedule import EarlySecret, HandshakeSecret, MainSecret, TrafficSecret, empty_hash
 from pellucid.trace import Secret, SharedSecretComputed
+from pellucid.value import positional_value
 
 
-@dataclass(frozen=True, slots=True)
+@positional_value
 class HandshakeSecrets:
     """What hangs on the handshake secret, and the stage itself."""
 
@@ -19,7 +20,7 @@ class HandshakeSecrets:
     server: TrafficSecret
 
 
-@dataclass(frozen=True, slots=True)
+@positional_value
 class ApplicationSecrets:
     """What hangs on the main secret once the server's Finished is in the transcript."""
 
@@ -29,7 +30,7 @@ class ApplicationSecrets:
     exporter: bytes = field(repr=False)
 
 
-@dataclass(frozen=True, slots=True)
+@positional_value
 class EarlySecrets:
     """What hangs on the early secret once the ClientHello is known."""
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import re
 import secrets
 import ssl
@@ -93,7 +94,7 @@ def tls_extension(tls: Tls | Connection) -> dict[str, Any]:  # Any: ASGI's dicti
     shows_certificate = peer is not None and isinstance(peer.leaf, X509Certificate)
     is_certificate = negotiated is not None and negotiated.server_certificate_type != CertificateType.RAW_PUBLIC_KEY
     return {
-        "server_cert": _pem(own[0]) if own and is_certificate else None,
+        "server_cert": _own_pem(own[0]) if own and is_certificate else None,
         "client_cert_chain": tuple(map(_pem, chain)) if shows_certificate else (),
         "client_cert_name": _subject(peer),
         "client_cert_error": _mistrust(peer),
@@ -119,6 +120,12 @@ def _client_chain(negotiated: Negotiated | None, peer: VerifiedPeer | None) -> t
 
 def _pem(der: bytes) -> str:
     return ssl.DER_cert_to_PEM_cert(der)
+
+
+@functools.lru_cache(64)
+def _own_pem(der: bytes) -> str:
+    """Return it as `_pem`; all connections that show the same certificate share one text of it."""
+    return _pem(der)
 
 
 def _subject(peer: VerifiedPeer | None) -> str | None:
@@ -182,8 +189,9 @@ class Introduced:
     async def __call__(self, scope: Any, *arguments: Any) -> None:  # Any: ASGI's dictionaries and callables
         if scope["type"] in {"http", "websocket"}:
             own = self._own
-            told = {"early_data": _came_early.get(own.had_early_data), "connection": own, **own.told()}
-            extensions = {**(scope.get("extensions") or {}), TLS_EXTENSION: own.tls_extension(), EXTENSION: told}
+            tls, told = own.introduction()
+            told["early_data"] = _came_early.get(own.had_early_data)
+            extensions = {**(scope.get("extensions") or {}), TLS_EXTENSION: tls, EXTENSION: told}
             scope = {**scope, "extensions": extensions}
         await self._application(scope, *arguments)
 
@@ -323,17 +331,23 @@ class OwnConnection:
         flush: Callable[[], Awaitable[None]],
     ) -> None:
         self.recorder = recorder
-        self.id = secrets.token_urlsafe(12)
         self.retired = False
         self.streams = 0
         """for the application: how many answers without an end it gives on this connection just now"""
-        self.turns = Turns()
-        """for the application: what it does at length is not done for this connection alone"""
         self._tls = tls
         self._retire = retire
         self._flush = flush
-        self._extension: tuple[object, object, dict[str, Any]] | None = None
-        """what the tls extension was made of, and itself"""
+        self._known: tuple[object, object, dict[str, Any], dict[str, object]] | None = None
+        """of whom the last introduction was, and what it said: the tls extension, and what was agreed on in names"""
+
+    @functools.cached_property
+    def id(self) -> str:
+        return secrets.token_urlsafe(12)
+
+    @functools.cached_property
+    def turns(self) -> Turns:
+        """For the application: what it does at length is not done for this connection alone."""
+        return Turns()
 
     @property
     def negotiated(self) -> Negotiated | None:
@@ -359,20 +373,20 @@ class OwnConnection:
         """What was found of the client's certificate; None where it showed none."""
         return None if self.peer is None else self.peer.report
 
-    def tls_extension(self) -> dict[str, Any]:  # Any: ASGI's dictionaries
-        """Return a copy of ASGI's tls extension, made once for all requests of the same client."""
-        negotiated, peer, known = self.negotiated, self.peer, self._extension
-        if known is None or known[0] is not negotiated or known[1] is not peer:
-            known = self._extension = negotiated, peer, tls_extension(self._tls)
-        return dict(known[2])
+    def introduction(self) -> tuple[dict[str, Any], dict[str, Any]]:  # Any: ASGI's dictionaries
+        """Return what a scope says of the connection: ASGI's tls extension, and ours.
 
-    def told(self) -> dict[str, Any]:  # Any: ASGI's dictionaries
-        """Return what a scope says of the connection in plain values, beside the connection itself."""
-        negotiated = self.negotiated
-        return {
-            "negotiated": {} if negotiated is None else _names_of(negotiated),
-            "verification": self.report,
-        }
+        Copies, for the application; what they say is found out once for all requests of the same client.
+        """
+        tls, known = self._tls, self._known
+        negotiated, peer = tls.negotiated, tls.peer
+        if peer is None and negotiated is not None:
+            peer = negotiated.peer
+        if known is None or known[0] is not negotiated or known[1] is not peer:
+            names = {} if negotiated is None else _names_of(negotiated)
+            known = self._known = negotiated, peer, tls_extension(tls), names
+        report = None if peer is None else peer.report
+        return dict(known[2]), {"connection": self, "negotiated": dict(known[3]), "verification": report}
 
     async def key_update(self, *, request_peer: bool = False) -> None:
         """Go to our next key (RFC 9846 §4.7.3), and with *request_peer* ask the client to.

@@ -14,6 +14,7 @@ from typing import Any, Final
 
 from pellucid.errors import UsageError
 from pellucid.integrations.asgi import Early, Introduced, OwnConnection, recorder_of
+from pellucid.integrations.ssl_engine import Facts
 from pellucid.integrations.trace_of import facts_of
 
 __all__ = ["uvicorn_protocol"]
@@ -49,7 +50,8 @@ class _Introducing(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(transport)
-        tls = facts_of(transport)
+        found = transport.get_extra_info("ssl_object")
+        tls = found if isinstance(found, Facts) else facts_of(transport)
         if tls is None:
             return
         own = OwnConnection(tls, recorder_of(tls.trace), retire=_nothing, flush=_nothing)

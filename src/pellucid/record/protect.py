@@ -45,11 +45,12 @@ class Keys:
     __slots__ = ("aead", "decrypt", "encrypt", "iv", "secret", "sequence", "tag_length")
 
     def __init__(self, secret: TrafficSecret) -> None:
-        suite, keys = secret.suite, secret.keys()
+        suite = secret.suite
+        key, iv = secret.key_and_iv()
         self.secret = secret
-        self.aead = suite.aead(keys.key)
-        self.encrypt = self.aead.encrypt
-        self.decrypt = self.aead.decrypt
-        self.iv = int.from_bytes(keys.iv, "big")
+        self.aead = aead = suite.aead(key)
+        self.encrypt = aead.encrypt
+        self.decrypt = aead.decrypt
+        self.iv = int.from_bytes(iv, "big")
         self.sequence = 0
         self.tag_length = suite.tag_length
