@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import ssl
 import tempfile
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Protocol
 
@@ -130,8 +130,14 @@ class ResumedStdlibPair(StdlibPair):
         self._stack._session = self.taken_session()
 
 
+# `compare` runs trees of before there was such a thing, too.
+SETTINGS = {field.name for field in fields(pellucid.ClientConfig)}
+FORGETFUL = {"verdict_cache_seconds": 0} if "verdict_cache_seconds" in SETTINGS else {}
+
+
 class PellucidStack:
-    """The sans-I/O Connection, both ends; trace off. What stdlib does not do is off: it compresses no certificates."""
+    """The sans-I/O Connection, both ends; trace off. What stdlib does not do is off: it compresses no certificates,
+    and verifies every chain every time."""
 
     name = "pellucid"
 
@@ -141,7 +147,7 @@ class PellucidStack:
         credential = pellucid.Credential.from_pem(certificates.leaf.chain_pem, certificates.leaf.key_pem)
         groups = (NamedGroup.X25519, NamedGroup.SECP256R1)
         self.client = pellucid.ClientConfig(
-            trust=certificates.root.trust, suites=(suite,), groups=groups, key_shares=(NamedGroup.X25519,)
+            trust=certificates.root.trust, suites=(suite,), groups=groups, key_shares=(NamedGroup.X25519,), **FORGETFUL
         )
         self.server = pellucid.ServerConfig(
             credentials=(credential,),
@@ -163,6 +169,16 @@ class PellucidStack:
             first.take_tickets()
             self._primed = True
         return ResumedPellucidPair(self.client, self.server)
+
+
+class RememberingStack(PellucidStack):
+    """The same as it is by default: the client remembers that it accepted the server's chain."""
+
+    name = "remembering"
+
+    def __init__(self, certificates: Certificates) -> None:
+        super().__init__(certificates)
+        self.client = replace(self.client, verdict_cache_seconds=600)
 
 
 class RecordedStack(PellucidStack):

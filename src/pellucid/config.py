@@ -34,6 +34,7 @@ from pellucid.limits import (
     TICKET_LIFETIME_SECONDS,
     TICKETS_ON_RESUMPTION,
     TICKETS_PER_HANDSHAKE,
+    VERDICT_CACHE_SECONDS,
 )
 from pellucid.registry import CipherSuite as CS
 from pellucid.registry import NamedGroup as G
@@ -144,6 +145,8 @@ class _Config:
     requirements: what is demanded of a peer that the verifier has accepted, such as `verify.SpkiPins`: each may refuse
               it, and lets nobody in.
     revocation: what the WebPKI verifier asks about revocation; not for a verifier of one's own, which has its own ways.
+    verdict_cache_seconds: how long the WebPKI verifier takes a chain again that it accepted, as it is and for the same
+              name; `WebPKIVerifier` has the bounds. 0: it verifies every time. Not for a verifier of one's own either.
     provider: algorithms, entropy and time; PYCA is pyca/cryptography and the system's.
     trace:   called for each connection that is given no observer of its own; may return None.
     trace_records: whether RecordTraced is emitted too.
@@ -160,6 +163,7 @@ class _Config:
     verifier: PeerVerifier | None = None
     requirements: tuple[Requirement, ...] = ()
     revocation: RevocationPolicy = DEFAULT_REVOCATION
+    verdict_cache_seconds: float = VERDICT_CACHE_SECONDS
     record_size_limit: int | None = None
     padding: PaddingPolicy | None = None
     psk_modes: tuple[int, ...] = (PskKeyExchangeMode.PSK_DHE_KE,)
@@ -205,6 +209,8 @@ class _Config:
             raise UsageError(
                 "a verifier was given: it asks about revocation itself, and a policy beside it asks nothing"
             )
+        if self.verifier is not None and self.verdict_cache_seconds != VERDICT_CACHE_SECONDS:
+            raise UsageError("a verifier was given: what it remembers, it is told itself (verdict_cache_seconds)")
         by_hash: dict[str, Suite] = {}
         for suite in self.suite_table.values():
             by_hash.setdefault(suite.hash_name, suite)
@@ -220,6 +226,9 @@ class _Config:
         keys = tuple((one.identity, one.key, one.hash_name, one.context) for one in self.external_psks)
         judged = (request_ocsp, self.reverify_on_resumption)
         return (judged, self.signature_schemes, self.signature_algorithms_cert, keys)
+
+    def _webpki(self, trust: TrustStore) -> WebPKIVerifier:
+        return WebPKIVerifier(trust, revocation=self.revocation, verdict_cache_seconds=self.verdict_cache_seconds)
 
     def _with_requirements(self, verifier: PeerVerifier | None) -> PeerVerifier | None:
         check_requirements(self.requirements)
@@ -316,7 +325,7 @@ class ClientConfig(_Config):
         _Config.__post_init__(self)
         verifier = self.verifier
         if verifier is None and self.trust is not None:
-            verifier = WebPKIVerifier(self.trust, revocation=self.revocation)
+            verifier = self._webpki(self.trust)
         verifier = self._with_requirements(verifier)
         object.__setattr__(self, "peer_verifier", verifier)
         takes = getattr(verifier, "certificate_types", ONLY_X509 if verifier is None else None)
@@ -427,7 +436,7 @@ class ServerConfig(_Config):
             raise UsageError("a server needs a credential, a resolver of credentials, or an external PSK")
         verifier = self.verifier
         if verifier is None and self.client_trust is not None:
-            verifier = WebPKIVerifier(self.client_trust, revocation=self.revocation)
+            verifier = self._webpki(self.client_trust)
         verifier = self._with_requirements(verifier)
         if verifier is None and self.requirements:
             raise UsageError(

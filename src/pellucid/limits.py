@@ -56,6 +56,12 @@ MAX_STAPLE_SIGNERS: Final = 4  # certificates in a staple whose signatures are l
 REVOCATION_CLOCK_SKEW_SECONDS: Final = 300.0  # as `openssl ocsp` allows
 REVOCATION_MAX_AGE_SECONDS: Final = 86_400.0  # of a status that does not say when the next one is due
 
+# Verdicts on chains that are remembered (verify/verdicts.py). Chains have 1,500 to 20,000 bytes, the longest of ML-DSA.
+VERDICT_CACHE_SECONDS: Final = 600.0
+MAX_VERDICT_CACHE_SECONDS: Final = 86_400.0
+MAX_VERDICTS: Final = 64  # for one verifier
+MAX_VERDICT_BYTES: Final = 32_768  # of certificates, OCSP response and SCTs of one
+
 # Fetching issuers' certificates, which is off unless asked for (RFC 5280 §4.2.2.1).
 ISSUER_FETCHES: Final = 4  # for one verification
 MAX_ISSUER_REPLY: Final = 65_536

@@ -86,7 +86,7 @@ class Running:
         return self.process.wait(20)
 
     def wait_for(self, words: str, lines: list[str]) -> None:
-        end = time.monotonic() + 10
+        end = time.monotonic() + 40
         while not any(words in line for line in lines):
             assert time.monotonic() < end, (words, lines)
             time.sleep(0.01)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import collections
+import dataclasses
 import datetime
 import functools
 import gzip
@@ -132,10 +133,21 @@ def parsed(pem: str) -> X509Certificate:
 
 
 @functools.cache
-def verifier(roots: tuple[str, ...], depth: int, crls: tuple[str, ...]) -> WebPKIVerifier:
+def verifier(roots: tuple[str, ...], depth: int, crls: tuple[str, ...], remember: float = 0) -> WebPKIVerifier:
     trust = TrustStore.from_der(map(der, roots))
     policy = RevocationPolicy(crls=tuple(crl.encode() for crl in crls))
-    return WebPKIVerifier(trust, max_certificates=MAX_CERTIFICATES, max_path_depth=depth, revocation=policy)
+    return WebPKIVerifier(
+        trust,
+        max_certificates=MAX_CERTIFICATES,
+        max_path_depth=depth,
+        revocation=policy,
+        verdict_cache_seconds=remember,
+    )
+
+
+def of_case(case: dict[str, Any], remember: float = 0) -> WebPKIVerifier:
+    depth = 8 if case["max_chain_depth"] is None else case["max_chain_depth"]
+    return verifier(tuple(case["trusted_certs"]), depth, tuple(case["crls"]), remember)
 
 
 def request(case: dict[str, Any]) -> VerificationRequest:
@@ -155,9 +167,8 @@ def run(case: dict[str, Any]) -> Result:
     start = time.thread_time()
     report = None
     try:
-        depth = 8 if case["max_chain_depth"] is None else case["max_chain_depth"]
         asked = request(case)
-        report = verifier(tuple(case["trusted_certs"]), depth, tuple(case["crls"])).verify(asked)
+        report = of_case(case).verify(asked)
     except PeerError:
         pass  # The leaf is no certificate, or has a key that TLS 1.3 has no scheme for: refused.
     except UsageError as error:
@@ -281,6 +292,50 @@ def test_limbo_reading_the_explanation_changes_no_verdict() -> None:
         assert (read.report.failure in failed) if not read.accepted else not failed, case["id"]
         json.dumps(read.report.to_dict())
         assert "\n" not in read.report.summary
+
+
+def test_limbo_what_is_remembered_is_what_would_be_verified() -> None:
+    """One verifier that remembers is asked of every case, and of others that are like it; another verifies each anew.
+
+    What is accepted on the common way is what the explanation finds nothing wrong with.
+    """
+    others = [case for case in cases() if not case["id"].startswith(BETTERTLS)]
+    better = [case for case in cases() if case["id"].startswith(BETTERTLS)][::40]
+    remembered = 0
+    for case in (*better, *others):
+        try:
+            asked = request(case)
+            remembering, fresh = of_case(case, 600), of_case(case)
+            accepted = remembering.verify(asked).accepted
+        except (PeerError, UsageError):
+            continue  # the leaf is none, the case has no name, or no root
+        for like in (asked, *(like_it(asked) if accepted else ())):
+            told, verified = remembering.verify(like), fresh.verify(like)
+            assert facts(told) == facts(verified), case["id"]
+            if like is asked or told.accepted:
+                failed = any(check.outcome is Outcome.FAILED for check in told.checks)
+                assert failed is not told.accepted, case["id"]
+                remembered += told.checks[-1].name == "remembered verdict"
+    assert remembered > 200
+
+
+def like_it(asked: VerificationRequest) -> Iterator[VerificationRequest]:
+    """Requests that differ from *asked* in one thing, which may change the verdict."""
+    yield dataclasses.replace(asked, now=asked.now + 300)
+    yield dataclasses.replace(asked, now=asked.now + 301, intermediates=asked.intermediates[1:])
+    yield dataclasses.replace(asked, now=asked.now + 302, intermediates=asked.intermediates[::-1])
+    if asked.purpose is Purpose.SERVER_AUTH:
+        yield dataclasses.replace(asked, now=asked.now + 303, server_name="somebody.else.example")
+        yield dataclasses.replace(asked, now=asked.now + 304, purpose=Purpose.CLIENT_AUTH, server_name=None)
+    assert isinstance(asked.leaf, X509Certificate)
+    end = asked.leaf.x509.not_valid_after_utc.timestamp()
+    for now in (end, end + 1, asked.leaf.x509.not_valid_before_utc.timestamp() - 1, asked.now):
+        if 0 < now < datetime.datetime.max.replace(tzinfo=datetime.UTC).timestamp() - 1:
+            yield dataclasses.replace(asked, now=now)
+
+
+def facts(report: VerificationReport) -> tuple[object, ...]:
+    return (report.accepted, report.failure, report.summary, report.path, report.alert, report.serialized_scts)
 
 
 def test_limbo_default_limits_refuse_long_lists_unread() -> None:

@@ -30,7 +30,7 @@ from pellucid.crypto.credentials import certificates_from_pem, private_key_from_
 from pellucid.crypto.pyca import PYCA
 from pellucid.errors import PeerError, UsageError
 from pellucid.net.load import read_pem
-from pellucid.testing.ca import CA, DAY, private_key_pem
+from pellucid.testing.ca import CA, DAY, Issued, private_key_pem
 from pellucid.verify.names import normalize_server_name
 
 __all__ = ["CERTIFICATE", "KEY", "LEAF_DAYS", "DevelopmentCA", "data_directory", "development_issuer"]
@@ -119,10 +119,14 @@ class DevelopmentCA:
 
         Raises CommandFailed (58) if this CA may not vouch for one of them.
         """
+        leaf = self.issue(*hosts)
+        return Credential.from_pem(leaf.chain_pem, leaf.key_pem)
+
+    def issue(self, *hosts: str) -> Issued:
+        """Return what `credential` does, with the key itself."""
         names = dict.fromkeys((*_ALWAYS, *(host for host in hosts if host)))
         self.check_names(names)
-        leaf = self.authority.issue(*names, purposes=("server",), not_after=_now() + LEAF_DAYS * DAY)
-        return Credential.from_pem(leaf.chain_pem, leaf.key_pem)
+        return self.authority.issue(*names, purposes=("server",), not_after=_now() + LEAF_DAYS * DAY)
 
 
 def development_issuer(presented: Sequence[bytes]) -> Path | None:

@@ -35,7 +35,20 @@ from pellucid.net.tcp import bind_listener
 from pellucid.registry import AlertDescription, alert_name
 from pellucid.trace import AlertTraced, ClosedTraced, Direction, HandshakeCompleted, Observer, Role, TraceEvent
 
-__all__ = ["ConnectionWatches", "announce", "listen", "listen_failed", "quiet_logger", "run_server", "url_of"]
+__all__ = [
+    "ConnectionWatches",
+    "announce",
+    "files_watched",
+    "handled_exceptions",
+    "hangups",
+    "lifespan_failures",
+    "listen",
+    "listen_failed",
+    "quiet_logger",
+    "run_server",
+    "stop_signals",
+    "url_of",
+]
 
 _SAME_SIGNAL_SECONDS: Final = 0.5
 _LOOK_SECONDS: Final = 1.0  # between two looks at the files
@@ -48,21 +61,42 @@ def run_server(server: Server, *, reloads: ReloadingConfig | None = None) -> Non
     reloads: looks at its files every second, and on SIGHUP reads them all again. A SIGHUP because the terminal is gone
              stops the server.
     """
-    try:
+    with lifespan_failures():
         asyncio.run(_run(server, reloads))
+
+
+@contextlib.contextmanager
+def lifespan_failures() -> Iterator[None]:
+    """Raise CommandFailed where the application did not start or end as it should."""
+    try:
+        yield
     except (LifespanFailureError, LifespanTimeoutError) as error:
         raise CommandFailed(f"the application did not start or end as it should: {error}", code=1) from error
 
 
 async def _run(server: Server, reloads: ReloadingConfig | None) -> None:
     loop = asyncio.get_running_loop()
-    loop.set_exception_handler(_loop_exception)
-    with _signals(loop, server.stop, server.hurry), contextlib.ExitStack() as stack:
+    loop.set_exception_handler(handled_exceptions)
+    with stop_signals(loop, server.stop, server.hurry), contextlib.ExitStack() as stack:
         if reloads is not None:
-            stack.enter_context(_hangups(loop, server.stop, reloads))
-            watching = asyncio.create_task(_watch(reloads))
-            stack.callback(watching.cancel)
+
+            def reload() -> None:
+                reloads.request_reload()
+                reloads.check()
+
+            stack.enter_context(hangups(loop, server.stop, reload))
+            stack.enter_context(files_watched(reloads))
         await server.run()
+
+
+@contextlib.contextmanager
+def files_watched(reloads: ReloadingConfig) -> Iterator[None]:
+    """Have *reloads* look at its files every second, in the running loop."""
+    watching = asyncio.create_task(_watch(reloads))
+    try:
+        yield
+    finally:
+        watching.cancel()
 
 
 async def _watch(reloads: ReloadingConfig) -> None:
@@ -72,8 +106,8 @@ async def _watch(reloads: ReloadingConfig) -> None:
 
 
 @contextlib.contextmanager
-def _hangups(loop: asyncio.AbstractEventLoop, stop: Callable[[], None], reloads: ReloadingConfig) -> Iterator[None]:
-    """Have SIGHUP reload, where there is one; and stop where it came because the terminal is gone."""
+def hangups(loop: asyncio.AbstractEventLoop, stop: Callable[[], None], reload: Callable[[], None]) -> Iterator[None]:
+    """Have SIGHUP call *reload*, where there is one; and *stop* where it came because the terminal is gone."""
     if sys.platform == "win32":
         yield
         return
@@ -83,8 +117,7 @@ def _hangups(loop: asyncio.AbstractEventLoop, stop: Callable[[], None], reloads:
         if not all(map(os.isatty, terminals)):
             stop()
             return
-        reloads.request_reload()
-        reloads.check()
+        reload()
 
     before = signal.getsignal(signal.SIGHUP)
     loop.add_signal_handler(signal.SIGHUP, hung_up)
@@ -96,7 +129,9 @@ def _hangups(loop: asyncio.AbstractEventLoop, stop: Callable[[], None], reloads:
 
 
 @contextlib.contextmanager
-def _signals(loop: asyncio.AbstractEventLoop, stop: Callable[[], None], hurry: Callable[[], None]) -> Iterator[None]:
+def stop_signals(
+    loop: asyncio.AbstractEventLoop, stop: Callable[[], None], hurry: Callable[[], None]
+) -> Iterator[None]:
     """Have SIGINT or SIGTERM call *stop*, a second one *hurry*; a third ends the process as it would have without us.
 
     A second one that comes at once is the same: `timeout` and others who start us send it to us and to our group.
@@ -134,7 +169,7 @@ def _signals(loop: asyncio.AbstractEventLoop, stop: Callable[[], None], hurry: C
         restore()
 
 
-def _loop_exception(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+def handled_exceptions(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
     """Tell of what nobody handled, but for broken connections, of which the watch has told, and what was cancelled."""
     if not isinstance(context.get("exception"), (OSError, asyncio.CancelledError)):
         loop.default_exception_handler(context)
@@ -212,12 +247,16 @@ def announce(output: Output, url: str, authority: DevelopmentCA | None, credenti
 
 @dataclass
 class ConnectionWatches:
-    """Makes the observer of each connection: failures in a line, and with -v the ladder."""
+    """Makes the observer of each connection: failures in a line, and with -v the ladder.
+
+    worker: number of the process among several that serve together; 0: it is alone.
+    """
 
     output: Output
     verbose: int
     keylog: Path | None
     pcapng: PcapngWriter | None = None
+    worker: int = 0
     count: int = field(default=0, init=False)
 
     def observer(self) -> Observer:
@@ -225,15 +264,16 @@ class ConnectionWatches:
         self.count += 1
         keylog = KeyLogWriter(self.keylog) if self.keylog else None
         pcapng = None if self.pcapng is None else self.pcapng.observer()
-        return tee(keylog, pcapng, _ConnectionWatch(self.output, self.verbose, self.count)) or (lambda _: None)
+        name = f"connection {self.worker}.{self.count}" if self.worker else f"connection {self.count}"
+        return tee(keylog, pcapng, _ConnectionWatch(self.output, self.verbose, name)) or (lambda _: None)
 
 
 class _ConnectionWatch:
     """Watches one connection. Its ladder appears when the handshake has ended, in one piece: others go on beside it."""
 
-    def __init__(self, output: Output, verbose: int, number: int) -> None:
+    def __init__(self, output: Output, verbose: int, name: str) -> None:
         self._output = output
-        self._number = number
+        self._name = name
         self._lines: list[Line] = []
         self._complete = False
         self._ladder: LadderPrinter | None = None
@@ -253,7 +293,7 @@ class _ConnectionWatch:
 
     def _show(self) -> None:
         if self._lines:
-            self._talk(line(Span(f"connection {self._number}", "title")), *self._lines)
+            self._talk(line(Span(self._name, "title")), *self._lines)
             self._lines.clear()
 
     def _talk(self, *lines: Line) -> None:
@@ -265,7 +305,7 @@ class _ConnectionWatch:
     def _failed(self, event: AlertTraced) -> None:
         name = alert_name(event.description)
         if event.direction is Direction.SENT:
-            text = f"connection {self._number} refused ({name}): {escaped(event.reason)}"
+            text = f"{self._name} refused ({name}): {escaped(event.reason)}"
         else:
-            text = f"connection {self._number} given up by the client: {name}"
+            text = f"{self._name} given up by the client: {name}"
         self._talk(line(Span(text, "warn")))

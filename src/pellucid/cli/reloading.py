@@ -28,12 +28,13 @@ _HINTS: Final = {
 
 @contextlib.contextmanager
 def reloading(
-    make: Callable[[bool], ServerConfig], options: Mapping[str, Any], output: Output
+    make: Callable[[bool], ServerConfig], options: Mapping[str, Any], output: Output, *, worker: int = 0
 ) -> Iterator[ReloadingConfig]:
     """Give the configuration that *make* makes, again when the files in *options* change. Tells *output* of it.
 
     make: is told whether it is called again. Raises CommandFailed (58) for a chain that must not be shown; what fails
           later leaves in use what was there.
+    worker: the number of the process among several, which is told too; 0: it is alone.
     """
     begun = False
 
@@ -45,7 +46,7 @@ def reloading(
                 raise
             raise UsageError(str(failure)) from failure
 
-    told = _Told(output)
+    told = _Told(output, f"worker {worker}: " if worker else "")
     with _quiet():
         try:
             config = ReloadingConfig(
@@ -73,8 +74,9 @@ def _files(options: Mapping[str, Any]) -> list[str]:
 class _Told:
     """What the operator is told."""
 
-    def __init__(self, output: Output) -> None:
+    def __init__(self, output: Output, who: str) -> None:
         self._output = output
+        self._who = who
 
     def reloaded(self, status: ReloadStatus) -> None:
         shown = [", ".join(one.names[:3]) or one.key_algorithm for one in status.credentials]
@@ -93,7 +95,7 @@ class _Told:
     def _talk(self, style: str, text: str) -> None:
         """Say it, unless whoever listened has gone: the server goes on without."""
         with contextlib.suppress(OutputClosed):
-            self._output.talk(line(Span(escaped(text), style)))
+            self._output.talk(line(Span(f"{self._who}{escaped(text)}", style)))
 
 
 @contextlib.contextmanager

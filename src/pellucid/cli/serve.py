@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import importlib
 import os
 import sys
 import traceback
-from typing import Any, Final
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, Final, NamedTuple
 
 import click
 
@@ -19,6 +21,7 @@ from pellucid.cli.raw_keys import verifier_of
 from pellucid.cli.reloading import reloading
 from pellucid.cli.server_credentials import server_credentials
 from pellucid.cli.tls_options import server_changes, server_tls_options
+from pellucid.cli.workers import run_workers, worker_count
 from pellucid.config import ClientAuthentication, Credential, ServerConfig
 from pellucid.errors import UsageError
 from pellucid.explain.ladder import WORK
@@ -27,8 +30,9 @@ from pellucid.integrations.certificate_compression import installed
 from pellucid.integrations.early_requests import MAX_EARLY_DATA, EarlyGate
 from pellucid.integrations.serving import Listening, Server
 from pellucid.net.load import load_trust
+from pellucid.net.reload import ReloadingConfig
 
-__all__ = ["command"]
+__all__ = ["Prepared", "application_at", "command", "prepared"]
 
 _ALPN: Final = ("h2", "http/1.1")
 _WITH_FAULT: Final = frozenset({"target", "fault", "port", "keylog", "pcapng", "verbose"})
@@ -59,6 +63,8 @@ _WITH_FAULT: Final = frozenset({"target", "fault", "port", "keylog", "pcapng", "
 @click.option("--no-listing", is_flag=True, help="Do not list directories.")
 @click.option("--grace", default=5.0, show_default=True, metavar="SECONDS", type=click.FloatRange(0),
               help="How long requests may still run when the server is stopped.")  # fmt: skip
+@click.option("--workers", default="1", show_default=True, metavar="N|auto",
+              help="How many processes serve; auto: one for each CPU.")  # fmt: skip
 @click.option("-v", "--verbose", count=True, help="Draw each connection's handshake; -vv and -vvv in more detail.")
 @click.option("--fault", metavar="NAME",
               help="Misbehave in this way instead, against whoever connects, to see what a client makes of it; "
@@ -71,11 +77,12 @@ def serve(target: str | None, **options: Any) -> int:  # Any: click's options, e
 
     Without --cert a development certificate is made, by a CA that is kept for this user; how to have programs trust
     it is told on standard error. The server's URL is printed on standard output once it listens.
-    Clients that come again resume their sessions until the server is started anew.
+    Clients that come again resume their sessions until the server is started anew, with whichever of the workers.
     The files of --cert, --key, --keylog and --pcapng are not served, should they lie in DIR.
     The files given are read again when they change and on SIGHUP, without a connection dropped: what cannot be used
     leaves in place what was there, and standard error says so.
     SIGINT and SIGTERM stop it when the running requests are done; a second one ends them.
+    With --workers, SIGHUP replaces the workers one by one, without a connection refused.
     """
     if options["fault"]:
         _check_fault_alone(target)
@@ -84,29 +91,29 @@ def serve(target: str | None, **options: Any) -> int:  # Any: click's options, e
         return code
     if target is None:
         raise click.MissingParameter(param_hint="DIR|MODULE:APP", param_type="argument")
-    application = _application(target, options)
-    gated = EarlyGate(application) if options["early_data"] else application
     output = Output()
+    count = worker_count(options.pop("workers"))
+    if count > 1:
+        if not os.path.isdir(target):
+            _module_and_name(target)
+        run_workers(count, target, options, output)
+        return 0
+    application = application_at(target, options)
     credentials, authority = server_credentials(options)
-    with pcapng_writer(options["pcapng"]) as pcapng:
-        watches = ConnectionWatches(output, options["verbose"], keylog_path(options["keylog"]), pcapng)
-        recorder = Recorders() if wants_recorder(application) else None
-        shows = recorder is not None or pcapng is not None
 
-        def make(again: bool) -> ServerConfig:
-            shown = server_credentials(options, again=True)[0] if again and authority is None else credentials
-            return _server_config(shown, options, watches, records=shows)
+    def shown(again: bool) -> tuple[Credential, ...]:
+        return server_credentials(options, again=True)[0] if again and authority is None else credentials
 
-        with reloading(make, options, output) as config:
-            sock = listen(options["host"], options["port"], keep_syn=shows)
-            try:
-                url = url_of(options["host"], sock.getsockname()[1])
-                ready = functools.partial(announce, output, url, authority, credentials)
-                listeners = [Listening(sock=sock, config=config, recorder=recorder)]
-                server = Server(gated, listeners, grace=options["grace"], ready=ready, logger=quiet_logger())
-                run_server(server, reloads=config)
-            finally:
-                sock.close()
+    with prepared(application, options, output, shown) as (application, config, recorder, keep_syn):
+        sock = listen(options["host"], options["port"], keep_syn=keep_syn)
+        try:
+            url = url_of(options["host"], sock.getsockname()[1])
+            ready = functools.partial(announce, output, url, authority, credentials)
+            listeners = [Listening(sock=sock, config=config, recorder=recorder)]
+            server = Server(application, listeners, grace=options["grace"], ready=ready, logger=quiet_logger())
+            run_server(server, reloads=config)
+        finally:
+            sock.close()
     return 0
 
 
@@ -132,17 +139,49 @@ def _check_fault_alone(target: str | None) -> None:
 # ---- what is served ------------------------------------------------------------------------------------------------
 
 
-def _application(target: str, options: dict[str, Any]) -> Any:  # Any: an ASGI application is any callable
+class Prepared(NamedTuple):
+    """What a server is made of. keep_syn: whether the kernel is to keep each client's SYN, for those who look."""
+
+    application: Any  # an ASGI application is any callable
+    config: ReloadingConfig
+    recorder: Recorders | None
+    keep_syn: bool
+
+
+@contextlib.contextmanager
+def prepared(
+    application: Any,
+    options: dict[str, Any],
+    output: Output,
+    shown: Callable[[bool], tuple[Credential, ...]],
+    *,
+    worker: int = 0,
+    sharing: Mapping[str, Any] | None = None,
+) -> Iterator[Prepared]:
+    """Give what *application* is served with, by one process or by a worker of several.
+
+    shown:   the credentials; is told whether they are wanted again, for a reload.
+    worker:  the number of this one, 0 for none.   sharing: what of the configuration all workers have in common.
+    """
+    gated = EarlyGate(application) if options["early_data"] else application
+    with pcapng_writer(options["pcapng"]) as pcapng:
+        watches = ConnectionWatches(output, options["verbose"], keylog_path(options["keylog"]), pcapng, worker)
+        recorder = Recorders() if wants_recorder(application) else None
+        shows = recorder is not None or pcapng is not None
+
+        def make(again: bool) -> ServerConfig:
+            return _server_config(shown(again), options, watches, records=shows, sharing=sharing or {})
+
+        with reloading(make, options, output, worker=worker) as config:
+            yield Prepared(gated, config, recorder, shows)
+
+
+def application_at(target: str, options: dict[str, Any]) -> Any:  # Any: an ASGI application is any callable
+    """Return the application that serves *target*, a directory or MODULE:APP. Raises CommandFailed (2)."""
     if os.path.isdir(target):
         secrets = [*options["cert"], *options["key"], keylog_path(options["keylog"]), options["pcapng"]]
         return StaticFiles(target, listing=not options["no_listing"], withheld=[one for one in secrets if one])
-    module, colon, attribute = target.partition(":")
-    if not colon or not module or not attribute or os.path.exists(target):
-        raise CommandFailed(
-            f"{target!r} is neither a directory nor MODULE:APP",
-            code=2,
-            hints=("pellucid serve .  serves the present directory",),
-        )
+    module, attribute = _module_and_name(target)
     sys.path.insert(0, os.getcwd())
     try:
         found: Any = importlib.import_module(module)
@@ -161,11 +200,27 @@ def _application(target: str, options: dict[str, Any]) -> Any:  # Any: an ASGI a
     return found
 
 
+def _module_and_name(target: str) -> tuple[str, str]:
+    module, colon, attribute = target.partition(":")
+    if not colon or not module or not attribute or os.path.exists(target):
+        raise CommandFailed(
+            f"{target!r} is neither a directory nor MODULE:APP",
+            code=2,
+            hints=("pellucid serve .  serves the present directory",),
+        )
+    return module, attribute
+
+
 # ---- how -----------------------------------------------------------------------------------------------------------
 
 
 def _server_config(
-    credentials: tuple[Credential, ...], options: dict[str, Any], watches: ConnectionWatches, *, records: bool
+    credentials: tuple[Credential, ...],
+    options: dict[str, Any],
+    watches: ConnectionWatches,
+    *,
+    records: bool,
+    sharing: Mapping[str, Any],
 ) -> ServerConfig:
     trust = None
     if options["client_ca"]:
@@ -193,4 +248,5 @@ def _server_config(
         trace=watches.observer,
         trace_records=options["verbose"] >= WORK or records,
         **changes,
+        **sharing,
     )

@@ -16,8 +16,9 @@ from pellucid.config import Credential
 from pellucid.crypto import own_chain
 from pellucid.errors import UsageError
 from pellucid.net.load import ocsp_file
+from pellucid.testing.ca import Issued
 
-__all__ = ["server_credentials"]
+__all__ = ["development_leaf", "of_leaf", "server_credentials"]
 
 
 def server_credentials(
@@ -35,8 +36,32 @@ def server_credentials(
             raise CommandFailed("--key needs --cert, or --raw-public-key", code=2)
         return tuple(own_raw_public_key(key, options["password"]) for key in keys), None
     credentials, authority = _credentials(options, again=again)
+    return _with_raw(credentials, options), authority
+
+
+def development_leaf(options: Mapping[str, Any]) -> tuple[Issued | None, DevelopmentCA | None]:
+    """Return a development certificate with its key, and its CA, where `server_credentials` would make one; else None.
+
+    For a server of several processes: all of them show the same.
+    """
+    if options["cert"] or options["key"] or options["ocsp"]:
+        return None, None
+    authority = DevelopmentCA.open()
+    return authority.issue(*_hosts(options)), authority
+
+
+def of_leaf(chain_pem: bytes, key_pem: bytes, options: Mapping[str, Any]) -> tuple[Credential, ...]:
+    """Return what is shown where `development_leaf` gave these."""
+    return _with_raw((Credential.from_pem(chain_pem, key_pem),), options)
+
+
+def _with_raw(credentials: tuple[Credential, ...], options: Mapping[str, Any]) -> tuple[Credential, ...]:
     raw = tuple(one.as_raw_public_key() for one in credentials) if options["raw_public_key"] else ()
-    return (*raw, *credentials), authority
+    return (*raw, *credentials)
+
+
+def _hosts(options: Mapping[str, Any]) -> list[str]:
+    return [] if _is_wildcard(options["host"]) else [options["host"]]
 
 
 def _credentials(options: Mapping[str, Any], *, again: bool) -> tuple[tuple[Credential, ...], DevelopmentCA | None]:
@@ -48,8 +73,7 @@ def _credentials(options: Mapping[str, Any], *, again: bool) -> tuple[tuple[Cred
         raise CommandFailed(f"--ocsp needs --cert, once: {why}", code=2)
     if not certificates:
         authority = DevelopmentCA.open()
-        host = options["host"]
-        return (authority.credential(*([] if _is_wildcard(host) else [host])),), authority
+        return (authority.credential(*_hosts(options)),), authority
     credentials = []
     for number, file in enumerate(certificates):
         credential = load_credential(Path(file), keys[number] if keys else None, options["password"])

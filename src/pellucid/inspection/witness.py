@@ -30,7 +30,7 @@ class DangerousWitness:
     certificate_types: Final = (CertificateType.X509,)
 
     def __init__(self, trust: TrustStore, *, keeps_sessions: bool = False) -> None:
-        self._verifier = WebPKIVerifier(trust)
+        self._verifier = WebPKIVerifier(trust, verdict_cache_seconds=0)
         self._keeps_sessions = keeps_sessions
         self.session_identity = b"witness"
         self.request: VerificationRequest | None = None

@@ -12,6 +12,7 @@ import asyncio
 import contextlib
 import secrets
 import threading
+import time
 from collections.abc import Iterator
 from typing import Any, Final
 
@@ -29,7 +30,7 @@ from pellucid.integrations.ssl_engine import Facts
 from pellucid.net.tcp import trace_accepted
 from pellucid.trace import TraceEvent
 
-__all__ = ["connections"]
+__all__ = ["FirstRequests", "connections"]
 
 _END_STREAM: Final = 0x1
 _GOODBYE_SECONDS: Final = 0.25  # between the last answer of a retired connection and its end: clients go first
@@ -58,6 +59,25 @@ _blocks: Final[list[object]] = []
 """one for each block of `connections` that runs, in whatever thread"""
 
 
+class FirstRequests:
+    """The connections on which no request has come yet, for a server that has to know before it stops."""
+
+    def __init__(self) -> None:
+        self._since: dict[object, float] = {}
+
+    def begun(self, connection: object) -> None:
+        self._since[connection] = time.monotonic()
+
+    def came(self, connection: object) -> None:
+        """Note that a request has come, or that the connection is over."""
+        self._since.pop(connection, None)
+
+    def expected(self, seconds: float) -> bool:
+        """Whether there are such that are younger than *seconds*."""
+        now = time.monotonic()
+        return any(now - since < seconds for since in self._since.values())
+
+
 class _Server(TCPServer):
     """hypercorn's connection, which introduces itself to the application."""
 
@@ -66,6 +86,9 @@ class _Server(TCPServer):
         self._ending: asyncio.TimerHandle | None = None
         self._own: OwnConnection | None = None
         self._goodbye = b""
+        self._first: FirstRequests | None = getattr(self.config, "first_requests", None)
+        if self._first is not None:
+            self._first.begun(self)
         tls: Any = self.writer.get_extra_info("ssl_object")
         if not isinstance(tls, Facts):
             return
@@ -84,8 +107,17 @@ class _Server(TCPServer):
         if isinstance(event, RawData) and self._goodbye and _ends_a_stream(event.data):
             event, self._goodbye = RawData(data=event.data + self._goodbye), b""
         await super().protocol_send(event)
-        if isinstance(event, Updated) and event.idle and self._own is not None and self._own.retired:
+        if not isinstance(event, Updated):
+            return
+        if self._first is not None and not event.idle:
+            self._first.came(self)
+        if event.idle and self._own is not None and self._own.retired:
             self._end_after(_GOODBYE_SECONDS)
+
+    async def _close(self) -> None:
+        if self._first is not None:
+            self._first.came(self)
+        await super()._close()
 
     async def _retire(self) -> None:
         """Have GOAWAY go out with the end of the answer, in one piece: no request comes in between.

@@ -19,16 +19,18 @@ from hypercorn.config import Config, Sockets
 
 from pellucid.config import ConfigSource, ServerConfig
 from pellucid.explain.recorder import Recorder
-from pellucid.integrations.hypercorn import connections
+from pellucid.integrations.hypercorn import FirstRequests, connections
 from pellucid.integrations.stopping import StoppingContext
 from pellucid.limits import HANDSHAKE_TIMEOUT_SECONDS
 
-__all__ = ["BACKLOG", "Listening", "Server"]
+__all__ = ["BACKLOG", "Listening", "Server", "SharedSocket"]
 
 BACKLOG: Final = 128
 _LAST_SECONDS: Final = 1.0  # for closing connections, after the time of grace
 _MESSAGES: Final = 4  # of a request's body, read ahead of the application
 _UPLOAD_SECONDS: Final = 10.0  # for the rest of a request whose answer has been given
+_LOOK_SECONDS: Final = 0.02  # between two looks at what is still to come
+_FIRST_SECONDS: Final = 2.0  # for the first request on a connection whose handshake is done
 _KEEP_ALIVE_SECONDS: Final = 5.0
 
 
@@ -41,6 +43,13 @@ class Listening:
     recorder: Callable[[], Recorder] | None = None
 
 
+class SharedSocket(socket.socket):
+    """A listening socket that several processes accept from. Its queue keeps its length, whatever asyncio asks for."""
+
+    def listen(self, backlog: int = BACKLOG, /) -> None:
+        super().listen(BACKLOG)
+
+
 class Server:
     """Serves *application* on all of *listeners*. Not started twice.
 
@@ -48,6 +57,8 @@ class Server:
     ready:      called once, when all listen and the application has started.
     keep_alive: seconds that an idle connection is kept.
     logger:     of hypercorn's own news: warnings and errors, which an application's exceptions are.
+    shares:     whether other processes accept from the same sockets, which are SharedSockets. Then a turn of the loop
+                takes a connection or two, so that those who are idle get theirs, and `drain` can be called.
     """
 
     def __init__(
@@ -59,7 +70,9 @@ class Server:
         ready: Callable[[], None],
         keep_alive: float = _KEEP_ALIVE_SECONDS,
         logger: logging.Logger | None = None,
+        shares: bool = False,
     ) -> None:
+        self._sockets = [one.sock for one in listeners]
         self._ending = _Ending(application)
         self._grace = grace
         self._ready = ready
@@ -73,7 +86,31 @@ class Server:
             settings.shutdown_timeout = grace + _LAST_SECONDS
             settings.keep_alive_timeout = keep_alive
             settings.errorlog = logger
+            if shares:
+                context.counts = True
+                settings.first_requests = FirstRequests()
+                settings.backlog = 1  # asyncio accepts so many in one go
             self._settings.append(settings)
+
+    async def drain(self, seconds: float) -> None:
+        """Take no further connections, and wait for those that were taken: their handshakes, and their first requests.
+
+        Others have been answered before, and their clients make another connection when this one is closed. For a
+        server that `shares` its sockets, before `stop`: what nobody has accepted waits there for other processes.
+        """
+        loop = asyncio.get_running_loop()
+        for sock in self._sockets:
+            if sock.fileno() >= 0:
+                loop.remove_reader(sock)
+        end = loop.time() + seconds
+        quiet = 0
+        while quiet < 3 and loop.time() < end and not self._stop.is_set():
+            await asyncio.sleep(_LOOK_SECONDS)  # between two looks a connection may be on its way from hand to hand
+            quiet = 0 if any(map(self._expects, self._contexts, self._settings)) else quiet + 1
+
+    def _expects(self, context: StoppingContext, settings: _HypercornConfig) -> bool:
+        first = settings.first_requests
+        return bool(context.shaking) or (first is not None and first.expected(_FIRST_SECONDS))
 
     def stop(self) -> None:
         """Take no further connections, and end when the running requests are done, or the time of grace is over."""
@@ -141,6 +178,7 @@ class _HypercornConfig(Config):
         self._context = context
         self._bound = sockets
         self._ready = ready
+        self.first_requests: FirstRequests | None = None
         self.ssl_handshake_timeout = HANDSHAKE_TIMEOUT_SECONDS
         self.include_server_header = False
 

@@ -203,7 +203,7 @@ def switched_config(context: SSLContext, other: SSLContext) -> ServerConfig:
     asked = (first.client_authentication, second.client_authentication)
     changes: dict[str, Any] = {"client_authentication": max(asked, key=list(ClientAuthentication).index)}
     if second.client_trust or second.verifier is not None:
-        names = ("client_trust", "verifier", "revocation", "client_certificate_types")
+        names = ("client_trust", "verifier", "revocation", "verdict_cache_seconds", "client_certificate_types")
         changes |= {name: getattr(second, name) for name in names}
     made = replace(
         first,

@@ -21,6 +21,7 @@ from pellucid.crypto.provider import Buffer
 from pellucid.errors import PeerError, UsageError
 from pellucid.integrations.ssl_certificate import certificate_dict
 from pellucid.integrations.ssl_errors import ConfigurationError
+from pellucid.limits import VERDICT_CACHE_SECONDS
 from pellucid.net.load import load_trust, read_pem, system_trust
 from pellucid.verify import Strictness, WebPKIVerifier, dangerous_accept_any
 from pellucid.verify.facts import certificate_facts
@@ -43,6 +44,12 @@ _PARTIAL_CHAIN: Final = ssl.VerifyFlags(getattr(ssl, "VERIFY_X509_PARTIAL_CHAIN"
 _ALWAYS: Final = ssl.VERIFY_X509_TRUSTED_FIRST | _PARTIAL_CHAIN
 """What is so in any case: roots come first, and whatever is in the store is one, an intermediate or a leaf too."""
 _MAY_BE_SET: Final = _ALWAYS | ssl.VERIFY_X509_STRICT | ssl.VERIFY_CRL_CHECK_LEAF | ssl.VERIFY_CRL_CHECK_CHAIN
+
+_OF_A_VERIFIER: Final[dict[str, Any]] = {  # Any: each setting has its own type
+    "revocation": DEFAULT_REVOCATION,
+    "verdict_cache_seconds": VERDICT_CACHE_SECONDS,
+}
+"""What a configuration says of the verifier that it makes itself; where it is given one, that has its own."""
 
 _OFF: Final = (
     "to accept any peer, for tests, make the context with SSLContext(dangerous_allow_unverified=True), or give the "
@@ -282,7 +289,7 @@ class Trust:
             if self._psk_only():
                 return {"trust": None, "revocation": DEFAULT_REVOCATION}
             self._allowed("verify_mode is CERT_NONE: the server would not be verified")
-            return {"trust": trust, "verifier": dangerous_accept_any(trust), "revocation": DEFAULT_REVOCATION}
+            return {"trust": trust, "verifier": dangerous_accept_any(trust), **_OF_A_VERIFIER}
         if base.trust is None and self._added_trust is None and not self._starts_empty:
             trust = system_trust()
         if not self._check_name:
@@ -290,8 +297,9 @@ class Trust:
         elif not self._strict:
             return {"trust": trust, "revocation": revocation}
         strictness = Strictness(conforming_issuers=self._strict, dangerous_skip_name_check=not self._check_name)
-        verifier = WebPKIVerifier(trust, revocation=revocation, strictness=strictness)
-        return {"trust": trust, "verifier": verifier, "revocation": DEFAULT_REVOCATION}
+        remember = base.verdict_cache_seconds
+        verifier = WebPKIVerifier(trust, revocation=revocation, strictness=strictness, verdict_cache_seconds=remember)
+        return {"trust": trust, "verifier": verifier, **_OF_A_VERIFIER}
 
     def _server_trust_settings(self, base: ServerConfig | None) -> dict[str, Any]:  # Any: each setting has its own type
         """Return client_trust, verifier and revocation of a server's configuration. Raises ConfigurationError."""
@@ -303,8 +311,10 @@ class Trust:
             raise ConfigurationError("no CA of clients is trusted: call load_verify_locations first")
         if not self._strict or own or trust is None:
             return {"client_trust": trust, "revocation": revocation}
-        verifier = WebPKIVerifier(trust, revocation=revocation, strictness=Strictness(conforming_issuers=True))
-        return {"client_trust": trust, "verifier": verifier, "revocation": DEFAULT_REVOCATION}
+        strictness = Strictness(conforming_issuers=True)
+        remember = VERDICT_CACHE_SECONDS if base is None else base.verdict_cache_seconds
+        verifier = WebPKIVerifier(trust, revocation=revocation, strictness=strictness, verdict_cache_seconds=remember)
+        return {"client_trust": trust, "verifier": verifier, **_OF_A_VERIFIER}
 
     @property
     def _strict(self) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ssl
+import weakref
 from collections.abc import Callable
 from typing import cast
 
@@ -24,16 +25,28 @@ class StoppingContext(SSLContext):
     """
 
     stopping = False
+    counts = False
+    """whether handshakes are counted: where a server has to know when the last of them is over"""
 
     def __init__(self, config: ServerConfig | ConfigSource, recorder: Callable[[], Recorder] | None = None) -> None:
         super().__init__(config)
         self._recorder = recorder
+        self._begun: weakref.WeakSet[_Object] = weakref.WeakSet()
 
     def wrap_bio(  # type: ignore[override]  # as there, but for the servers' side alone
         self, incoming: ssl.MemoryBIO, outgoing: ssl.MemoryBIO, *_: object, **__: object
     ) -> SSLObject:
         engine = self.new_engine(server_side=True, server_hostname=None)
-        return _Object._create(incoming, outgoing, engine=engine, server_side=True, server_hostname=None)
+        made = _Object._create(incoming, outgoing, engine=engine, server_side=True, server_hostname=None)
+        if self.counts:
+            self._begun.add(made)
+        return made
+
+    @property
+    def shaking(self) -> int:
+        """How many connections are in their handshakes."""
+        self._begun = weakref.WeakSet(one for one in self._begun if one.is_shaking)
+        return len(self._begun)
 
     def _observer(self, config: ClientConfig | ServerConfig) -> Observer | None:
         others = super()._observer(config)
@@ -41,6 +54,12 @@ class StoppingContext(SSLContext):
 
 
 class _Object(SSLObject):
+    @property
+    def is_shaking(self) -> bool:
+        engine = self._tls
+        over = engine.error is not None or engine.peer_closed or engine.connection.closed
+        return not over and not engine.connection.handshake_complete
+
     def unwrap(self) -> None:
         try:
             super().unwrap()

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import binascii
 import datetime
+import math
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -21,7 +22,7 @@ from pellucid.crypto.certificates import PARSE_ERRORS
 from pellucid.errors import UsageError
 from pellucid.verify.checks import extension, moment
 from pellucid.verify.paths import Candidate, display_name
-from pellucid.verify.status import Currency, Finding, Standing, reason_name
+from pellucid.verify.status import Currency, Finding, Standing, ends_at, reason_name
 
 _PEM: Final = re.compile(rb"-----BEGIN X509 CRL-----(?P<body>.*?)-----END X509 CRL-----", re.DOTALL)
 _SEQUENCE: Final = b"\x30"
@@ -137,6 +138,13 @@ class RevocationLists:
             return Finding(Standing.GOOD, f"{about.label} is not on {max(answers)[1]}")
         why = "; ".join(reasons) or f"none of the {len(self.lists)} CRLs given is of its issuer"
         return Finding(standing, f"no CRL answers for {about.label}: {why}")
+
+    def ends(self, issuers: set[bytes], max_age_seconds: float) -> float:
+        """Return when the first CRL of one of *issuers*, DER names, is out of date; infinity if there is none."""
+        of_them = [one.crl for one in self.lists if one.issuer in issuers]
+        return min(
+            (ends_at(one.last_update_utc, one.next_update_utc, max_age_seconds) for one in of_them), default=math.inf
+        )
 
 
 def parse_crls(given: Iterable[bytes]) -> RevocationLists:

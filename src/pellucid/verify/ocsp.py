@@ -33,7 +33,7 @@ from pellucid.verify.checks import (
 from pellucid.verify.findings import shown_verdict
 from pellucid.verify.paths import Candidate, verify_link
 from pellucid.verify.report import Outcome
-from pellucid.verify.status import Currency, Finding, Standing, reason_name
+from pellucid.verify.status import Currency, Finding, Standing, ends_at, reason_name
 
 _SHA256: Final = hashes.SHA256()
 _SHA384: Final = hashes.SHA384()
@@ -125,6 +125,20 @@ def read_staple(
         if problem is not None:
             return _unknown(f"is {by}, {problem}")
     return _judged(signed.answers, leaf, currency, by)
+
+
+def staple_ends(staple: bytes, leaf: Candidate, issuer: Candidate, max_age_seconds: float) -> float:
+    """Return when the first answer about *leaf* in *staple*, or who signed them, is out of date; seconds since 1970.
+
+    max_age_seconds: how long an answer counts that does not say when the next one is due. 0.0 for what says nothing.
+    """
+    signed = _authenticate(staple, leaf.certificate, issuer.certificate)
+    if isinstance(signed, str):
+        return 0.0
+    ends = [ends_at(one.this_update, one.next_update, max_age_seconds) for one in signed.answers]
+    if signed.delegate is not None:
+        ends.append(signed.delegate.certificate.not_valid_after_utc.timestamp())
+    return min(ends)
 
 
 def _unknown(text: str) -> Finding:

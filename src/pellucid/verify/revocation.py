@@ -6,6 +6,7 @@ A policy fails closed: what it demands and does not get refuses the peer, with t
 from __future__ import annotations
 
 import hashlib
+import math
 from dataclasses import dataclass, field
 from typing import Final, Literal, get_args
 
@@ -13,7 +14,7 @@ from pellucid.errors import UsageError
 from pellucid.limits import MAX_STAPLE, REVOCATION_CLOCK_SKEW_SECONDS, REVOCATION_MAX_AGE_SECONDS
 from pellucid.verify.crls import RevocationLists, parse_crls
 from pellucid.verify.findings import Case
-from pellucid.verify.ocsp import read_staple
+from pellucid.verify.ocsp import read_staple, staple_ends
 from pellucid.verify.paths import Candidate, verify_link
 from pellucid.verify.report import Check, Failure, Outcome
 from pellucid.verify.status import NOT_ASKED, Currency, Finding, Standing, revocation_check
@@ -94,6 +95,17 @@ def revocation_checks(
     return tuple(checks) or NOT_ASKED
 
 
+def believed_until(policy: RevocationPolicy, case: Case, path: tuple[Candidate, ...], staple: bytes | None) -> float:
+    """Return until when what `revocation_checks` accepted stands, seconds since 1970; infinity where no answer ends.
+
+    At the nextUpdate of the staple and of each CRL of an issuer on *path*: clock skew is not added.
+    """
+    ends = [policy.lists.ends({one.issuer for one in path}, policy.max_age_seconds)]
+    if staple is not None:
+        ends.append(_Judge(policy, case, path).staple_ends(staple))
+    return min(ends)
+
+
 class _Judge:
     def __init__(self, policy: RevocationPolicy, case: Case, path: tuple[Candidate, ...]) -> None:
         self._policy = policy
@@ -111,7 +123,7 @@ class _Judge:
             why = "the policy demands one" if policy.require_staple else "its certificate promises one (must-staple)"
             text = f"no OCSP response was stapled to {leaf.label}, and {why}"
             return [revocation_check(leaf, Outcome.FAILED, text, Failure.STAPLE_MISSING)]
-        issuer = self._path[1] if len(self._path) > 1 else self._issuer_of_anchor(leaf)
+        issuer = self._issuer_of(leaf)
         if issuer is None:
             text = f"{leaf.label} is trusted itself and its issuer is not: what is stapled to it proves nothing"
             failure = Failure.BAD_STAPLE if demanded else None
@@ -120,6 +132,13 @@ class _Judge:
             staple, leaf, issuer, self._currency, policy.max_staple_bytes, lambda other: self._ask(other, issuer)
         )
         return [_from(leaf, finding, Failure.BAD_STAPLE)]
+
+    def staple_ends(self, staple: bytes) -> float:
+        """Until when *staple*, which was accepted, is current."""
+        issuer = self._issuer_of(self._path[0])
+        if issuer is None:
+            return math.inf  # it proved nothing
+        return staple_ends(staple, self._path[0], issuer, self._policy.max_age_seconds)
 
     def listed(self, *, leaf_is_answered_for: bool) -> list[Check]:
         """What the CRLs say, of each certificate but the root; a good staple stands in for a missing CRL."""
@@ -141,6 +160,9 @@ class _Judge:
     def _ask_lists(self, about: Candidate, issuer: Candidate) -> Finding:
         fine = self._policy.expired_crl == "accept"
         return self._policy.lists.ask(about, issuer, self._currency, expired_is_fine=fine)
+
+    def _issuer_of(self, leaf: Candidate) -> Candidate | None:
+        return self._path[1] if len(self._path) > 1 else self._issuer_of_anchor(leaf)
 
     def _issuer_of_anchor(self, leaf: Candidate) -> Candidate | None:
         """Return who issued a leaf that is trusted itself, if that one is trusted too.

@@ -64,6 +64,11 @@ class Currency(NamedTuple):
         return None
 
 
+def ends_at(this_update: datetime.datetime, next_update: datetime.datetime | None, max_age_seconds: float) -> float:
+    """Return when an answer of that time is out of date by its own words, seconds since 1970; no skew is allowed."""
+    return this_update.timestamp() + max_age_seconds if next_update is None else next_update.timestamp()
+
+
 def reason_name(reason: x509.ReasonFlags | None) -> str:
     """Return the reason in parentheses, as the RFCs spell it; nothing for none or "unspecified"."""
     if reason is None or reason is x509.ReasonFlags.unspecified:

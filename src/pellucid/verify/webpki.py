@@ -11,6 +11,7 @@ import copy
 import datetime
 import functools
 import hashlib
+import math
 from collections.abc import Iterable
 from dataclasses import replace
 from typing import Final, NamedTuple
@@ -23,7 +24,13 @@ from cryptography.x509.verification import PolicyBuilder, Store, VerificationErr
 
 from pellucid.crypto.certificates import PARSE_ERRORS, X509Certificate
 from pellucid.errors import UsageError
-from pellucid.limits import MAX_CERTIFICATE_LIST, MAX_CERTIFICATES, MAX_PATH_DEPTH, MAX_RSA_BITS
+from pellucid.limits import (
+    MAX_CERTIFICATE_LIST,
+    MAX_CERTIFICATES,
+    MAX_PATH_DEPTH,
+    MAX_RSA_BITS,
+    VERDICT_CACHE_SECONDS,
+)
 from pellucid.registry import CertificateType
 from pellucid.value import internal_value
 from pellucid.verify.checks import extension, key_check, moment_of, name_check, special_issuer_key, subject_check
@@ -55,12 +62,13 @@ from pellucid.verify.report import (
     VerificationReport,
 )
 from pellucid.verify.request import PeerVerifier, Purpose, VerificationRequest
-from pellucid.verify.revocation import DEFAULT_REVOCATION, RevocationPolicy, revocation_checks
+from pellucid.verify.revocation import DEFAULT_REVOCATION, RevocationPolicy, believed_until, revocation_checks
 from pellucid.verify.status import NOT_ASKED, NOT_REACHED
 from pellucid.verify.strictness import DEFAULT_STRICTNESS, Strictness
 from pellucid.verify.supplied import load_certificate, supplied_intermediates, useful_intermediates
 from pellucid.verify.tighter import tighter_checks
 from pellucid.verify.trust import TrustStore
+from pellucid.verify.verdicts import Verdicts
 
 _PYCA: Final = "pyca/cryptography accepts the path"
 _PYCA_LEAF: Final = "pyca/cryptography accepts the leaf; its Ed25519 or Ed448 issuers were checked here"
@@ -109,6 +117,9 @@ class WebPKIVerifier:
     strictness:                  which checks are made beside the usual ones, and which are given up.
     intermediates:               certificates, DER or PEM, that peers may have forgotten to send. They are not trusted:
                                  a path may lead over them, as over what the peer sends.
+    verdict_cache_seconds:       how long a chain that was accepted is taken again, byte for byte the same and for the
+                                 same name, without being verified anew; never past what it was accepted by (dates,
+                                 OCSP response, CRLs). 0: every chain is verified every time.
     A raw public key is never accepted: nobody vouches for it.
     """
 
@@ -124,6 +135,7 @@ class WebPKIVerifier:
         revocation: RevocationPolicy = DEFAULT_REVOCATION,
         strictness: Strictness = DEFAULT_STRICTNESS,
         intermediates: bytes | Iterable[bytes] = (),
+        verdict_cache_seconds: float = VERDICT_CACHE_SECONDS,
     ) -> None:
         if not isinstance(trust, TrustStore):
             raise UsageError(f"a verifier needs a TrustStore, not {type(trust).__name__}")
@@ -141,6 +153,8 @@ class WebPKIVerifier:
         self._strictness = strictness
         self._builders: dict[Purpose, PolicyBuilder] = {}
         self._supplied = supplied_intermediates(intermediates, "given here")
+        # Where dates are given up there is none to end with.
+        self._verdicts = Verdicts(0.0 if strictness.dangerous_skip_dates else verdict_cache_seconds)
 
     def with_intermediates(self, certificates: bytes | Iterable[bytes], place: str) -> WebPKIVerifier:
         """Return the verifier that has *certificates* too, to build paths over. place: where they are from, for people.
@@ -149,6 +163,7 @@ class WebPKIVerifier:
         """
         other = copy.copy(self)
         other._supplied = self._supplied + supplied_intermediates(certificates, place)
+        other._verdicts = Verdicts(self._verdicts.seconds)
         return other
 
     @property
@@ -172,12 +187,17 @@ class WebPKIVerifier:
     def verify(self, request: VerificationRequest) -> VerificationReport:
         """Return the report on *request*: the verdict now, the explanation of an accepted one when it is read.
 
+        What was accepted before may be remembered, which its report says: see `verdict_cache_seconds`.
         Raises UsageError if a server's name is missing or impossible, or a client has one; never for what a peer sent.
         """
+        remembered = self._verdicts.recall(request)
+        if remembered is not None:
+            return remembered
         reference, when = _reference(request, self._strictness), moment_of(request.now)
         report = self._judge(request, reference, when)
-        if not report.accepted:
-            report = replace(report, presented=(request.leaf.der, *request.intermediates))
+        if report.accepted:
+            return report
+        report = replace(report, presented=(request.leaf.der, *request.intermediates))
         if request.certificate_type != CertificateType.X509:
             return replace(report, certificate_type=request.certificate_type)
         return replace(report, serialized_scts=request.scts) if request.scts else report
@@ -210,13 +230,17 @@ class WebPKIVerifier:
         promised = must_staple and request.status_requested
         asks = staple is not None or bool(policy.crls) or policy.require_staple or promised
         if not asks and not strictness.is_tighter:
-            return _accepted(case, verdict, NOT_ASKED)
+            report = _accepted(case, verdict, NOT_ASKED)
+            self._verdicts.keep(request, report, verdict.path, math.inf)
+            return report
         path = candidates_of(case, verdict.path)
         revocation = revocation_checks(policy, case, path, staple, promised=promised) if asks else NOT_ASKED
         checks = (*revocation, *tighter_checks(strictness, path, case.scts))
         if any(check.outcome is Outcome.FAILED for check in checks):
             return _refused(explain_accepted(case, verdict.path, verdict.text, checks))
-        return _accepted(case, verdict, checks)
+        report = _accepted(case, verdict, checks)
+        self._verdicts.keep(request, report, verdict.path, believed_until(policy, case, path, staple))
+        return report
 
     def missing_issuer_urls(self, request: VerificationRequest) -> tuple[str, ...]:
         """Return where the issuer's certificate can be fetched that is missing on the longest path; () if none is.
@@ -336,7 +360,7 @@ class _DangerousVerifier:
     """Accepts any peer; the report still says what was wrong."""
 
     def __init__(self, trust: TrustStore) -> None:
-        self._inner = WebPKIVerifier(trust)
+        self._inner = WebPKIVerifier(trust, verdict_cache_seconds=0)
 
     @property
     def authorities(self) -> tuple[bytes, ...]:
@@ -486,6 +510,7 @@ def _accepted(case: Case, verdict: _Verdict, revocation: tuple[Check, ...]) -> V
         accepted=True,
         summary=f"the certificate is valid for {_whom(case)}",
         path=_encodings(case, verdict.path),
+        serialized_scts=case.scts,
         explanation=LazyChecks(lambda: explain_accepted(case, verdict.path, verdict.text, revocation)),
     )
 
