@@ -31,13 +31,17 @@ PING_PONGS = 1500
 CONNECTIONS = 100
 
 GROUP = "Loopback"
+FLOOR = {"3.11": 2.2, "3.13": 2.8}
+RECORD = {"3.11": 2.7, "3.13": 3.4}
 NATIVE, SHAPED = OURS, "pellucid through sslproto"
 
 
 def measures(scale: Scale) -> Iterable[Measure]:
     for loop in ("asyncio", "uvloop"):
         own = loop == "asyncio"
-        floors: dict[str, Any] = {"floor": {"3.11": 2.2, "3.13": 2.8}, "record": {"3.11": 2.7, "3.13": 3.4}} if own else {}
+        floors: dict[str, Any] = (
+            {"floor": {"3.11": 2.2, "3.13": 2.8}, "record": {"3.11": 2.7, "3.13": 3.4}} if own else {}
+        )
         yield _measure(loop, "bulk", _bulk, scale, **floors)
         if own or scale.full:
             yield _measure(loop, "ping-pong, 100 bytes", _ping_pong, scale, floor=1.0 if own else None)
@@ -334,5 +338,3 @@ def resident() -> int:
 def loops() -> dict[str, Callable[[], Any] | None]:
     """Return what makes each kind of loop that there is."""
     return {"asyncio": None} if uvloop is None else {"asyncio": None, "uvloop": uvloop.new_event_loop}
-
-
