@@ -186,9 +186,12 @@ class _Config:
     compression_table: dict[int, CertificateCompression] = field(init=False, repr=False, compare=False)
     decompression_table: dict[int, CertificateCompression] = field(init=False, repr=False, compare=False)
     """what the peer is told that it may use"""
+    memo: dict[str, object] = field(init=False, repr=False, compare=False)
+    """what handshakes find out of these values alone, kept for the next; whoever keeps something here bounds it"""
 
     def __post_init__(self) -> None:
         set_field = object.__setattr__
+        set_field(self, "memo", {})
         set_field(self, "suite_table", _pick("cipher suite", self.provider.suites, self.suites, suite_name))
         set_field(self, "group_table", _pick("group", self.provider.groups, self.groups, group_name))
         schemes = _pick("signature scheme", self.provider.verifiers, self.signature_schemes, scheme_name)

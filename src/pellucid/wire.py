@@ -12,6 +12,7 @@ import struct
 from collections.abc import Callable, Iterator
 from typing import Any, ClassVar, Final, Generic, NamedTuple, TypeVar, dataclass_transform
 
+from pellucid import inlined
 from pellucid.errors import DecodeError, UsageError
 
 __all__ = [
@@ -53,17 +54,6 @@ class Span(NamedTuple):
     value: object
 
 
-class Inline(NamedTuple):
-    """A codec as Python text, for the functions that wire_struct compiles; it says what the closures say.
-
-    decode: lines that read `data` from `offset` up to `end` and set `{v}` and `offset`.
-    encode: an expression of `{v}`.
-    """
-
-    decode: str
-    encode: str
-
-
 class Codec(Generic[T]):
     """One type of the presentation language.
 
@@ -80,7 +70,7 @@ class Codec(Generic[T]):
         encode: Encode[T],
         kind: str,
         spans: Callable[[bytes, int, int, str], Iterator[Span]] | None = None,
-        inline: Inline | None = None,
+        inline: inlined.Inline | None = None,
     ) -> None:
         self.inline = inline
         self.decode = decode
@@ -114,10 +104,6 @@ class Codec(Generic[T]):
 # ---- numbers and bytes -------------------------------------------------------------------------------------
 
 
-def _short(left: int, wanted: int) -> DecodeError:
-    return DecodeError(f"{left} bytes where {wanted} should be", rfc="9846 §3.4")
-
-
 def _encode_uint(value: int, width: int) -> bytes:
     try:
         return value.to_bytes(width, "big")
@@ -135,18 +121,13 @@ def _uint(width: int) -> Codec[int]:
     def decode(data: bytes, offset: int, end: int) -> tuple[int, int]:
         after = offset + width
         if after > end:
-            raise _short(end - offset, width)
+            raise inlined.short(end - offset, width)
         return int.from_bytes(data[offset:after], "big"), after
 
     def encode(value: int) -> bytes:
         return _encode_uint(value, width)
 
-    number = " | ".join(f"data[offset + {i}] << {8 * (width - 1 - i)}" for i in range(width))
-    inline = Inline(
-        f"if offset + {width} > end: raise short(end - offset, {width})\n{{v}} = {number}\noffset += {width}",
-        f"uint({{v}}, {width})",
-    )
-    return Codec(decode, encode, f"uint{8 * width}", inline=inline)
+    return Codec(decode, encode, f"uint{8 * width}", inline=inlined.uint(width))
 
 
 u8: Final = _uint(1)
@@ -161,25 +142,20 @@ def fixed(length: int) -> Codec[bytes]:
     def decode(data: bytes, offset: int, end: int) -> tuple[bytes, int]:
         after = offset + length
         if after > end:
-            raise _short(end - offset, length)
+            raise inlined.short(end - offset, length)
         return data[offset:after], after
 
     def encode(value: bytes) -> bytes:
         return _exactly(value, length)
 
-    inline = Inline(
-        f"if offset + {length} > end: raise short(end - offset, {length})\n"
-        f"{{v}} = data[offset : offset + {length}]\noffset += {length}",
-        f"exactly({{v}}, {length})",
-    )
-    return Codec(decode, encode, f"opaque[{length}]", inline=inline)
+    return Codec(decode, encode, f"opaque[{length}]", inline=inlined.fixed(length))
 
 
 def _decode_rest(data: bytes, offset: int, end: int) -> tuple[bytes, int]:
     return data[offset:end], end
 
 
-rest: Final = Codec[bytes](_decode_rest, bytes, "opaque[rest]")
+rest: Final = Codec[bytes](_decode_rest, bytes, "opaque[rest]", inline=inlined.REST)
 """All that is left: for bodies whose length is the hash's (Finished), and for extensions we do not look into."""
 
 
@@ -194,17 +170,6 @@ empty: Final = Codec[bool](_decode_empty, lambda _: b"", "empty")
 def _prefix_width(maximum: int) -> int:
     """Return the bytes that a vector's length takes (RFC 9846 §3.4)."""
     return (maximum.bit_length() + 7) // 8
-
-
-def _bad_length(data: bytes, offset: int, end: int, width: int, bounds: tuple[int, int]) -> DecodeError:
-    """Return what is wrong with the vector at *offset*: called once something is."""
-    start = offset + width
-    if start > end:
-        return DecodeError(f"{end - offset} bytes where a length of {width} should be", rfc="9846 §3.4")
-    length = int.from_bytes(data[offset:start], "big")
-    if start + length > end:
-        return DecodeError(f"a length of {length} where {end - start} bytes are left", rfc="9846 §3.4")
-    return DecodeError(f"a length of {length}, allowed are {bounds[0]} to {bounds[1]}", rfc="9846 §3.4")
 
 
 def _prefixed(body: bytes, width: int, minimum: int, maximum: int) -> bytes:
@@ -222,23 +187,13 @@ def opaque(minimum: int, maximum: int) -> Codec[bytes]:
         length = int.from_bytes(data[offset:start], "big")
         after = start + length
         if after > end or not minimum <= length <= maximum:
-            raise _bad_length(data, offset, end, width, (minimum, maximum))
+            raise inlined.bad_length(data, offset, end, width, (minimum, maximum))
         return data[start:after], after
 
     def encode(value: bytes) -> bytes:
         return _prefixed(value, width, minimum, maximum)
 
-    number = " | ".join(f"data[offset + {i}] << {8 * (width - 1 - i)}" for i in range(width))
-    inline = Inline(
-        f"start = offset + {width}\n"
-        f"if start > end: raise bad_length(data, offset, end, {width}, ({minimum}, {maximum}))\n"
-        f"length = {number}\nafter = start + length\n"
-        f"if after > end or not {minimum} <= length <= {maximum}:\n"
-        f"    raise bad_length(data, offset, end, {width}, ({minimum}, {maximum}))\n"
-        f"{{v}} = data[start:after]\noffset = after",
-        f"prefixed({{v}}, {width}, {minimum}, {maximum})",
-    )
-    return Codec(decode, encode, f"opaque<{minimum}..{maximum}>", inline=inline)
+    return Codec(decode, encode, f"opaque<{minimum}..{maximum}>", inline=inlined.opaque(width, minimum, maximum))
 
 
 def uint_vector(size: int, minimum: int, maximum: int) -> Codec[tuple[int, ...]]:
@@ -252,9 +207,9 @@ def uint_vector(size: int, minimum: int, maximum: int) -> Codec[tuple[int, ...]]
         length = int.from_bytes(data[offset:start], "big")
         after = start + length
         if after > end or not minimum <= length <= maximum:
-            raise _bad_length(data, offset, end, width, (minimum, maximum))
+            raise inlined.bad_length(data, offset, end, width, (minimum, maximum))
         if length % size:
-            raise DecodeError(f"a list of {size}-byte values is {length} bytes long", rfc="9846 §3.4")
+            raise inlined.odd_length(size, length)
         return unpack(f">{length // size}{letter}", data[start:after]), after
 
     def encode(value: tuple[int, ...]) -> bytes:
@@ -270,7 +225,8 @@ def uint_vector(size: int, minimum: int, maximum: int) -> Codec[tuple[int, ...]]
             at = start + width + i * size
             yield Span(f"{path}[{i}]", at, at + size, value)
 
-    return Codec(decode, encode, f"uint{8 * size}<{minimum}..{maximum}>", spans)
+    inline = inlined.uint_vector(size, width, minimum, maximum)
+    return Codec(decode, encode, f"uint{8 * size}<{minimum}..{maximum}>", spans, inline)
 
 
 # ---- composition -------------------------------------------------------------------------------------------
@@ -287,7 +243,7 @@ def vector(item: Codec[T], minimum: int, maximum: int) -> Codec[tuple[T, ...]]:
         length = int.from_bytes(data[offset:start], "big")
         after = start + length
         if after > end or not minimum <= length <= maximum:
-            raise _bad_length(data, offset, end, width, (minimum, maximum))
+            raise inlined.bad_length(data, offset, end, width, (minimum, maximum))
         offset = start
         items: list[T] = []
         append = items.append
@@ -306,7 +262,8 @@ def vector(item: Codec[T], minimum: int, maximum: int) -> Codec[tuple[T, ...]]:
             yield from item.spans(data, offset, end, f"{path}[{i}]")
             offset, i = following, i + 1
 
-    return Codec(decode, encode, f"{item.kind}<{minimum}..{maximum}>", spans)
+    inline = inlined.vector(decode_item, encode_item, width, minimum, maximum)
+    return Codec(decode, encode, f"{item.kind}<{minimum}..{maximum}>", spans, inline)
 
 
 def optional(inner: Codec[tuple[T, ...]]) -> Codec[tuple[T, ...]]:
@@ -321,7 +278,7 @@ def optional(inner: Codec[tuple[T, ...]]) -> Codec[tuple[T, ...]]:
         if start != end and inner._spans is not None:
             yield from inner._spans(data, start, end, path)
 
-    return Codec(decode, inner.encode, inner.kind, spans)
+    return Codec(decode, inner.encode, inner.kind, spans, inlined.optional(inner.inline))
 
 
 def mapped(inner: Codec[U], load: Callable[[U], T], dump: Callable[[T], U], kind: str) -> Codec[T]:
@@ -334,10 +291,10 @@ def mapped(inner: Codec[U], load: Callable[[U], T], dump: Callable[[T], U], kind
     def encode(value: T) -> bytes:
         return inner.encode(dump(value))
 
-    return Codec(decode, encode, kind, inner._spans)
+    return Codec(decode, encode, kind, inner._spans, inlined.mapped(inner.inline, load, dump))
 
 
-def pairs(make: Callable[[int, bytes], P], kind: str, minimum: int) -> Codec[P]:
+def pairs(make: type[P], kind: str, minimum: int) -> Codec[P]:
     """Return the codec of struct { uint16; opaque<minimum..2^16-1> }: an Extension or a KeyShareEntry.
 
     make: a NamedTuple of the two.
@@ -346,11 +303,11 @@ def pairs(make: Callable[[int, bytes], P], kind: str, minimum: int) -> Codec[P]:
     def decode(data: bytes, offset: int, end: int) -> tuple[P, int]:
         start = offset + 4
         if start > end:
-            raise _bad_pair(data, offset, end, kind)
+            raise inlined.bad_pair(data, offset, end, kind)
         after = start + (data[offset + 2] << 8 | data[offset + 3])
         if after > end or after - start < minimum:
-            raise _bad_pair(data, offset, end, kind)
-        return make(data[offset] << 8 | data[offset + 1], data[start:after]), after
+            raise inlined.bad_pair(data, offset, end, kind)
+        return inlined.new_pair(make, (data[offset] << 8 | data[offset + 1], data[start:after])), after
 
     def encode(value: P) -> bytes:
         code, body = value
@@ -365,19 +322,7 @@ def pairs(make: Callable[[int, bytes], P], kind: str, minimum: int) -> Codec[P]:
     return Codec(decode, encode, kind, spans)
 
 
-def _bad_pair(data: bytes, offset: int, end: int, kind: str) -> DecodeError:
-    start = offset + 4
-    if start > end:
-        return DecodeError(f"{end - offset} bytes where a {kind} should be", rfc="9846 §4.3")
-    length = data[offset + 2] << 8 | data[offset + 3]
-    if start + length > end:
-        return DecodeError(f"a {kind} of {length} bytes where {end - start} are left", rfc="9846 §4.3")
-    return DecodeError(f"a {kind} with nothing in it", rfc="9846 §3.4")
-
-
-def pairs_vector(
-    make: Callable[[int, bytes], P], kind: str, item_minimum: int, minimum: int, maximum: int
-) -> Codec[tuple[P, ...]]:
+def pairs_vector(make: type[P], kind: str, item_minimum: int, minimum: int, maximum: int) -> Codec[tuple[P, ...]]:
     """Return `vector(pairs(make, kind, item_minimum), minimum, maximum)`, in one loop: hellos have dozens."""
     item = pairs(make, kind, item_minimum)
     plain = vector(item, minimum, maximum)
@@ -387,17 +332,17 @@ def pairs_vector(
         start = offset + width
         stop = start + int.from_bytes(data[offset:start], "big")
         if stop > end or not minimum <= stop - start <= maximum:
-            raise _bad_length(data, offset, end, width, (minimum, maximum))
+            raise inlined.bad_length(data, offset, end, width, (minimum, maximum))
         items: list[P] = []
         offset = start
         while offset < stop:
             start = offset + 4
             if start > stop:
-                raise _bad_pair(data, offset, stop, kind)
+                raise inlined.bad_pair(data, offset, stop, kind)
             after = start + (data[offset + 2] << 8 | data[offset + 3])
             if after > stop or after - start < item_minimum:
-                raise _bad_pair(data, offset, stop, kind)
-            items.append(make(data[offset] << 8 | data[offset + 1], data[start:after]))
+                raise inlined.bad_pair(data, offset, stop, kind)
+            items.append(inlined.new_pair(make, (data[offset] << 8 | data[offset + 1], data[start:after])))
             offset = after
         return tuple(items), stop
 
@@ -410,7 +355,8 @@ def pairs_vector(
             parts.append((code << 16 | size).to_bytes(4, "big") + body)
         return _prefixed(b"".join(parts), width, minimum, maximum)
 
-    return Codec(decode, encode, plain.kind, plain._spans)
+    inline = None if item_minimum else inlined.pairs_vector(make, kind, width, minimum, maximum)
+    return Codec(decode, encode, plain.kind, plain._spans, inline)
 
 
 # ---- structures --------------------------------------------------------------------------------------------
@@ -445,8 +391,8 @@ def wire(codec: Codec[T]) -> T:
 def wire_struct(cls: type[S]) -> type[S]:
     """Make *cls* a frozen dataclass with a codec compiled from its fields, in their order (RFC 9846 §3.6)."""
     made = dataclasses.dataclass(slots=True, unsafe_hash=True)(cls)  # frozen for the type checker: see value.py
-    fields: tuple[tuple[str, Codec[Any]], ...] = tuple((f.name, f.metadata["codec"]) for f in dataclasses.fields(made))  # type: ignore[arg-type]  # it is one now
-    decode, encode = _compile(made, fields)
+    fields = fields_of(made)
+    plain = plain_codec(made)
 
     def spans(data: bytes, start: int, end: int, path: str) -> Iterator[Span]:
         offset = start
@@ -455,42 +401,39 @@ def wire_struct(cls: type[S]) -> type[S]:
             yield from codec.spans(data, offset, end, f"{path}.{name}" if path else name)
             offset = after
 
+    decode, decode_whole, encode = inlined.functions(
+        made, plain, [(name, codec, codec.inline) for name, codec in fields]
+    )
     made.codec = Codec(decode, encode, made.__name__, spans)
+    # One call instead of three for each message.
+    type.__setattr__(made, "encode", encode)
+    type.__setattr__(made, "decode", staticmethod(decode_whole))
     return made
 
 
-def _compile(
-    made: type[S], fields: tuple[tuple[str, Codec[Any]], ...]
-) -> tuple[Callable[[bytes, int, int], tuple[S, int]], Callable[[S], bytes]]:
-    """Return decode and encode of a structure, each one function: half the time of calling a closure for each field.
+def fields_of(made: type[WireStruct]) -> tuple[tuple[str, Codec[Any]], ...]:
+    """Return the names and codecs of a structure's fields."""
+    return tuple((f.name, f.metadata["codec"]) for f in dataclasses.fields(made))  # type: ignore[arg-type]  # it is one
 
-    The text compiled is made of the declarations in messages/ alone.
+
+def plain_codec(made: type[S]) -> Codec[S]:
+    """Return the codec of a structure as it is written, field by field: what is compiled equals it.
+
+    Where a value or bytes do not fit, the compiled functions ask this one, which says what is wrong.
     """
-    space: dict[str, Any] = {
-        "DecodeError": DecodeError,
-        "bad_length": _bad_length,
-        "exactly": _exactly,
-        "made": made,
-        "prefixed": _prefixed,
-        "short": _short,
-        "uint": _encode_uint,
-        "names": tuple(name for name, _ in fields),
-    }
-    lines, parts = [], []
-    for i, (name, codec) in enumerate(fields):
-        space[f"decode_{i}"], space[f"encode_{i}"] = codec.decode, codec.encode
-        read = f"{{v}}, offset = decode_{i}(data, offset, end)" if codec.inline is None else codec.inline.decode
-        write = f"encode_{i}({{v}})" if codec.inline is None else codec.inline.encode
-        lines += [f"field = {i}", *read.format(v=f"v{i}").split("\n")]
-        parts.append(write.format(v=f"value.{name}"))
-    values = ", ".join(f"v{i}" for i in range(len(fields)))
-    body = "\n".join(f"        {line}" for line in lines) or "        pass"
-    text = (
-        f"def decode(data, offset, end):\n    field = 0\n    try:\n{body}\n"
-        "    except DecodeError as error:\n"
-        "        raise DecodeError(f'{names[field]}: {error.reason}', rfc=error.rfc) from None\n"
-        f"    return made({values}), offset\n\n"
-        f"def encode(value):\n    return {' + '.join(parts) or repr(b'')}\n"
-    )
-    exec(compile(text, f"<{made.__name__}>", "exec"), space)  # noqa: S102  # our own declarations, at import
-    return space["decode"], space["encode"]
+    fields = fields_of(made)
+
+    def decode(data: bytes, offset: int, end: int) -> tuple[S, int]:
+        values = []
+        for name, codec in fields:
+            try:
+                value, offset = codec.decode(data, offset, end)
+            except DecodeError as error:
+                raise DecodeError(f"{name}: {error.reason}", rfc=error.rfc) from None
+            values.append(value)
+        return made(*values), offset
+
+    def encode(value: S) -> bytes:
+        return b"".join([codec.encode(getattr(value, name)) for name, codec in fields])
+
+    return Codec(decode, encode, made.__name__)

@@ -19,7 +19,7 @@ MAX_FUNCTION_LINES = 60
 
 # Arrows point downwards only; a unit is a module or a package directly under pellucid/.
 RANKS = {
-    **dict.fromkeys(("wire", "registry", "errors", "limits", "value", "_version"), 0),
+    **dict.fromkeys(("wire", "inlined", "registry", "errors", "limits", "value", "_version"), 0),
     **dict.fromkeys(("messages", "crypto", "trace"), 1),
     **dict.fromkeys(("schedule", "transcript", "verify", "config", "credential", "sessions"), 2),
     **dict.fromkeys(("handshake", "record"), 3),

@@ -357,6 +357,14 @@ def test_where_the_name_is_given_up_it_still_belongs_to_the_verdict() -> None:
     assert remembered(one.verify(ask(server_name=None)))
 
 
+def test_a_server_that_is_accepted_without_a_name_is_no_client() -> None:
+    one = verifier(strictness=Strictness(dangerous_skip_name_check=True))
+    issued = authority().issue(HOST, purposes=("server",))
+    assert one.verify(ask(issued, server_name=None)).accepted
+    client = one.verify(ask(issued, server_name=None, purpose=Purpose.CLIENT_AUTH))
+    assert client.failure is Failure.WRONG_PURPOSE
+
+
 def test_dangerous_accept_any_remembers_nothing() -> None:
     one = dangerous_accept_any(authority().trust)
     reports = [one.verify(ask()) for _ in range(2)]

@@ -132,7 +132,10 @@ def choose_client_type(context: Context[ServerConfig], hello: Extensions) -> int
 def common_client_type(config: ServerConfig, hello: Extensions) -> int | None:
     """Return the first of ours that the client can show, None if there is none."""
     theirs = _known(hello.get(x.CLIENT_CERTIFICATE_TYPES))
-    return next((code for code in config.client_certificate_types if code in theirs), None)
+    for code in config.client_certificate_types:
+        if code in theirs:
+            return code
+    return None
 
 
 def later_client_type(config: ServerConfig, hello: Extensions) -> int | None:

@@ -83,6 +83,8 @@ _encoded_chain = functools.lru_cache(maxsize=64)(_encode_chain)
 
 def _stapled(context: Context[Any], credential: Credential, asked: Extensions) -> tuple[Extension, ...]:
     """Return the extensions of our leaf: what there is of what the peer asked for (RFC 9846 §4.5.1.1)."""
+    if context.trace is None and credential.ocsp_response is None and not credential.scts:
+        return ()
     built = []
     wants_ocsp = _asks_for_ocsp(context.role, asked)
     response = _ocsp_response(credential) if wants_ocsp else None
@@ -128,8 +130,10 @@ def _tell_stapled(context: Context[Any], what: str, sent: str | None, *, wanted:
 
 def _compressed(context: Context[Any], raw: bytes, asked: Extensions, *, once: bool) -> bytes:
     """Return *raw* compressed, as far as the peer accepts that and it helps (RFC 8879 §4)."""
-    accepted = asked.get(x.COMPRESS_CERTIFICATE) or ()
     ours: dict[int, CertificateCompression] = context.config.compression_table
+    if not ours and context.trace is None:
+        return raw
+    accepted = asked.get(x.COMPRESS_CERTIFICATE) or ()
     algorithm = next((ours[code] for code in ours if code in accepted), None)
     compress = _compress if once else _compressed_message
     sent = None if algorithm is None else compress(algorithm, raw)

