@@ -49,10 +49,12 @@ class Scale:
 
     full:    every peer, suite and cost; otherwise what has a floor, and what explains it.
     rounds:  what an ordinary measure takes; a slow one divides it.
+    peers:   who is measured and nobody else; empty: as many as *full* says. `bench compare` asks for ours alone.
     """
 
     full: bool = False
     rounds: int = 21
+    peers: tuple[str, ...] = ()
 
     def some(self, divisor: float) -> int:
         """Return that part of the rounds, 3 at least."""
@@ -265,6 +267,16 @@ def per_second(
         return count * amount / (clock() - start)
 
     return one_round
+
+
+def enough(work: Callable[[], object], seconds: float, clock: Callable[[], float] = time.process_time) -> int:
+    """Return how often *work* is to be done so that it takes about *seconds*, once at least."""
+    work()
+    start, count = clock(), 0
+    while (spent := clock() - start) < seconds / 5:
+        work()
+        count += 1
+    return max(1, round(count * seconds / max(spent, 1e-9))) if count else 1
 
 
 def opened(make: Callable[[], Peers]) -> Callable[[], contextlib.AbstractContextManager[Peers]]:
