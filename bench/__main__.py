@@ -21,10 +21,19 @@ from typing import Any
 from bench import harness, report
 from bench.harness import Measure, Scale
 
-MODULES = ("bench.handshakes", "bench.bulk")
+MODULES = (
+    "bench.handshakes",
+    "bench.bulk",
+    "bench.loopback",
+    "bench.blocking",
+    "bench.http",
+    "bench.memory",
+    "bench.starting",
+    "bench.ttfb",
+)
 """what offers `measures(scale)`, in the order they are run in"""
 
-COMMANDS = {"compare": "bench.compare", "asyncio": "bench.loopback", "ttfb": "bench.ttfb"}
+COMMANDS = {"compare": "bench.compare"}
 """first words that lead to another module's main"""
 
 

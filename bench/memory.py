@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import gc
 import os
 import resource
@@ -59,16 +60,23 @@ def _measure(
     )
 
 
+def _missing() -> str:
+    return "" if Path("/proc/self/statm").exists() else "there is no /proc/self/statm"
+
+
 @contextlib.contextmanager
 def _objects() -> Iterator[Peers]:
+    if lacking := _missing():
+        yield dict.fromkeys((SSL, OURS), lacking)
+        return
     yield {name: _elsewhere("objects", name) for name in (SSL, OURS)}
 
 
 def _on_loop(loop: str) -> Callable[[], contextlib.AbstractContextManager[Peers]]:
     @contextlib.contextmanager
     def opened() -> Iterator[Peers]:
-        if loop not in loopback.loops():
-            yield dict.fromkeys((SSL, OURS), f"{loop} is not installed")
+        if lacking := _missing() or ("" if loop in loopback.loops() else f"{loop} is not installed"):
+            yield dict.fromkeys((SSL, OURS), lacking)
         else:
             yield {name: _elsewhere("loop", loop, name) for name in (SSL, OURS, loopback.SHAPED)}
 
@@ -77,16 +85,15 @@ def _on_loop(loop: str) -> Callable[[], contextlib.AbstractContextManager[Peers]
 
 @contextlib.contextmanager
 def _at_a_server() -> Iterator[Peers]:
-    if not Path("/proc/self/statm").exists():
-        yield dict.fromkeys((SSL, OURS), "there is no /proc/self/statm")
+    if lacking := _missing():
+        yield dict.fromkeys((SSL, OURS), lacking)
         return
-    yield {name: _elsewhere("server", name) for name in (SSL, OURS)}
+    # Once each: ten thousand handshakes take a while, and what they leave does not vary.
+    yield {name: functools.cache(_elsewhere("server", name)) for name in (SSL, OURS)}
 
 
-def _elsewhere(*arguments: str) -> Callable[[], Sample] | str:
+def _elsewhere(*arguments: str) -> Callable[[], Sample]:
     """Return a round: KiB for each connection, found by another process."""
-    if not Path("/proc/self/statm").exists():
-        return "there is no /proc/self/statm"
 
     def one_round() -> Sample:
         command = (sys.executable, "-m", "bench.memory", *arguments)
