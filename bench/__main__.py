@@ -21,16 +21,20 @@ from typing import Any
 from bench import harness, primitives, report
 from bench.harness import Measure, Scale
 
-MODULES = ("bench.handshakes", "bench.bulk", "bench.costs")
+MODULES = (
+    "bench.handshakes",
+    "bench.bulk",
+    "bench.loopback",
+    "bench.blocking",
+    "bench.http",
+    "bench.memory",
+    "bench.starting",
+    "bench.ttfb",
+    "bench.costs",
+)
 """what offers `measures(scale)`, in the order they are run in"""
 
-COMMANDS = {
-    "compare": "bench.compare",
-    "primitives": "bench.primitives",
-    "pictures": "bench.pictures",
-    "asyncio": "bench.loopback",
-    "ttfb": "bench.ttfb",
-}
+COMMANDS = {"compare": "bench.compare", "primitives": "bench.primitives", "pictures": "bench.pictures"}
 """first words that lead to another module's main"""
 
 
