@@ -20,6 +20,7 @@ from pellucid.messages.handshake import NewSessionTicket
 from pellucid.schedule import TrafficSecret
 from pellucid.sessions.client import ClientSession
 from pellucid.trace import Direction, Epoch, Role
+from pellucid.value import quickly_made
 from pellucid.verify.report import VerificationReport, VerifiedPeer
 from pellucid.verify.request import PeerVerifier, PendingPart, VerificationRequest, VerifierAnswer
 
@@ -114,6 +115,7 @@ class PeerKeyUpdated(NamedTuple):
     requested: bool
 
 
+@quickly_made
 @dataclass(frozen=True, slots=True)
 class SignatureChecked:
     """Proof that CertificateVerify was right (§4.5.2). Only handshake.authenticate makes one."""
@@ -121,6 +123,7 @@ class SignatureChecked:
     scheme: int
 
 
+@quickly_made
 @dataclass(frozen=True, slots=True)
 class FinishedChecked:
     """Proof that the peer's Finished was right (§4.5.3). Only handshake.authenticate makes one."""
@@ -128,6 +131,7 @@ class FinishedChecked:
     role: Role
 
 
+@quickly_made
 @dataclass(frozen=True, slots=True)
 class Authenticated:
     """The peer has shown who it is: a chain that was accepted, and possession of its key."""
@@ -145,6 +149,7 @@ class Unauthenticated:
     """A client that was not asked for a certificate, or was free not to send one."""
 
 
+@quickly_made
 @dataclass(frozen=True, slots=True)
 class PskChecked:
     """Proof that the peer has the PSK: by its binder at the server, by its Finished at the client (§4.3.11).
@@ -173,6 +178,7 @@ class EarlyDataOutcome(enum.Enum):
     TOO_LONG = "there was more of it than the session allows"
 
 
+@quickly_made
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Negotiated:
     """What was agreed. Code points as on the wire; group and schemes as used, not as offered.
@@ -213,6 +219,7 @@ class Negotiated:
     peer_certificates: tuple[bytes, ...] = field(default=(), repr=False)
 
 
+@quickly_made
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Complete:
     """The handshake is done. It cannot be built without the proofs. exporter_secret: Hash.length bytes (§7.5)."""

@@ -40,6 +40,7 @@ from pellucid.registry import CertificateType, scheme_name
 from pellucid.registry import SignatureScheme as S
 from pellucid.schedule import TrafficSecret
 from pellucid.trace import Role, SignatureTraced, VerificationTraced
+from pellucid.value import quickly_made
 from pellucid.verify.report import (
     Check,
     CheckGroup,
@@ -78,6 +79,7 @@ def signing_role(content: bytes) -> Role | None:
 # ---- the peer's ----------------------------------------------------------------------------------------------------
 
 
+@quickly_made
 @dataclass(frozen=True, slots=True)
 class PresentedCertificates:
     """The peer's Certificate message, counted, its leaf parsed; nothing of it is believed yet."""
