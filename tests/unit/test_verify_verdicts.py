@@ -136,6 +136,12 @@ def test_every_part_of_the_request_counts(other: Callable[[], dict[str, Any]]) -
     assert remembered(one.verify(ask())), "the first is still there"
 
 
+def test_lists_are_as_good_as_tuples() -> None:
+    one = verifier()
+    assert not remembered(one.verify(ask(intermediates=list(ask().intermediates), scts=[])))
+    assert remembered(one.verify(ask()))
+
+
 def test_another_leaf_of_the_same_key_and_name_is_verified() -> None:
     one, key = verifier(), leaf().private_key
     one.verify(ask())

@@ -137,13 +137,13 @@ class Verdicts:
 
 
 def _key(request: VerificationRequest) -> _Key:
-    """port is not in it: no rule of the WebPKI looks at it."""
+    """port is not in it: no rule of the WebPKI looks at it. tuple: callers of their own may have lists."""
     return (
         request.leaf.der,
-        request.intermediates,
+        tuple(request.intermediates),
         request.purpose.value,
         request.server_name,
         request.ocsp_response,
-        request.scts,
+        tuple(request.scts),
         request.status_requested,
     )
