@@ -16,6 +16,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import httpx2
 import pytest
 
 import pellucid
@@ -24,7 +25,7 @@ from pellucid.cli.main import main
 from pellucid.net.load import load_trust
 from pellucid.sessions import ClientSession, MemorySessionStore
 from pellucid.testing.ca import CA, Issued
-from tests.unit.test_cli_serve import Running, Serve, home, serve
+from tests.unit.test_cli_serve import Running, Serve, client, home, serve
 from tests.unit.test_reload import write
 
 __all__ = ["home", "serve"]
@@ -234,10 +235,10 @@ def sockets_of(process: int) -> set[str]:
 
 
 def early_flight(settings: ClientConfig, path: str) -> bytes:
-    client = Connection.client(settings, "localhost")
-    client.start()
-    client.send_early_data(request(path))
-    return client.data_to_send()
+    early = Connection.client(settings, "localhost")
+    early.start()
+    early.send_early_data(request(path))
+    return early.data_to_send()
 
 
 @pytest.mark.rfc("9846 §8", "an instance of a server accepts 0-RTT for the same 0-RTT handshake at most once")
@@ -271,7 +272,7 @@ def test_e11_early_flight_is_accepted_once_by_all_workers_together(serve: Serve,
 # ---- coming and going ------------------------------------------------------------------------------------------------
 
 
-def test_restart_under_load_fails_no_connection_and_the_end_no_request(
+def test_restart_under_load_fails_no_request_on_new_connections_and_on_kept_ones(
     serve: Serve, module: str, home: Path, tmp_path: Path
 ) -> None:
     with serve(module, "--workers", "2") as server:
@@ -289,7 +290,18 @@ def test_restart_under_load_fails_no_connection_and_the_end_no_request(
                 except Exception as error:
                     wrong.append(error)
 
-        threads = [threading.Thread(target=load) for _ in range(4)]
+        def load_on_a_kept_connection(http2: bool) -> None:
+            root = home / "ca" / "ca.pem"
+            with httpx2.Client(verify=client(root), http2=http2, trust_env=False, timeout=20) as kept:
+                while not over.is_set():
+                    try:
+                        served[int(kept.get(server.url).text.split()[0])] += 1
+                    except Exception as error:
+                        wrong.append(error)
+                    time.sleep(0.01)
+
+        threads = [threading.Thread(target=load) for _ in range(3)]
+        threads += [threading.Thread(target=load_on_a_kept_connection, args=(http2,)) for http2 in (False, True)]
         for thread in threads:
             thread.start()
         try:
