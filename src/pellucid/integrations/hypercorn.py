@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import copy
 import secrets
 import threading
 import time
@@ -138,6 +139,10 @@ class _Server(TCPServer):
         elif isinstance(event, RawData) and not self._said_goodbye and _ends_a_stream(event.data):
             self._goodbye = _goaway(protocol)
             self._said_goodbye = True
+            # RFC 9113 §6.8: the client may send anew, elsewhere, what comes after; so it must not be answered here.
+            context: Any = copy.copy(protocol.context)
+            context.terminated = _Terminated()
+            protocol.context = context
 
     async def _close(self) -> None:
         if self._every is not None:
@@ -166,6 +171,13 @@ class _Server(TCPServer):
         if self._ending is not None:
             self._ending.cancel()
         self._ending = self.loop.call_later(seconds, self.writer.close)
+
+
+class _Terminated:
+    """What hypercorn's HTTP/2 asks whether to refuse new requests, of one connection alone."""
+
+    def is_set(self) -> bool:
+        return True
 
 
 def _goaway(protocol: H2Protocol) -> bytes:
