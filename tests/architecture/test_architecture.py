@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 import pellucid
-from tests.architecture import rules
+from tests.architecture import rules, shared_state
 from tests.support.rfc9846 import SECTIONS
 
 SOURCE = Path(pellucid.__file__).parent
@@ -23,6 +23,7 @@ RULES: list[Callable[[Path], list[str]]] = [
     rules.inner_import_violations,
     rules.size_violations,
     rules.form_violations,
+    shared_state.state_violations,
 ]
 
 

@@ -36,6 +36,7 @@ from pellucid.integrations.ssl_certificate import certificate_dict
 from pellucid.integrations.ssl_errors import ConfigurationError, WantRead, ZeroReturn, ssl_error
 from pellucid.integrations.ssl_hello import CallbackFailed, FirstFlight
 from pellucid.integrations.ssl_session import ConnectionSessions, SSLSession
+from pellucid.limits import FULL_RECORD
 from pellucid.registry import AlertDescription, group_name, scheme_name, suite_name
 from pellucid.trace import Observer, Role
 from pellucid.verify.report import VerificationReport, VerifiedPeer
@@ -52,10 +53,8 @@ Cipher = tuple[str, str, int]
 Pause = CredentialNeeded | SignatureNeeded | VerificationNeeded | TicketNeeded | FirstUseNeeded
 
 _MAX_WRITE: Final = 2**18  # sealed by one write; of a longer one it is told how much was taken
-
-
 _RECORD_OVERHEAD: Final = 5 + 1 + 16  # header, content type, tag
-_MAX_TAKEN: Final = 2**18  # off a socket at a time
+_MAX_TAKEN: Final = 7 * FULL_RECORD  # off a socket at a time: a block for which no fresh pages are mapped
 
 
 def cipher_of(code: int) -> Cipher:
@@ -119,6 +118,11 @@ class Engine:
         if self.hello is not None:
             self._hear(self.hello, data)
             return
+        if self.expects_record():
+            plaintext = self.connection.open_record(data)
+            if plaintext is not None:
+                self.keep(plaintext)
+                return
         self._guarded(lambda: self.connection.receive_data(data))
         self._work()
 
@@ -134,6 +138,22 @@ class Engine:
         here, lacks = self.connection.cut_record
         return max(1, lacks, min(size + _RECORD_OVERHEAD, _MAX_TAKEN) - here if size and self.negotiated else 0)
 
+    def expects_record(self) -> bool:
+        """Whether the next thing to do about reading is to take a record, from its beginning."""
+        connection = self.connection
+        return not (self.pending or self.discarding or self.error or self.hello) and (
+            connection.idle and connection.between_records
+        )
+
+    def seal_record(self, data: bytes) -> bytes | None:
+        """Return *data* as the one record that is to be sent; None: nothing was done, it is for `write`."""
+        return None if self._output or self.hello else self.connection.seal_record(data)
+
+    def keep(self, data: bytes) -> None:
+        """Put what was opened where `read` finds it."""
+        self._plain.append(data)
+        self.pending += len(data)
+
     def take(self) -> bytes:
         """Return all that is to be sent, the alert after an error included."""
         output, self._output = self._output, b""
@@ -141,8 +161,7 @@ class Engine:
 
     def has_output(self) -> bool:
         """Whether `take` would return anything."""
-        self._output += self.connection.data_to_send()
-        return bool(self._output)
+        return bool(self._output) or self.connection.has_output
 
     # ---- calls -----------------------------------------------------------------------------------------------------
 
@@ -299,8 +318,7 @@ class Engine:
 
     def _keep(self, data: bytes) -> None:
         if not self.discarding:
-            self._plain.append(data)
-            self.pending += len(data)
+            self.keep(data)
 
     def _hear(self, hello: FirstFlight, data: bytes) -> None:
         """Wait for the whole ClientHello; then make the connection that the callbacks choose, and go on with it."""

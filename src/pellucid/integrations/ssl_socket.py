@@ -4,24 +4,26 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import os
 import selectors
 import socket
 import ssl
 import threading
 import weakref
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, BinaryIO, Final, Self
 
 from pellucid.crypto.provider import Buffer
 from pellucid.errors import TLSError
 from pellucid.handshake.actions import Negotiated
 from pellucid.integrations.forks import Forks
+from pellucid.integrations.ssl_direct import receive_record
 from pellucid.integrations.ssl_engine import Engine, Facts
 from pellucid.integrations.ssl_errors import ConfigurationError, PlaintextFirst, WantRead, WantWrite, ssl_error
 from pellucid.integrations.ssl_handle import Handle
 from pellucid.integrations.ssl_hello import checked_context
+from pellucid.integrations.ssl_plain import PlainOnly
 from pellucid.integrations.ssl_session import SSLSession
+from pellucid.limits import MAX_PLAINTEXT
 from pellucid.net.setup import socket_address
 from pellucid.net.tcp import trace_wrapped
 from pellucid.net.trouble import explained
@@ -38,7 +40,7 @@ _STDLIB_CLASS: Final = ssl.SSLSocket  # before anybody replaces it
 _DONT_WAIT: Final = getattr(socket, "MSG_DONTWAIT", 0)
 
 
-class SSLSocket(Facts, socket.socket):
+class SSLSocket(Facts, PlainOnly):
     """A connected socket under TLS, or a listening one whose `accept` gives such sockets. It takes *sock* over.
 
     The timeout is the socket's: None waits, 0 raises WantRead or WantWrite, other values raise TimeoutError. After a
@@ -284,11 +286,6 @@ class SSLSocket(Facts, socket.socket):
             return data
         return super().recv(size, flags)
 
-    def _check_not_between(self) -> None:
-        """Refuse plaintext on an open socket that is not under TLS yet, as the kernel does if there is no peer."""
-        if not self._unwrapped and self.fileno() >= 0:
-            raise OSError(errno.ENOTCONN, os.strerror(errno.ENOTCONN))
-
     def recv_into(self, buffer: Any, nbytes: int | None = None, flags: int = 0) -> int:  # Any: a writable buffer
         with memoryview(buffer) as given, given.cast("B") as view:
             size = min(nbytes or view.nbytes, view.nbytes)
@@ -302,26 +299,35 @@ class SSLSocket(Facts, socket.socket):
         engine = self._tls
         with self._reading:
             while True:
-                try:
-                    with self._core:
-                        data = engine.read(size)
-                except ssl.SSLWantReadError:
-                    self._shake_hands()
-                    continue
-                except ssl.SSLEOFError:
-                    if self.suppress_ragged_eofs:
-                        return b""
-                    raise
-                except ssl.SSLError:
-                    self._last_words()
-                    raise
-                with contextlib.suppress(
-                    OSError
-                ):  # of writing: the next write says it. What the peer said is read first
-                    self._flush_if_free()
+                data = None
+                if not engine.expects_record():
+                    try:
+                        data = self._read(engine, size)
+                    except ssl.SSLWantReadError:
+                        self._shake_hands()
+                        continue
+                if self._unsent or engine.has_output():
+                    # What the peer said is read first; that it cannot be written, the next write says.
+                    with contextlib.suppress(OSError):
+                        self._flush_if_free()
                 if data is not None:
                     return data
                 self._fill(size)
+
+    def _read(self, engine: Engine, size: int) -> bytes | None:
+        """Return what is at hand, b"" at the end; None: more of the peer is needed. WantRead before the handshake."""
+        try:
+            with self._core:
+                return engine.read(size)
+        except ssl.SSLWantReadError:
+            raise
+        except ssl.SSLEOFError:
+            if self.suppress_ragged_eofs:
+                return b""
+            raise
+        except ssl.SSLError:
+            self._last_words()
+            raise
 
     def _fill(self, size: int = 0) -> None:
         """Wait for bytes of the peer, and take those that a read of *size* bytes needs, or the handshake: 0.
@@ -329,17 +335,22 @@ class SSLSocket(Facts, socket.socket):
         Of a socket that does not wait, and where little is wanted, one record at a time: even a close_notify stays
         where `select` sees it.
         """
-        with self._core:
-            wanted = self._tls.wanted(size if size > _MUCH and self.gettimeout() != 0 else 0)
+        engine = self._tls
+        much = size > _MUCH and self.gettimeout() != 0
         try:
+            if not much and engine.expects_record():
+                receive_record(self, engine, self._core)
+                return
+            with self._core:
+                wanted = engine.wanted(size if much else 0)
             data = super().recv(wanted)
         except BlockingIOError:
             raise WantRead from None
         except OSError as error:
             raise self._explained(error) from error
         with self._core:
-            self._tls.feed(data)
-            if size > _MUCH and self._tls.pending and self._tls.ended:
+            engine.feed(data)
+            if much and engine.pending and engine.ended:
                 # The end was taken with the data before it: whoever waits with `select` for the next read sees it so.
                 with contextlib.suppress(OSError):
                     super().shutdown(socket.SHUT_RD)
@@ -405,7 +416,7 @@ class SSLSocket(Facts, socket.socket):
             self._writable()
             try:
                 with self._core:
-                    size = self._tls.write(data)
+                    size = self._seal(data)
             except ssl.SSLError:
                 self._last_words()
                 raise
@@ -414,6 +425,14 @@ class SSLSocket(Facts, socket.socket):
             self._sealed = 0
         self._flush_if_free()
         return size
+
+    def _seal(self, data: Any) -> int:  # Any: a readable buffer
+        """Seal as much of *data* as is sent at once; return how much that was. Both locks are held."""
+        engine = self._tls
+        if not self._unsent and len(data) <= MAX_PLAINTEXT and (record := engine.seal_record(bytes(data))) is not None:
+            self._unsent = memoryview(record)
+            return len(data)
+        return engine.write(data)
 
     def sendall(self, data: Any, flags: int = 0) -> None:  # Any: a readable buffer
         if not self._under_tls:
@@ -462,10 +481,10 @@ class SSLSocket(Facts, socket.socket):
         with self._writing:
             while True:
                 if not self._unsent:
+                    if not self._tls.has_output():
+                        return
                     with self._core:
                         self._unsent = memoryview(self._tls.take())
-                    if not self._unsent:
-                        return
                 self._writable()
                 try:
                     sent = super().send(self._unsent)
@@ -478,10 +497,7 @@ class SSLSocket(Facts, socket.socket):
 
     def _flush_if_free(self) -> None:
         """Send what reading produced (KeyUpdate, tickets), unless a writer is at it: who writes looks again after."""
-        while not self._broken:
-            with self._core:
-                if not self._unsent and not self._tls.has_output():
-                    return
+        while not self._broken and (self._unsent or self._tls.has_output()):
             if not self._writing.acquire(blocking=False):
                 return
             try:
@@ -559,37 +575,6 @@ class SSLSocket(Facts, socket.socket):
             with self._core:
                 engine.say_goodbye()
             self._last_words()
-
-    # ---- what a socket can do and TLS cannot -----------------------------------------------------------------------
-
-    def dup(self) -> SSLSocket:
-        raise NotImplementedError("a TLS connection cannot be duplicated")
-
-    def recvfrom(self, buflen: int = 1024, flags: int = 0) -> tuple[bytes, Any]:  # Any: an address
-        self._only_plain("recvfrom")
-        return super().recvfrom(buflen, flags)
-
-    def recvfrom_into(self, buffer: Any, nbytes: int = 0, flags: int = 0) -> tuple[int, Any]:  # Any: buffer, address
-        self._only_plain("recvfrom_into")
-        return super().recvfrom_into(buffer, nbytes, flags)
-
-    def recvmsg(self, *_: Any, **__: Any) -> Any:
-        raise NotImplementedError("recvmsg is not for TLS")
-
-    def recvmsg_into(self, *_: Any, **__: Any) -> Any:
-        raise NotImplementedError("recvmsg_into is not for TLS")
-
-    def sendto(self, data: Any, *where: Any) -> int:  # Any: a readable buffer, flags, an address
-        self._only_plain("sendto")
-        return super().sendto(data, *where)
-
-    def _only_plain(self, name: str) -> None:
-        if self._under_tls:
-            raise ValueError(f"{name} is not for TLS")
-        self._check_not_between()
-
-    def sendmsg(self, buffers: Iterable[Any], *_: Any, **__: Any) -> Any:
-        raise NotImplementedError("sendmsg is not for TLS")
 
 
 def _no_flags(flags: int, name: str) -> None:

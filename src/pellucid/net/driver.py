@@ -33,7 +33,7 @@ from pellucid.net.operations import (
     until,
 )
 
-__all__ = ["Driver", "PauseAnswer", "ThreadLock", "wait_for"]
+__all__ = ["DONT_WAIT", "NO_SIGNAL", "Driver", "PauseAnswer", "ThreadLock", "wait_for"]
 
 T = TypeVar("T")
 PauseAnswer = Callable[[Pause], object]
@@ -42,8 +42,8 @@ PauseAnswer = Callable[[Pause], object]
 pause.answer: what must be awaited, where a resolver, signer, verifier or store gave that; None: it said PENDING."""
 
 # With MSG_DONTWAIT (Windows has none) one descriptor serves both the call that waits and the one that must not.
-_DONT_WAIT: Final = getattr(socket, "MSG_DONTWAIT", 0)
-_NO_SIGNAL: Final = getattr(socket, "MSG_NOSIGNAL", 0)
+DONT_WAIT: Final = getattr(socket, "MSG_DONTWAIT", 0)
+NO_SIGNAL: Final = getattr(socket, "MSG_NOSIGNAL", 0)
 
 
 class ThreadLock:
@@ -62,7 +62,7 @@ class Driver:
     """Runs scripts on *sock*. answer: who answers pauses, None for nobody."""
 
     def __init__(self, sock: socket.socket, answer: PauseAnswer | None) -> None:
-        sock.setblocking(bool(_DONT_WAIT))
+        sock.setblocking(bool(DONT_WAIT))
         self._socket = sock
         self._answer = answer
 
@@ -75,10 +75,10 @@ class Driver:
             while True:
                 result: object = None
                 try:
-                    if deadline is None and _DONT_WAIT and type(operation) is Receive and not operation.or_writable:
+                    if deadline is None and DONT_WAIT and type(operation) is Receive and not operation.or_writable:
                         result = self._socket.recv(RECEIVE_SIZE)
-                    elif deadline is None and _DONT_WAIT and type(operation) is Send:
-                        result = self._socket.send(operation.data, _NO_SIGNAL)
+                    elif deadline is None and DONT_WAIT and type(operation) is Send:
+                        result = self._socket.send(operation.data, NO_SIGNAL)
                     elif isinstance(operation, Deadline):
                         result = own = until(operation, time.monotonic())
                         deadline = own if operation.cleanup else earlier(own, call)
@@ -103,7 +103,7 @@ class Driver:
                 return self._send(operation.data, deadline)
             case SendNow():
                 try:
-                    return self._socket.send(operation.data, _DONT_WAIT | _NO_SIGNAL)
+                    return self._socket.send(operation.data, DONT_WAIT | NO_SIGNAL)
                 except BlockingIOError:
                     return 0
             case Acquire():
@@ -123,7 +123,7 @@ class Driver:
             readable, writable = wait_for(self._socket, read=True, write=or_writable, deadline=deadline)
             if readable:
                 try:
-                    return self._socket.recv(RECEIVE_SIZE, _DONT_WAIT)
+                    return self._socket.recv(RECEIVE_SIZE, DONT_WAIT)
                 except BlockingIOError:
                     continue
             if writable:
@@ -132,7 +132,7 @@ class Driver:
     def _send(self, data: memoryview, deadline: Until | None) -> int:
         while True:
             try:
-                return self._socket.send(data, _DONT_WAIT | _NO_SIGNAL)
+                return self._socket.send(data, DONT_WAIT | NO_SIGNAL)
             except BlockingIOError:
                 wait_for(self._socket, read=False, write=True, deadline=deadline)
 

@@ -159,9 +159,15 @@ class Script(Input):
                 data = memoryview(data.tobytes())
         if not self.sending.try_acquire():
             yield Acquire(self.sending)
+        yield from self._write_on(data)
+
+    def _write_on(self, data: bytes | memoryview) -> Steps[None]:
+        """Send what is unsent, then *data*; the send lock is held, and released here."""
         try:
             if self._write_error is not None or self.closed:
                 self._check_sending()
+            if self._unsent:
+                yield from self._flush()
             for start in range(0, len(data), WRITE_STEP):
                 with self._core:
                     self.connection.send_data(data[start : start + WRITE_STEP])

@@ -12,11 +12,11 @@ from pellucid.config import ClientConfig, ConfigSource, ServerConfig
 from pellucid.connection import Connection
 from pellucid.errors import UsageError
 from pellucid.limits import CLOSE_TIMEOUT_SECONDS, CONNECT_TIMEOUT_SECONDS, HANDSHAKE_TIMEOUT_SECONDS
+from pellucid.net.direct import DirectScript
 from pellucid.net.driver import Driver, PauseAnswer, ThreadLock
 from pellucid.net.eyeballs import Resolve
 from pellucid.net.facts import StreamFacts
 from pellucid.net.operations import RECEIVE_SIZE, Steps
-from pellucid.net.script import Script
 from pellucid.net.setup import new_connection, observer_of, present, refuse_early_bytes, refuse_other_than_client
 from pellucid.net.tcp import connect_tcp
 from pellucid.trace import Observer
@@ -127,8 +127,9 @@ class Stream(StreamFacts):
     ) -> None:
         self._socket = sock
         self._driver = Driver(sock, answer)
-        script = Script(connection, ThreadLock, handshake_timeout=handshake_timeout, early_data=early_data)
+        script = DirectScript(connection, sock, handshake_timeout=handshake_timeout, early_data=early_data)
         super().__init__(script, sock)
+        self._direct = script
         self.timeout: float | None = None
 
     # ---- data ----------------------------------------------------------------------------------------------
@@ -137,7 +138,8 @@ class Stream(StreamFacts):
         """Return 1 to *size* bytes as soon as there are any; b"" after the peer's close_notify."""
         if size < 1:
             raise UsageError("a read asks for at least one byte")
-        return self._run(self._script.read(size))
+        got = self._direct.read_now(size, wait=self.timeout is None)
+        return got if isinstance(got, bytes) else self._run(got)
 
     def recv_into(self, buffer: bytearray | memoryview) -> int:
         """Fill *buffer* from its start as `recv` would; return how many bytes that was."""
@@ -162,7 +164,9 @@ class Stream(StreamFacts):
 
     def sendall(self, data: bytes | bytearray | memoryview) -> None:
         """Send all of *data*; no other thread's data comes in between."""
-        self._run(self._script.write(data))
+        rest = self._direct.write_now(data, wait=self.timeout is None)
+        if rest is not None:
+            self._run(rest)
 
     def send(self, data: bytes | bytearray | memoryview) -> int:
         """Send all of *data*; return how many bytes that was, as a socket does."""

@@ -9,7 +9,7 @@ import functools
 import ipaddress
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
 
 import idna
@@ -34,10 +34,26 @@ class ReferenceName:
 
     text:    an A-label host name in lower case without trailing dot, or an IP address in canonical form.
     address: the IP address, if it is one.
+    subject: the same as pyca/cryptography takes it; None for a host with an underscore, which it refuses.
+    wide_wildcard: "*.tld", in ASCII, where that would stand for the host by upstream's rule and not by ours; else None.
     """
 
     text: str
     address: IPAddress | None = None
+    subject: x509.DNSName | x509.IPAddress | None = field(init=False, repr=False, compare=False)
+    wide_wildcard: bytes | None = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        subject: x509.DNSName | x509.IPAddress | None
+        wide = None
+        if self.address is not None:
+            subject = x509.IPAddress(self.address)
+        else:
+            subject = None if "_" in self.text else x509.DNSName(self.text)
+            base = self.text.partition(".")[2]
+            wide = None if "." in base else f"*.{base}".encode()
+        object.__setattr__(self, "subject", subject)
+        object.__setattr__(self, "wide_wildcard", wide)
 
     @property
     def kind(self) -> str:

@@ -214,7 +214,7 @@ class WebPKIVerifier:
         case, check = self._case(request, request.leaf, reference, when)
         if check is not None:
             return _refused((check, *NOT_REACHED))
-        facts = _leaf_facts(case.leaf.certificate)
+        facts = _leaf_facts(request.leaf)
         verdict = self._verdict(case)
         if not verdict.path or not facts.fits or not _passes_ours(case):
             verdict, refusal = self._refuse(case, verdict)
@@ -442,16 +442,18 @@ def _passes_ours(case: Case) -> bool:
     the signature algorithms. Reading the extensions in Python costs more than the verdict, so names are matched here
     only where upstream's rule is wider than ours, and everything else when the report is read.
     """
-    if case.reference is None or case.reference.address is not None:
+    reference = case.reference
+    if reference is None:
         return True
-    host, base = case.reference.text, case.reference.text.partition(".")[2]
-    wide_wildcard = "." not in base and f"*.{base}".encode() in case.leaf.der.lower()
-    return not (wide_wildcard or "_" in host) or name_check(case.leaf, case.reference).outcome is Outcome.PASSED
+    wide = reference.wide_wildcard
+    if reference.subject is not None and (wide is None or wide not in case.leaf.der.lower()):
+        return True
+    return name_check(case.leaf, reference).outcome is Outcome.PASSED
 
 
 @functools.lru_cache(maxsize=256)  # facts of the certificate alone: neither name, time nor trust is in them
-def _leaf_facts(certificate: x509.Certificate) -> _LeafFacts:
-    leaf = Candidate(certificate, 0)
+def _leaf_facts(certificate: X509Certificate) -> _LeafFacts:
+    leaf = Candidate(certificate.x509, 0, certificate.der)
     fits = key_check(leaf).outcome is not Outcome.FAILED and subject_check(leaf).outcome is not Outcome.FAILED
     if _TLS_FEATURE not in leaf.der:
         return _LeafFacts(fits=fits, must_staple=False)
@@ -462,10 +464,8 @@ def _leaf_facts(certificate: x509.Certificate) -> _LeafFacts:
 
 
 def _subject(leaf: Candidate, reference: ReferenceName) -> x509.DNSName | x509.IPAddress | None:
-    if reference.address is not None:
-        return x509.IPAddress(reference.address)
-    if "_" not in reference.text:
-        return x509.DNSName(reference.text)
+    if reference.subject is not None:
+        return reference.subject
     matched = matching_name(reference, extension(leaf, x509.SubjectAlternativeName) or ())
     stand_in = wildcard_stand_in(reference, matched) if matched else None
     return None if stand_in is None else x509.DNSName(stand_in)
