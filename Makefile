@@ -6,7 +6,7 @@ STAMP := $(VENV)/.installed
 # One more than there are cores: some tests wait for a clock or a browser.
 WORKERS := $(shell $(PYTHON) -c 'import os; print((os.cpu_count() or 1) + 1)')
 
-.PHONY: setup demo pictures screenshots test soak coverage lint bench bench-full interop inspection conformance ledger diagnosis ecosystem cpython renewals clean
+.PHONY: setup demo pictures screenshots test soak coverage lint bench bench-full bench-pictures interop inspection conformance ledger diagnosis ecosystem cpython renewals clean
 
 setup: $(STAMP)
 
@@ -49,6 +49,12 @@ bench: $(STAMP)
 # Every peer, suite and cost.
 bench-full: $(STAMP)
 	$(BIN)/python -m bench --full $(ARGS)
+
+# The tables and pictures of docs/performance.md, measured with this Python and PYTHONS, which have the same packages.
+bench-pictures: $(STAMP)
+	mkdir -p docs/performance
+	for python in $(BIN)/python $(PYTHONS); do PYTHONPATH=src:. $$python -m bench --full --json docs/performance $(ARGS) || true; done
+	$(BIN)/python -m bench pictures docs/performance/*.json
 
 interop: $(STAMP)
 	$(BIN)/python -m tests.interop.matrix $(ARGS)

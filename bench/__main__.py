@@ -18,13 +18,23 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from bench import harness, report
+from bench import harness, primitives, report
 from bench.harness import Measure, Scale
 
-MODULES = ("bench.handshakes", "bench.bulk")
+MODULES = (
+    "bench.handshakes",
+    "bench.bulk",
+    "bench.loopback",
+    "bench.blocking",
+    "bench.http",
+    "bench.memory",
+    "bench.starting",
+    "bench.ttfb",
+    "bench.costs",
+)
 """what offers `measures(scale)`, in the order they are run in"""
 
-COMMANDS = {"compare": "bench.compare", "asyncio": "bench.loopback", "ttfb": "bench.ttfb"}
+COMMANDS = {"compare": "bench.compare", "primitives": "bench.primitives", "pictures": "bench.pictures"}
 """first words that lead to another module's main"""
 
 
@@ -51,7 +61,12 @@ def main() -> int:
     parser.add_argument("--full", action="store_true", help="every peer, suite and cost")
     parser.add_argument("--rounds", type=int, default=15, help="of an ordinary measure; default: %(default)s")
     parser.add_argument("--list", action="store_true", help="say what would be measured")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures there")
+    parser.add_argument(
+        "--json",
+        type=Path,
+        metavar="FILE",
+        help="write the figures there, and those of the primitives; into a folder too",
+    )
     options = parser.parse_args()
     scale = Scale(full=options.full, rounds=options.rounds)
     if options.list:
@@ -72,7 +87,8 @@ def main() -> int:
     head["seconds"] = round(time.perf_counter() - begun)
     print(f"\n{len(results)} measures in {head['seconds']} s", flush=True)
     if options.json:
-        report.write(options.json, head, results)
+        head["primitives"] = primitives.measure()
+        report.write(report.file_in(options.json), head, results)
     return report.summary(results)
 
 

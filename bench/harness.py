@@ -158,9 +158,13 @@ class Result:
             "unit": measure.unit,
             "better": measure.better,
             "baseline": measure.baseline,
+            "ours": measure.ours,
             "against": measure.against,
             "floor": limit(measure.floor),
             "record": limit(measure.record),
+            "beside": dict(measure.beside),
+            "behind": self.behind(),
+            "part_unit": measure.part_unit,
             "slack": measure.slack,
             "verdict": self.verdict(),
             "peers": {

@@ -1,30 +1,23 @@
-"""`python -m bench asyncio`: TLS over loopback on asyncio's event loops, as a ratio to stdlib `ssl` in the same run.
+"""TLS over loopback on asyncio's event loops.
 
 Three stacks, the same two protocols over each: stdlib `ssl` through asyncio's sslproto, `pellucid.SSLContext` through
-the same, and `pellucid.asyncio`. Both ends are in this process, on one loop; rounds of the stacks alternate, each
-ratio is the median over the rounds of neighbours, and time is the process's CPU time. Memory is what a process of each
-stack's own grows by for each connection that has been used and is idle: both ends of it.
+the same, and `pellucid.asyncio`. Both ends are in this process, on one loop, and time is the process's CPU time.
 """
 
 from __future__ import annotations
 
-import argparse
 import asyncio
+import contextlib
 import gc
-import json
 import os
-import platform
-import statistics
-import subprocess
-import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine, Iterable, Iterator
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any, Protocol
 
-import cryptography
-
 import pellucid
+from bench.harness import OURS, SSL, Limit, Measure, Peers, Sample, Scale
 from bench.peers import Certificates, PellucidStack, StdlibStack
 
 try:
@@ -37,8 +30,86 @@ BULK = 32 * 2**20
 PING_PONGS = 1500
 CONNECTIONS = 100
 
-FLOORS = {"bulk": 2.5, "bulk, streams": None, "ping-pong, 100 bytes": 1.0, "ssl-shaped bulk": 0.9}
-"""what is aimed at on asyncio's own loop; the run fails below, less what noise may take"""
+GROUP = "Loopback"
+FLOOR = {"3.11": 2.2, "3.13": 2.8}
+RECORD = {"3.11": 2.7, "3.13": 3.4}
+NATIVE, SHAPED = OURS, "pellucid through sslproto"
+
+
+def measures(scale: Scale) -> Iterable[Measure]:
+    for loop in ("asyncio", "uvloop"):
+        own = loop == "asyncio"
+        floors: dict[str, Any] = (
+            {"floor": {"3.11": 2.2, "3.13": 2.8}, "record": {"3.11": 2.7, "3.13": 3.4}} if own else {}
+        )
+        yield _measure(loop, "bulk", _bulk, scale, **floors)
+        if own or scale.full:
+            yield _measure(loop, "ping-pong, 100 bytes", _ping_pong, scale, floor=1.0 if own else None)
+            yield _measure(loop, "bulk, streams", _streams, scale)
+
+
+def _measure(
+    loop: str,
+    what: str,
+    work: Callable[[asyncio.Runner], AbstractContextManager[Peers]],
+    scale: Scale,
+    floor: Limit | None = None,
+    record: Limit | None = None,
+) -> Measure:
+    @contextlib.contextmanager
+    def opened() -> Iterator[Peers]:
+        if loop not in loops():
+            yield dict.fromkeys((SSL, NATIVE, SHAPED), f"{loop} is not installed")
+            return
+        with asyncio.Runner(loop_factory=loops()[loop]) as runner, work(runner) as peers:
+            yield peers
+
+    return Measure(
+        name=f"loopback, {loop}, {what}",
+        group=GROUP,
+        unit="GB/s" if what.startswith("bulk") else "/s",
+        better="higher",
+        open=opened,
+        rounds=scale.some(1.5),
+        floor=floor,
+        record=record,
+        note="both ends on one loop",
+    )
+
+
+@contextlib.contextmanager
+def _bulk(runner: asyncio.Runner) -> Iterator[Peers]:
+    pairs = {name: runner.run(Pair(over, End).connect()) for name, over in stacks().items()}
+    yield {name: _round(runner, pair.bulk, BULK / 1e9) for name, pair in pairs.items()}
+    for pair in pairs.values():
+        runner.run(pair.close())
+
+
+@contextlib.contextmanager
+def _ping_pong(runner: asyncio.Runner) -> Iterator[Peers]:
+    pairs = {name: runner.run(Pair(over, Echo).connect()) for name, over in stacks().items()}
+    yield {name: _round(runner, pair.ping_pong, PING_PONGS) for name, pair in pairs.items()}
+    for pair in pairs.values():
+        runner.run(pair.close())
+
+
+@contextlib.contextmanager
+def _streams(runner: asyncio.Runner) -> Iterator[Peers]:
+    pairs = {name: runner.run(StreamPair(over).connect()) for name, over in stacks().items()}
+    yield {name: _round(runner, pair.bulk, BULK / 1e9) for name, pair in pairs.items()}
+    for pair in pairs.values():
+        runner.run(pair.close())
+
+
+def _round(
+    runner: asyncio.Runner, work: Callable[[], Coroutine[Any, Any, None]], amount: float
+) -> Callable[[], Sample]:
+    def one_round() -> Sample:
+        start = time.process_time()
+        runner.run(work())
+        return Sample(amount / (time.process_time() - start))
+
+    return one_round
 
 
 class Over(Protocol):
@@ -169,9 +240,8 @@ class Pair:
 class StreamPair:
     """The same with asyncio's streams."""
 
-    def __init__(self, name: str, over: Any) -> None:
+    def __init__(self, over: Over) -> None:
         self._over = over
-        self._name = name
 
     async def connect(self) -> StreamPair:
         self._accepted: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
@@ -210,43 +280,15 @@ class StreamPair:
         await asyncio.sleep(0.01)
 
 
-def stacks() -> dict[str, Over]:
+def stacks(certificates: Certificates | None = None) -> dict[str, Over]:
     """Return the three, with the same certificate and suite."""
-    certificates = Certificates("p256")
+    certificates = certificates or Certificates("p256")
     stdlib, ours = StdlibStack(certificates), PellucidStack(certificates)
     return {
-        "ssl": OverContext(stdlib.client, stdlib.server),
-        "ssl-shaped": OverContext(pellucid.SSLContext(ours.client), pellucid.SSLContext(ours.server)),
-        "native": OverNative(ours.client, ours.server),
+        SSL: OverContext(stdlib.client, stdlib.server),
+        SHAPED: OverContext(pellucid.SSLContext(ours.client), pellucid.SSLContext(ours.server)),
+        NATIVE: OverNative(ours.client, ours.server),
     }
-
-
-def timed(runner: asyncio.Runner, runs: dict[str, Callable[[], Any]], repeat: int) -> dict[str, list[float]]:
-    """Return the CPU seconds of *repeat* rounds of each; the stacks take turns, and none always begins."""
-    seconds: dict[str, list[float]] = {name: [] for name in runs}
-    for run in runs.values():
-        runner.run(run())
-    names = list(runs)
-    for i in range(repeat):
-        for name in names[i % len(names) :] + names[: i % len(names)]:
-            start = time.process_time()
-            runner.run(runs[name]())
-            seconds[name].append(time.process_time() - start)
-    return seconds
-
-
-def summary(seconds: dict[str, list[float]], amount: float) -> dict[str, Any]:
-    """Return, for each stack, *amount* a second and the ratio to ssl with its quartiles."""
-    found: dict[str, Any] = {}
-    for name, times in seconds.items():
-        ratios = [base / own for base, own in zip(seconds["ssl"], times, strict=True)]
-        low, _, high = statistics.quantiles(ratios, n=4)
-        found[name] = {
-            "per_second": amount / statistics.median(times),
-            "ratio": statistics.median(ratios),
-            "spread": [low, high],
-        }
-    return found
 
 
 def idle_bytes(runner: asyncio.Runner, over: Over) -> float:
@@ -293,87 +335,6 @@ def resident() -> int:
     return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
 
 
-def idle_elsewhere(loop: str, name: str) -> float:
-    """Return `idle_bytes` of that stack, in a process of its own: memory that another has left is used again."""
-    command = (sys.executable, "-m", "bench", "asyncio", "--idle", loop, name)
-    return float(subprocess.run(command, capture_output=True, text=True, check=True, timeout=120).stdout)
-
-
 def loops() -> dict[str, Callable[[], Any] | None]:
     """Return what makes each kind of loop that there is."""
     return {"asyncio": None} if uvloop is None else {"asyncio": None, "uvloop": uvloop.new_event_loop}
-
-
-def measure(loop: str, repeat: int) -> dict[str, Any]:
-    """Run every measure on one kind of loop."""
-    results: dict[str, Any] = {}
-    with asyncio.Runner(loop_factory=loops()[loop]) as runner:
-        every = stacks()
-        if sys.platform == "linux":
-            results["idle connection, both ends"] = {name: {"bytes": idle_elsewhere(loop, name)} for name in every}
-        for what, kind, amount in (("bulk", End, BULK), ("ping-pong, 100 bytes", Echo, PING_PONGS)):
-            pairs = {name: runner.run(Pair(over, kind).connect()) for name, over in every.items()}
-            runs = {name: pair.bulk if kind is End else pair.ping_pong for name, pair in pairs.items()}
-            results[what] = summary(timed(runner, runs, repeat), amount)
-            for pair in pairs.values():
-                runner.run(pair.close())
-        streams = {name: runner.run(StreamPair(name, over).connect()) for name, over in every.items()}
-        results["bulk, streams"] = summary(timed(runner, {n: p.bulk for n, p in streams.items()}, repeat), BULK)
-        for one in streams.values():
-            runner.run(one.close())
-    return results
-
-
-def main(arguments: list[str]) -> int:
-    """Print each measure; return 1 if one is below its floor."""
-    parser = argparse.ArgumentParser(prog="python -m bench asyncio", description=__doc__)
-    parser.add_argument("--quick", action="store_true", help="fewer rounds")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures there")
-    parser.add_argument("--slack", type=float, default=0.15, help="share below a floor that is put down to noise")
-    parser.add_argument("--idle", nargs=2, help=argparse.SUPPRESS)
-    options = parser.parse_args(arguments)
-    if options.idle:
-        loop, name = options.idle
-        with asyncio.Runner(loop_factory=loops()[loop]) as runner:
-            print(idle_bytes(runner, stacks()[name]))
-        return 0
-    repeat = 5 if options.quick else 15
-    report = {
-        "schema": 1,
-        "python": platform.python_version(),
-        "cryptography": cryptography.__version__,
-        "loops": {name: measure(name, repeat) for name in loops()},
-    }
-    print(f"Python {report['python']}, cryptography {report['cryptography']}")
-    low = []
-    for loop, results in report["loops"].items():
-        for what, by_stack in results.items():
-            for name, one in by_stack.items():
-                print(line(loop, what, name, one))
-        low += below(results, options.slack) if loop == "asyncio" else []
-    if options.json:
-        options.json.parent.mkdir(parents=True, exist_ok=True)
-        options.json.write_text(json.dumps(report, indent=2) + "\n")
-    for name in low:
-        print(f"below its floor: {name}", file=sys.stderr)
-    return 1 if low else 0
-
-
-def line(loop: str, what: str, name: str, one: dict[str, Any]) -> str:
-    """Return a line of the table."""
-    head = f"{loop:<9}{what:<28}{name:<12}"
-    if "bytes" in one:
-        return f"{head}{one['bytes'] / 1024:>8.1f} KiB"
-    rate = f"{one['per_second'] / 1e9:>8.2f} GB/s" if what.startswith("bulk") else f"{one['per_second']:>8.0f} /s  "
-    return f"{head}{rate}{one['ratio']:>9.2f}×   {one['spread'][0]:.2f}-{one['spread'][1]:.2f}"
-
-
-def below(results: dict[str, Any], slack: float) -> list[str]:
-    """Return what is below its floor."""
-    low = []
-    for what, floor in FLOORS.items():
-        shaped = what.startswith("ssl-shaped")
-        found = results["bulk" if shaped else what]["ssl-shaped" if shaped else "native"]["ratio"]
-        if floor is not None and found < floor * (1 - slack):
-            low.append(f"{what}: {found:.2f}, {floor:.2f} is aimed at")
-    return low

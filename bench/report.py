@@ -95,6 +95,12 @@ def processor() -> str:
     return f"{names[0] if names else 'unknown'} × {os.cpu_count()}"
 
 
+def file_in(path: Path) -> Path:
+    """Return *path*, or the file of this Python in it where that is a folder."""
+    version = ".".join(platform.python_version_tuple()[:2])
+    return path / f"{platform.python_implementation().lower()}-{version}.json" if path.is_dir() else path
+
+
 def write(path: Path, head: Mapping[str, Any], results: Iterable[Result]) -> None:
     """Write everything as JSON."""
     path.parent.mkdir(parents=True, exist_ok=True)

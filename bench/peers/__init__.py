@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from importlib import import_module
+from importlib.util import find_spec
 from typing import Any
 
 from bench.peers.bio import BioStack, StdlibStack
@@ -67,9 +68,7 @@ MAIN = ("ssl", "pyOpenSSL", "rtls", "utls", "pellucid")
 def peer(name: str) -> type[Stack] | str:
     """Return the class, or "not installed"."""
     needs, module, kind = _WHERE[name]
-    try:
-        import_module(needs)
-    except ImportError:
+    if find_spec(needs) is None:
         return NOT_INSTALLED
     found: type[Stack] = getattr(import_module(f"bench.peers.{module}"), kind)
     return found

@@ -28,18 +28,22 @@ class BioStack:
         tls = self.tls
         self.how = how
         self.session: Any = None
-        self.client = tls.SSLContext(tls.PROTOCOL_TLS_CLIENT)
-        self.server = tls.SSLContext(tls.PROTOCOL_TLS_SERVER)
-        for context in (self.client, self.server):
-            context.minimum_version = tls.TLSVersion.TLSv1_3
-            self.prepare(context)
-        self.client.load_verify_locations(cadata=(how.roots_pem or certificates.roots_pem).decode())
+        self._roots = (how.roots_pem or certificates.roots_pem).decode()
+        self.server = self._context(tls.PROTOCOL_TLS_SERVER)
+        self.new_client()
         with file_of(certificates.leaf.chain_pem + certificates.leaf.key_pem) as path:
             self.server.load_cert_chain(path)
 
-    @classmethod
-    def version(cls) -> str:
-        return f"{cls.name} {version(cls.name)}"
+    def _context(self, protocol: Any) -> Any:
+        context = self.tls.SSLContext(protocol)
+        context.minimum_version = self.tls.TLSVersion.TLSv1_3
+        self.prepare(context)
+        return context
+
+    def new_client(self) -> None:
+        """Make the client's configuration, roots and all."""
+        self.client = self._context(self.tls.PROTOCOL_TLS_CLIENT)
+        self.client.load_verify_locations(cadata=self._roots)
 
     def prepare(self, context: Any) -> None:
         """Have *context* take the suite and the group."""
@@ -124,7 +128,7 @@ class StdlibStack(BioStack):
 
     def prepare(self, context: ssl.SSLContext) -> None:
         configure(context, self.how)
-        if context is self.server:
+        if context.protocol == ssl.PROTOCOL_TLS_SERVER:
             context.num_tickets = 1 if self.how.resume else 0
 
 

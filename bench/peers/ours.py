@@ -39,16 +39,16 @@ class PellucidStack:
         share = GROUPS[how.group]
         groups = (share, NamedGroup.SECP256R1)
         suites = (SUITES[how.suite],)
-        more: dict[str, Any] = {} if how.cached or not has_cache() else {CACHE: 0}
         self.how = how
-        self.client = pellucid.ClientConfig(
-            trust=pellucid.TrustStore.from_pem(how.roots_pem or certificates.roots_pem),
-            suites=suites,
-            groups=groups,
-            key_shares=(share,),
-            early_data=how.early > 0,
-            **more,
-        )
+        self._roots = how.roots_pem or certificates.roots_pem
+        self._settings: dict[str, Any] = {
+            "suites": suites,
+            "groups": groups,
+            "key_shares": (share,),
+            "early_data": how.early > 0,
+            **({} if how.cached or not has_cache() else {CACHE: 0}),
+        }
+        self.new_client()
         tickets = 1 if how.resume else 0
         self.server = pellucid.ServerConfig(
             credentials=(credential,),
@@ -59,6 +59,10 @@ class PellucidStack:
             tickets_on_resumption=tickets,
             max_early_data=how.early,
         )
+
+    def new_client(self) -> None:
+        """Make the client's configuration, roots and all."""
+        self.client = pellucid.ClientConfig(trust=pellucid.TrustStore.from_pem(self._roots), **self._settings)
 
     @classmethod
     def version(cls) -> str:

@@ -6,17 +6,21 @@ It verifies no chain by itself: its checker does, with cryptography, as it offer
 from __future__ import annotations
 
 import secrets
+import warnings
 from collections.abc import Generator
 from importlib.metadata import version
 from typing import Any
 
 from cryptography import x509
 from cryptography.x509.verification import PolicyBuilder, Store, VerificationError
-from tlslite import errors
-from tlslite.api import HandshakeSettings, TLSConnection, X509CertChain, parsePEMKey
-from tlslite.session import Session
 
 from bench.peers.interface import AES_128, AES_256, CHACHA, HYBRID, PLAIN, Certificates, How, NotAsAskedError
+
+with warnings.catch_warnings():
+    warnings.simplefilter("ignore", DeprecationWarning)  # of asyncore, which it imports where there is one
+    from tlslite import errors
+    from tlslite.api import HandshakeSettings, TLSConnection, X509CertChain, parsePEMKey
+    from tlslite.session import Session
 
 CIPHERS = {AES_128: "aes128gcm", AES_256: "aes256gcm", CHACHA: "chacha20-poly1305"}
 

@@ -46,7 +46,7 @@ class Carrier:
         self._writer = RecordWriter(config.padding, record_trace, b"\x03\x01" if role is Role.CLIENT else b"\x03\x03")
         self._incoming = bytearray()
         self._message = bytearray()  # handshake bytes that are not a whole message yet
-        self._events: deque[Event] = deque()
+        self._events: list[Event] | deque[Event] = []
         self._error: TLSError | None = None
         self._exporter_secret: bytes | None = None
         self._early_exporter_secret: bytes | None = None

@@ -5,6 +5,7 @@ Bytes come in by `receive_data` and go out by `data_to_send`; what happened is t
 
 from __future__ import annotations
 
+from collections import deque
 from typing import Final
 
 from pellucid import schedule
@@ -62,6 +63,7 @@ from pellucid.verify.names import normalize_server_name
 
 _SENT: Final = Direction.SENT  # on Python 3.11 an Enum's attribute costs 0.1 µs each time
 _INITIAL: Final = Epoch.INITIAL
+_FEW_EVENTS: Final = 64
 
 
 class Connection(Detachable):
@@ -193,8 +195,14 @@ class Connection(Detachable):
 
     def next_event(self) -> Event | NeedData:
         """Return what happened next, or NEED_DATA. Raises PeerError, AlertReceived, TruncatedStream, InternalError."""
-        if self._events:
-            return self._events.popleft()
+        events = self._events
+        if events:
+            if len(events) > _FEW_EVENTS and type(events) is list:
+                # To take the first of a long list moves all others; an idle connection keeps 700 bytes of a deque.
+                events = self._events = deque(events)
+            event = events[0]
+            del events[0]
+            return event
         if self._error is not None:
             raise self._error
         return NEED_DATA
@@ -562,6 +570,8 @@ class Connection(Detachable):
         self._limit_records(self._context.config.suite_table[negotiated.cipher_suite])
         self._exporter_secret = complete.exporter_secret
         self._events.append(HandshakeComplete(negotiated))
+        if not post_handshake.may_follow(self._handshake.phase):
+            self._context.transcript.let_go()
         self._tell_completed(complete)
 
     # ---- KeyUpdate -------------------------------------------------------------------------------------------------

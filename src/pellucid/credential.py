@@ -16,6 +16,7 @@ from pellucid.messages.extensions import OIDFilter
 from pellucid.messages.handshake import ClientHello, handshake_message
 from pellucid.messages.ja4 import ja4
 from pellucid.registry import CertificateType, ExtensionType
+from pellucid.value import quickly_made
 
 ONLY_X509: Final = (CertificateType.X509,)
 
@@ -145,6 +146,7 @@ class ClientAuthentication(enum.Enum):
     REQUIRED = "required"
 
 
+@quickly_made
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ClientHelloInfo:
     """What a server's credential resolver may go by; everything in it is the client's claim.

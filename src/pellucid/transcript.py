@@ -54,6 +54,11 @@ class Transcript:
         self._hash = suite.new_hash()
         self._hash.update(bytes((HandshakeType.MESSAGE_HASH, 0, 0, len(client_hello_hash))) + client_hello_hash)
 
+    def let_go(self) -> None:
+        """Forget it: nothing is added or asked for any more. A hash takes 360 bytes of an idle connection."""
+        self._hash = None
+        self._waiting.clear()
+
     def fork(self) -> Transcript:
         """Return a copy that goes on by itself: what PSK binders are computed over."""
         copy = Transcript()

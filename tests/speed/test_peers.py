@@ -12,8 +12,6 @@ from bench.peers.interface import AES_128, GROUPS, SUITES, handshake
 from bench.peers.proof import chosen, proven, unverified
 from tests.support.needs import need
 
-pytestmark = pytest.mark.filterwarnings("ignore:The asyncore module:DeprecationWarning")  # tlslite-ng imports it
-
 CERTIFICATES = Certificates()
 HOWS = {
     "plain": How(),

@@ -5,8 +5,9 @@ from __future__ import annotations
 import dataclasses
 import datetime
 import math
-import threading
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -133,6 +134,12 @@ def test_every_part_of_the_request_counts(other: Callable[[], dict[str, Any]]) -
     assert not notes(report)
     assert (report.accepted, report.failure, report.summary) == (fresh.accepted, fresh.failure, fresh.summary)
     assert remembered(one.verify(ask())), "the first is still there"
+
+
+def test_lists_are_as_good_as_tuples() -> None:
+    one = verifier()
+    assert not remembered(one.verify(ask(intermediates=list(ask().intermediates), scts=[])))
+    assert remembered(one.verify(ask()))
 
 
 def test_another_leaf_of_the_same_key_and_name_is_verified() -> None:
@@ -453,23 +460,48 @@ def test_aia_remembers_what_its_verifier_accepted() -> None:
 # ---- threads ---------------------------------------------------------------------------------------------------------
 
 
+@pytest.fixture
+def _threads_change_places_all_the_time() -> Iterator[None]:
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    yield
+    sys.setswitchinterval(before)
+
+
+def in_threads(work: Callable[[int], None]) -> None:
+    """Have *work* done by four threads, each told its number; raise what one of them raised."""
+    with ThreadPoolExecutor(4) as pool:
+        for done in [pool.submit(work, number) for number in range(4)]:
+            done.result()
+
+
+@pytest.mark.usefixtures("_threads_change_places_all_the_time")
 def test_threads_never_take_one_verdict_for_another() -> None:
     one = verifier()
-    issued = [authority().issue(f"t{number}.example.com") for number in range(4)]
     names = [f"t{number}.example.com" for number in range(4)]
-    wrong: list[str] = []
+    issued = [authority().issue(name) for name in names]
 
-    def work(offset: int) -> None:
+    def work(number: int) -> None:
         for step in range(300):
-            which, name = issued[(step + offset) % 4], names[(step // 4 + offset) % 4]
-            report = one.verify(ask(which, server_name=name))
-            right = names[issued.index(which)] == name
-            if report.accepted is not right or (right and report.path[0] != which.der):
-                wrong.append(name)
+            which, name = (step + number) % 4, (step // 4 + number) % 4
+            report = one.verify(ask(issued[which], server_name=names[name]))
+            assert report.accepted is (which == name)
+            assert not report.accepted or report.path[0] == issued[which].der
 
-    threads = [threading.Thread(target=work, args=(offset,)) for offset in range(4)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert wrong == []
+    in_threads(work)
+
+
+@pytest.mark.usefixtures("_threads_change_places_all_the_time")
+def test_threads_put_out_what_is_too_much_and_forget_it_all_at_once() -> None:
+    one, issued = verifier(), authority().issue("*.example.com")
+
+    def work(number: int) -> None:
+        for step in range(2 * MAX_VERDICTS):
+            now = NOW + datetime.timedelta(seconds=step - 100 * (step == MAX_VERDICTS))
+            name = f"t{(7 * step + number) % (MAX_VERDICTS + 16)}.example.com"
+            assert one.verify(ask(issued, now=now, server_name=name)).accepted
+
+    in_threads(work)
+    assert 0 < len(one._verdicts) <= MAX_VERDICTS + 3
+    one.verify(ask(now=NOW + 2 * HOUR))
+    assert len(one._verdicts) <= MAX_VERDICTS

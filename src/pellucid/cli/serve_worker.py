@@ -102,17 +102,16 @@ def _serve(
             shares=True,
         )
         with lifespan_failures():
-            asyncio.run(_Worker(server, ring, talking, options["grace"]).run(made.config))
+            asyncio.run(_Worker(server, ring, talking).run(made.config))
 
 
 class _Worker:
     """Serves, and hears what the parent says meanwhile."""
 
-    def __init__(self, server: Server, ring: TicketKeys, talking: socket.socket, grace: float) -> None:
+    def __init__(self, server: Server, ring: TicketKeys, talking: socket.socket) -> None:
         self._server = server
         self._ring = ring
         self._talking = talking
-        self._grace = grace
         self._frames = Frames()
         self._stopping: asyncio.Task[None] | None = None
 
@@ -121,7 +120,7 @@ class _Worker:
         loop.set_exception_handler(handled_exceptions)
         self._talking.setblocking(False)
         loop.add_reader(self._talking, self._hear)
-        loop.add_signal_handler(signal.SIGTERM, self._stop)
+        loop.add_signal_handler(signal.SIGTERM, self._stop, HANDSHAKE_TIMEOUT_SECONDS)
         try:
             with files_watched(config):
                 await self._server.run()
@@ -138,23 +137,25 @@ class _Worker:
             data, messages = b"", []
         if not data:  # the parent has gone: nobody else would end us
             asyncio.get_running_loop().remove_reader(self._talking)
-            self._stop()
+            self._stop(HANDSHAKE_TIMEOUT_SECONDS)
         for kind, payload in messages:
             if kind is Kind.KEYS:
                 self._ring.import_keys(payload)
             elif kind is Kind.STOP:
-                self._stop()
+                self._stop(int(payload) / 1000)
             elif kind is Kind.HURRY:
                 self._server.stop()
                 self._server.hurry()
 
-    def _stop(self) -> None:
+    def _stop(self, seconds: float) -> None:
+        loop = asyncio.get_running_loop()
+        loop.call_later(seconds, self._server.stop)  # also where it was told before, and had longer
         if self._stopping is None:
-            self._stopping = asyncio.get_running_loop().create_task(self._finish())
+            self._stopping = loop.create_task(self._finish())
 
     async def _finish(self) -> None:
         """Let others take the next connections, and end with those that were taken."""
-        await self._server.drain(min(self._grace, HANDSHAKE_TIMEOUT_SECONDS))
+        await self._server.drain()
         self._server.stop()
 
 

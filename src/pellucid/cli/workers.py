@@ -183,7 +183,8 @@ class Parent:
                 for task in (stopped, *tasks):
                     task.cancel()
                 await asyncio.gather(stopped, *tasks, return_exceptions=True)
-                await asyncio.gather(*map(self._end, tuple(self._workers)))
+                drain = min(self._grace, HANDSHAKE_TIMEOUT_SECONDS)
+                await asyncio.gather(*(self._end(worker, drain) for worker in tuple(self._workers)))
                 await asyncio.gather(*self._watching, return_exceptions=True)
 
     async def _announce(self, ready: Callable[[], None]) -> None:
@@ -258,7 +259,7 @@ class Parent:
                     before, self._places[number] = self._places.get(number), worker
                 if before is not None:
                     before.left.set()
-                    self._watch(self._end(before))
+                    self._watch(self._end(before, HANDSHAKE_TIMEOUT_SECONDS))
             else:
                 self._say("good", f"restarted: {self._count} workers")
 
@@ -329,13 +330,13 @@ class Parent:
         worker.ended.set()
         worker.left.set()
 
-    async def _end(self, worker: _Worker) -> None:
-        """Have *worker* finish what it has, for a bounded time."""
+    async def _end(self, worker: _Worker, drain: float) -> None:
+        """Have *worker* finish what it has, for a bounded time. drain: of it, for those who have just come."""
         if worker.ready.is_set():
-            worker.tell(Kind.STOP)
+            worker.tell(Kind.STOP, b"%d" % (drain * 1000))
         elif not worker.ended.is_set():
             worker.process.terminate()
-        longest = min(self._grace, HANDSHAKE_TIMEOUT_SECONDS) + 2 * self._grace + _LAST_SECONDS
+        longest = drain + 2 * self._grace + _LAST_SECONDS
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(worker.ended.wait(), longest)
         if not worker.ended.is_set():

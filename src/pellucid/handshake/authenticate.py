@@ -8,7 +8,7 @@ from __future__ import annotations
 import functools
 import hmac
 from collections.abc import Callable, Container
-from dataclasses import field
+from dataclasses import dataclass, field
 from typing import Any, Final
 
 from pellucid.config import Credential
@@ -41,7 +41,7 @@ from pellucid.registry import CertificateType, scheme_name
 from pellucid.registry import SignatureScheme as S
 from pellucid.schedule import TrafficSecret
 from pellucid.trace import Role, SignatureTraced, VerificationTraced
-from pellucid.value import positional_value
+from pellucid.value import quickly_made
 from pellucid.verify.report import (
     Check,
     CheckGroup,
@@ -80,7 +80,8 @@ def signing_role(content: bytes) -> Role | None:
 # ---- the peer's ----------------------------------------------------------------------------------------------------
 
 
-@positional_value
+@quickly_made
+@dataclass(frozen=True, slots=True)
 class PresentedCertificates:
     """The peer's Certificate message, counted, its leaf parsed; nothing of it is believed yet."""
 

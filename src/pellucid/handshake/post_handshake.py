@@ -231,6 +231,11 @@ def obstacle(config: ServerConfig, negotiated: Negotiated) -> str:
     return ""
 
 
+def may_follow(phase: object) -> bool:
+    """Whether a certificate may be asked for in *phase*: then the handshake's transcript is needed on."""
+    return isinstance(phase, Asking) or (isinstance(phase, Connected) and phase.state is C.CONNECTED_PHA)
+
+
 def request(context: Context[ServerConfig], phase: object, negotiated: Negotiated, *, required: bool) -> Step:
     """Ask for the client's certificate (RFC 9846 §4.7.2). required: an answer without one ends the connection.
 

@@ -92,19 +92,18 @@ class Server:
                 settings.backlog = 1  # asyncio accepts so many in one go
             self._settings.append(settings)
 
-    async def drain(self, seconds: float) -> None:
+    async def drain(self) -> None:
         """Take no further connections, and wait for those that were taken: their handshakes, and their first requests.
 
-        Others have been answered before, and their clients make another connection when this one is closed. For a
-        server that `shares` its sockets, before `stop`: what nobody has accepted waits there for other processes.
+        `stop` ends the wait. Who has had a first answer makes another connection where this one is closed. For a server
+        that `shares` its sockets, before `stop`: what nobody has accepted waits there for other processes.
         """
         loop = asyncio.get_running_loop()
         for sock in self._sockets:
             if sock.fileno() >= 0:
                 loop.remove_reader(sock)
-        end = loop.time() + seconds
         quiet = 0
-        while quiet < 3 and loop.time() < end and not self._stop.is_set():
+        while quiet < 3 and not self._stop.is_set():
             await asyncio.sleep(_LOOK_SECONDS)  # between two looks a connection may be on its way from hand to hand
             quiet = 0 if any(map(self._expects, self._contexts, self._settings)) else quiet + 1
 

@@ -17,12 +17,14 @@ from pellucid.limits import (
 )
 from pellucid.sessions import stored
 from pellucid.sessions.shared import Shared
+from pellucid.value import quickly_made
 from pellucid.wire import WireStruct, opaque, u8, u16, u32, wire, wire_struct
 
 _VERSION: Final = 2
 _MAX_HOST: Final = 1024  # characters: a name has 253, an address with its zone some 60
 
 
+@quickly_made
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ClientSession:
     """A ticket, its PSK, and what was true of the connection that it came from.
@@ -162,6 +164,7 @@ class _StoredSession(WireStruct):
         return "_StoredSession(<hidden>)"
 
 
+@quickly_made
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SessionKey:
     """Everything that authenticated a session; a session is used for nothing else (attack E8).

@@ -12,6 +12,7 @@ from pellucid.errors import UsageError
 from pellucid.limits import MIN_EXTERNAL_PSK
 from pellucid.schedule import Prf
 from pellucid.trace import Role
+from pellucid.value import quickly_made
 from pellucid.wire import WireStruct, opaque, u16, wire, wire_struct
 
 RESUMPTION_BINDER: Final = b"res binder"
@@ -54,6 +55,7 @@ class _Endpoints(WireStruct):
     server: bytes = wire(opaque(1, 2**8 - 1))
 
 
+@quickly_made
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Psk:
     """A PSK as a handshake uses it: good with the suites of one hash.

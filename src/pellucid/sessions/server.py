@@ -8,6 +8,7 @@ from typing import Final
 from pellucid.errors import DecodeError, UsageError
 from pellucid.limits import AUTHENTICATION_LIFETIME_SECONDS, CLOCK_STEP_SECONDS
 from pellucid.sessions import stored
+from pellucid.value import quickly_made
 from pellucid.wire import WireStruct, fixed, opaque, u8, u16, u32, wire, wire_struct
 
 _VERSION: Final = 2
@@ -15,6 +16,7 @@ _MAX_INDEX: Final = 255
 _NO_TYPE: Final = 255
 
 
+@quickly_made
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ServerSession:
     """What a ticket stands for. It is good only where all that it is bound to is the same (attack E7).

@@ -14,6 +14,7 @@ from typing import Final
 from pellucid.crypto.certificates import EndEntity
 from pellucid.errors import InternalError, PeerError
 from pellucid.registry import AlertDescription, CertificateType, alert_name, certificate_type_name
+from pellucid.value import quickly_made
 from pellucid.verify.scts import SignedCertificateTimestamp, readable_scts
 
 
@@ -101,6 +102,7 @@ ALERTS: Final = {
 """The alert that tells the peer (RFC 9846 §6.2)."""
 
 
+@quickly_made
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Check:
     """One check and what it saw.
@@ -170,6 +172,7 @@ class LazyChecks:
         return self._checks
 
 
+@quickly_made
 @dataclass(frozen=True, slots=True, kw_only=True)
 class VerificationReport:
     """The answer to a VerificationRequest (RFC 9846 §4.5.1.3, RFC 5280 §6, RFC 9525).

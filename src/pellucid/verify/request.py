@@ -9,6 +9,7 @@ from typing import NamedTuple, Protocol
 
 from pellucid.crypto.certificates import EndEntity
 from pellucid.crypto.provider import Pending
+from pellucid.value import quickly_made
 from pellucid.verify.report import Check, VerificationReport
 
 
@@ -19,6 +20,7 @@ class Purpose(enum.Enum):
     CLIENT_AUTH = "client authentication"
 
 
+@quickly_made
 @dataclass(frozen=True, slots=True, kw_only=True)
 class VerificationRequest:
     """The peer's certificates, or its raw public key, and what is known of the peer.

@@ -6,7 +6,6 @@ it: CertificateVerify is checked on every connection (authenticate.py).
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from dataclasses import replace
 from typing import Final
 
@@ -29,14 +28,18 @@ _Key = tuple[bytes, tuple[bytes, ...], str, str | None, bytes | None, tuple[byte
 
 
 class _Remembered:
-    """An accepted verdict, and from when until when it stands, seconds since 1970."""
+    """An accepted verdict, and from when until when it stands, seconds since 1970.
 
-    __slots__ = ("_again", "_report", "leaf", "since", "until")
+    used: whether it was asked for since it was last passed over.
+    """
+
+    __slots__ = ("_again", "_report", "leaf", "since", "until", "used")
 
     def __init__(self, leaf: x509.Certificate, report: VerificationReport, since: float, until: float) -> None:
         self.leaf = leaf
         self.since = since
         self.until = until
+        self.used = False
         self._report = report
         self._again: VerificationReport | None = None
 
@@ -58,10 +61,11 @@ class _Remembered:
 
 
 class Verdicts:
-    """What one verifier remembers: 64 chains at most, the last used, each for *seconds* at most.
+    """What one verifier remembers: 64 chains at most, those in use, each for *seconds* at most.
 
-    It belongs to the verifier: who is trusted, how strictly, and which CRLs there are, is the same for all in it. The
-    dictionary's operations are atomic, so that threads need no lock: two that come at once verify twice.
+    It belongs to the verifier: who is trusted, how strictly, and which CRLs there are, is the same for all in it.
+    Threads need no lock: each step is one operation of a dictionary, which is atomic, and whatever comes between two of
+    them costs a verification at the most.
     """
 
     __slots__ = ("_kept", "_latest", "seconds")
@@ -72,7 +76,7 @@ class Verdicts:
                 f"verdict_cache_seconds is {seconds}; 0, for none, to {MAX_VERDICT_CACHE_SECONDS:.0f} are possible"
             )
         self.seconds = seconds
-        self._kept: OrderedDict[_Key, _Remembered] = OrderedDict()
+        self._kept: dict[_Key, _Remembered] = {}
         self._latest = 0.0
 
     def __len__(self) -> int:
@@ -97,10 +101,7 @@ class Verdicts:
         if not same or not found.since <= now <= found.until:
             self._kept.pop(key, None)
             return None
-        try:
-            self._kept.move_to_end(key)
-        except KeyError:
-            return None  # another thread has put it out meanwhile
+        found.used = True
         return found.report
 
     def keep(
@@ -121,20 +122,28 @@ class Verdicts:
         self._latest = max(self._latest, now) if self._kept else now
         self._kept[_key(request)] = _Remembered(leaf.x509, report, now, until)
         while len(self._kept) > MAX_VERDICTS:
-            try:
-                self._kept.popitem(last=False)
-            except KeyError:
-                break  # other threads have put all of them out
+            self._put_one_out()
+
+    def _put_one_out(self) -> None:
+        """Drop the oldest, or have it start again as the youngest if it was asked for meanwhile (second chance)."""
+        try:
+            oldest = next(iter(self._kept))
+        except (RuntimeError, StopIteration):
+            return  # another thread is at it
+        found = self._kept.pop(oldest, None)
+        if found is not None and found.used:
+            found.used = False
+            self._kept[oldest] = found
 
 
 def _key(request: VerificationRequest) -> _Key:
-    """port is not in it: no rule of the WebPKI looks at it."""
+    """port is not in it: no rule of the WebPKI looks at it. tuple: callers of their own may have lists."""
     return (
         request.leaf.der,
-        request.intermediates,
+        tuple(request.intermediates),
         request.purpose.value,
         request.server_name,
         request.ocsp_response,
-        request.scts,
+        tuple(request.scts),
         request.status_requested,
     )
