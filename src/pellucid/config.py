@@ -187,7 +187,9 @@ class _Config:
     decompression_table: dict[int, CertificateCompression] = field(init=False, repr=False, compare=False)
     """what the peer is told that it may use"""
     memo: dict[str, object] = field(init=False, repr=False, compare=False)
-    """what handshakes find out of these values alone, kept for the next; whoever keeps something here bounds it"""
+    """What handshakes find out of these values alone, kept for the next; whoever keeps something here bounds it.
+
+    Threads share it: what is kept is set by single operations on a dict, and whoever loses a race finds the same."""
 
     def __post_init__(self) -> None:
         set_field = object.__setattr__

@@ -13,11 +13,13 @@ from hypothesis import strategies as st
 from pellucid.config import DEFAULT_SCHEMES, Credential, ServerConfig
 from pellucid.connection import Connection
 from pellucid.crypto.pyca import PYCA
-from pellucid.errors import TLSError
+from pellucid.errors import TLSError, UsageError
 from pellucid.handshake.offer import first_offer
 from pellucid.messages import extensions as x
-from pellucid.messages.handshake import ClientHello, Extension, handshake_message
+from pellucid.messages.handshake import HEADER_LENGTH, ClientHello, Extension, handshake_message
 from pellucid.registry import ExtensionType, SignatureScheme, is_grease
+from pellucid.sessions.psk import ExternalPsk
+from pellucid.trace import Role
 from tests.properties.strategies import values
 from tests.support.pair import NAME, client_config, credential, events_of, server_config
 from tests.support.soak import examples
@@ -170,3 +172,29 @@ def test_credential_of_a_signer_that_is_not_ours_is_chosen_anew_each_time() -> N
     signer.schemes = ()
     after = shown(config, hello)
     assert before != after
+
+
+@given(
+    lengths=st.lists(st.integers(1, 300), min_size=1, max_size=3),
+    options=st.sampled_from([{}, {"grease": False, "middlebox_compatibility": False}, {"alpn": ("h2",)}]),
+)
+@settings(max_examples=examples(30), deadline=None)
+def test_hello_with_psks_appended_is_what_it_encodes_to(lengths: list[int], options: dict[str, Any]) -> None:
+    psks = tuple(
+        ExternalPsk.plain(bytes((i,)) * length, bytes(32), role=Role.CLIENT) for i, length in enumerate(lengths)
+    )
+    offer = first_offer(client_config(external_psks=psks, **options), NAME)
+    assert len(offer.psks) == len(lengths)
+    assert offer.raw == handshake_message(offer.hello)
+    assert ClientHello.decode(offer.raw[HEADER_LENGTH:]) == offer.hello
+
+
+def test_hello_that_is_too_long_is_refused_as_its_encoding_is() -> None:
+    names = tuple(bytes((0x30, i)) + bytes(1900) for i in range(10))
+    psks = tuple(ExternalPsk.plain(bytes((i,)) * 60_000, bytes(32), role=Role.CLIENT) for i in range(2))
+    for config in (
+        client_config(certificate_authorities=names, external_psks=psks[:1]),
+        client_config(external_psks=psks),
+    ):
+        with pytest.raises(UsageError, match="a vector of"):
+            first_offer(config, NAME)

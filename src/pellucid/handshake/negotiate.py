@@ -72,7 +72,8 @@ def read_client_hello(hello: ClientHello) -> ClientOffer:
     groups = decoded.get(x.SUPPORTED_GROUPS)
     shares = decoded.get(x.KEY_SHARES)
     schemes = decoded.get(x.SIGNATURE_ALGORITHMS)
-    if groups is None or shares is None or schemes is None or ExtensionType.PRE_SHARED_KEY in decoded:
+    lacks_modes = ExtensionType.PSK_KEY_EXCHANGE_MODES not in decoded and ExtensionType.PRE_SHARED_KEY in decoded
+    if groups is None or shares is None or schemes is None or lacks_modes:
         _check_required(decoded)
     return ClientOffer(
         hello=hello,

@@ -20,8 +20,8 @@ from pellucid.handshake.negotiate import NULL_COMPRESSION, suits_request
 from pellucid.handshake.psk import OfferedPsk, bound_hello
 from pellucid.messages import extensions as x
 from pellucid.messages.extensions import ClientTicketRequest, KeyShareEntry
-from pellucid.messages.handshake import ClientHello, Extension, handshake_message
-from pellucid.registry import GREASE_VALUES, TLS_1_2, TLS_1_3, ExtensionType
+from pellucid.messages.handshake import CIPHER_SUITES, EXTENSION, ClientHello, Extension, handshake_message
+from pellucid.registry import GREASE_VALUES, TLS_1_2, TLS_1_3, ExtensionType, HandshakeType
 from pellucid.schedule import EarlySecret
 from pellucid.sessions.client import ClientSession
 from pellucid.sessions.psk import RESUMPTION_BINDER, Psk
@@ -69,8 +69,16 @@ def _grease(seed: bytes) -> list[int]:
     return [values.pop(byte % len(values)) for byte in seed[:_PLACES]]
 
 
+_Item = tuple[Extension, bytes]
+"""an extension, and the same as it is encoded"""
+
+
+def _item(extension: Extension) -> _Item:
+    return extension, EXTENSION.encode(extension)
+
+
 class _Prepared:
-    """What the hellos of one configuration have in common: a hello took 55 µs to build, and takes 25.
+    """What the hellos of one configuration have in common: one took 30 µs to build, and takes 12.
 
     By the GREASE value in front, None for none: each is made when it first comes up.
     """
@@ -79,25 +87,27 @@ class _Prepared:
 
     def __init__(self, config: ClientConfig) -> None:
         self._config = config
-        self._groups: dict[int | None, Extension] = {}
-        self._suites: dict[int | None, tuple[int, ...]] = {None: config.suites}
-        self.signature_algorithms: tuple[Extension, ...] = ()
+        self._groups: dict[int | None, _Item] = {}
+        self._suites: dict[int | None, tuple[tuple[int, ...], bytes]] = {}
+        self.signature_algorithms: tuple[_Item, ...] = ()
         if config.peer_verifier is not None:
-            self.signature_algorithms = (x.SIGNATURE_ALGORITHMS.extension(config.signature_schemes),)
-        self.rest = tuple(_rest(config))
-        self.psk_modes = x.PSK_KEY_EXCHANGE_MODES.extension(config.psk_modes)
+            self.signature_algorithms = (_item(x.SIGNATURE_ALGORITHMS.extension(config.signature_schemes)),)
+        self.rest = tuple(map(_item, _rest(config)))
+        self.psk_modes = _item(x.PSK_KEY_EXCHANGE_MODES.extension(config.psk_modes))
 
-    def suites(self, grease: int | None) -> tuple[int, ...]:
+    def suites(self, grease: int | None) -> tuple[tuple[int, ...], bytes]:
+        """Return the suites, and the list of them encoded."""
         found = self._suites.get(grease)
         if found is None:
-            found = self._suites[grease] = tuple(code for code in (grease, *self._config.suites) if code is not None)
+            listed = self._config.suites if grease is None else (grease, *self._config.suites)
+            found = self._suites[grease] = listed, CIPHER_SUITES.encode(listed)
         return found
 
-    def groups(self, grease: int | None) -> Extension:
+    def groups(self, grease: int | None) -> _Item:
         found = self._groups.get(grease)
         if found is None:
-            listed = tuple(code for code in (grease, *self._config.groups) if code is not None)
-            found = self._groups[grease] = x.SUPPORTED_GROUPS.extension(listed)
+            listed = self._config.groups if grease is None else (grease, *self._config.groups)
+            found = self._groups[grease] = _item(x.SUPPORTED_GROUPS.extension(listed))
         return found
 
 
@@ -109,8 +119,27 @@ def _prepared(config: ClientConfig) -> _Prepared:
 
 
 @functools.lru_cache(maxsize=32)
-def _versions(grease: int | None) -> Extension:
-    return x.SUPPORTED_VERSIONS.extension((TLS_1_3,) if grease is None else (grease, TLS_1_3))
+def _versions(grease: int | None) -> _Item:
+    return _item(x.SUPPORTED_VERSIONS.extension((TLS_1_3,) if grease is None else (grease, TLS_1_3)))
+
+
+@functools.lru_cache(maxsize=256)
+def _server_name(name: str) -> _Item:
+    return _item(x.SERVER_NAME.extension(name))
+
+
+@functools.lru_cache(maxsize=32)
+def _of_its_own(grease: int, data: bytes) -> _Item:
+    """Return the extension that is a GREASE value itself."""
+    return _item(Extension(grease, data))
+
+
+@functools.lru_cache(maxsize=16)
+def _grease_share(group: int) -> KeyShareEntry:
+    return KeyShareEntry(group, b"\0")
+
+
+_EARLY_DATA: Final = _item(x.EARLY_DATA.extension(True))
 
 
 def first_offer(config: ClientConfig, server_name: str, session: ClientSession | None = None) -> Offer:
@@ -127,25 +156,28 @@ def first_offer(config: ClientConfig, server_name: str, session: ClientSession |
     early_data = _early_data(config, psks) if config.early_data else EarlyDataOutcome.DISABLED
     body = _extensions(prepared, exchanges, grease)
     if config.send_server_name and reference.address is None:
-        body.append(x.SERVER_NAME.extension(reference.text))
+        body.append(_server_name(reference.text))
     body += prepared.rest
     if psks or config.session_store is not None:
         body.append(prepared.psk_modes)
     if early_data is EarlyDataOutcome.DECLINED:
-        body.append(x.EARLY_DATA.extension(True))
+        body.append(_EARLY_DATA)
     if config.permute_extensions:
         _permute(body, entropy[70:])
     if grease is not None:
-        body = [Extension(grease[0], b""), *body, Extension(grease[1], b"\0")]
+        body = [_of_its_own(grease[0], b""), *body, _of_its_own(grease[1], b"\0")]
+    suites, encoded_suites = prepared.suites(None if grease is None else grease[2])
     hello = ClientHello(
-        legacy_version=TLS_1_2,
-        random=entropy[:32],
-        legacy_session_id=entropy[32:64] if config.middlebox_compatibility else b"",
-        cipher_suites=prepared.suites(None if grease is None else grease[2]),
-        legacy_compression_methods=NULL_COMPRESSION,
-        extensions=tuple(body),
+        TLS_1_2,
+        entropy[:32],
+        entropy[32:64] if config.middlebox_compatibility else b"",
+        suites,
+        NULL_COMPRESSION,
+        tuple([extension for extension, _ in body]),
     )
-    hello, raw = bound_hello(hello, psks, Transcript()) if psks else (hello, handshake_message(hello))
+    raw = _encoded(hello, encoded_suites, b"".join([encoded for _, encoded in body]))
+    if psks:
+        hello, raw = bound_hello(hello, psks, Transcript(), raw)
     return Offer(
         hello=hello,
         raw=raw,
@@ -158,6 +190,28 @@ def first_offer(config: ClientConfig, server_name: str, session: ClientSession |
         psks=psks,
         early_data=early_data,
     )
+
+
+def _encoded(hello: ClientHello, suites: bytes, extensions: bytes) -> bytes:
+    """Return `handshake_message(hello)`, made of its parts: 1 µs instead of 4.
+
+    suites, extensions: *hello*'s, encoded; of the latter without their length.
+    """
+    if len(extensions) >= 2**16:
+        return handshake_message(hello)  # which says that it is too much
+    body = b"".join(
+        (
+            b"\x03\x03",
+            hello.random,
+            bytes((len(hello.legacy_session_id),)),
+            hello.legacy_session_id,
+            suites,
+            b"\x01\0",
+            len(extensions).to_bytes(2, "big"),
+            extensions,
+        )
+    )
+    return (HandshakeType.CLIENT_HELLO << 24 | len(body)).to_bytes(4, "big") + body
 
 
 def _psks(config: ClientConfig, session: ClientSession | None) -> tuple[OfferedPsk, ...]:
@@ -189,16 +243,16 @@ def _early_data(config: ClientConfig, psks: tuple[OfferedPsk, ...]) -> EarlyData
     return EarlyDataOutcome.DECLINED
 
 
-def _extensions(prepared: _Prepared, exchanges: dict[int, KeyExchange], grease: list[int] | None) -> list[Extension]:
+def _extensions(prepared: _Prepared, exchanges: dict[int, KeyExchange], grease: list[int] | None) -> list[_Item]:
     """Return the first of a hello's extensions, up to the server's name."""
     shares = [KeyShareEntry(code, exchange.public) for code, exchange in exchanges.items()]
     version = group = None
     if grease is not None:
         group, version = grease[3:]
-        shares.insert(0, KeyShareEntry(group, b"\0"))
+        shares.insert(0, _grease_share(group))
     # New each time: to be kept for the next hello is not for this one.
     key_share = Extension(ExtensionType.KEY_SHARE, x.KEY_SHARES.codec.encode(tuple(shares)))
-    return [_versions(version), prepared.groups(group), key_share, *prepared.signature_algorithms]
+    return [_versions(version), prepared.groups(group), _item(key_share), *prepared.signature_algorithms]
 
 
 def _rest(config: ClientConfig) -> Iterator[Extension]:
@@ -219,7 +273,7 @@ def _rest(config: ClientConfig) -> Iterator[Extension]:
     yield from server_certificate_extensions(config)
 
 
-def _permute(extensions: list[Extension], entropy: bytes) -> None:
+def _permute(extensions: list[_Item], entropy: bytes) -> None:
     """Put *extensions* in an order that *entropy* picks: Fisher-Yates, two bytes a step."""
     steps = len(extensions)
     numbers = struct.unpack(f">{steps}H", entropy[: 2 * steps].ljust(2 * steps, b"\0"))

@@ -338,7 +338,9 @@ def answer_with_psk(context: ServerContext, selected: Selected, psk: SelectedPsk
         )
 
     session = psk.session
-    return recalled(PskChecked(None)) if session is None else recall_peer(context, client_of(session), None, recalled)
+    if session is None or not session.client_presented:
+        return recalled(PskChecked(None))
+    return recall_peer(context, client_of(session), None, recalled)
 
 
 def _psk_flight(context: ServerContext, selected: Selected, shown: ShownPsk, early_data: EarlyDataOutcome) -> Step:

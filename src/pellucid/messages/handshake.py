@@ -44,6 +44,7 @@ class Extension(NamedTuple):
 
 
 EXTENSION: Final[Codec[Extension]] = pairs(Extension, "Extension", 0)
+CIPHER_SUITES: Final = uint_vector(2, 2, 2**16 - 2)
 _EXTENSIONS: Final = pairs_vector(Extension, "Extension", 0, 0, 2**16 - 1)
 
 
@@ -54,7 +55,7 @@ class ClientHello(WireStruct):
     legacy_version: int = wire(u16)
     random: bytes = wire(fixed(32))
     legacy_session_id: bytes = wire(opaque(0, 32))
-    cipher_suites: tuple[int, ...] = wire(uint_vector(2, 2, 2**16 - 2))
+    cipher_suites: tuple[int, ...] = wire(CIPHER_SUITES)
     legacy_compression_methods: bytes = wire(opaque(1, 2**8 - 1))
     extensions: tuple[Extension, ...] = wire(optional(_EXTENSIONS))
 
