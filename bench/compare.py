@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import importlib
 import io
 import json
 import os
@@ -27,7 +28,7 @@ from bench import bulk, handshakes
 from bench.harness import OURS, Measure, Scale, quartiles
 
 ROOT = Path(__file__).parent.parent
-ROUND_SECONDS = 30.0
+ENDING_SECONDS = 30.0
 AGAIN = 2
 """so many times the rounds, when what failed is measured again"""
 
@@ -56,7 +57,7 @@ class Tree:
     def __exit__(self, *_: object) -> None:
         try:
             with contextlib.suppress(BrokenPipeError):
-                self._process.communicate(timeout=ROUND_SECONDS)  # the end of its input is its end
+                self._process.communicate(timeout=ENDING_SECONDS)  # the end of its input is its end
         except subprocess.TimeoutExpired:
             self._process.kill()
             self._process.communicate()
@@ -119,10 +120,15 @@ def compared(old: Tree, new: Tree, measure: Measure, rounds: int) -> Compared:
 
 
 def in_memory() -> Iterator[Measure]:
-    """Yield what is compared: every measure with both ends in one process."""
+    """Yield every measure with both ends in one process and in memory."""
     scale = Scale(full=True, peers=(OURS,))
     yield from handshakes.measures(scale)
     yield from bulk.measures(scale)
+
+
+def everything() -> Iterator[Measure]:
+    """Yield every measure that there is, those with sockets and processes too."""
+    return importlib.import_module("bench.__main__").measures(Scale(full=True, peers=(OURS,)))
 
 
 def unpack(revision: str, folder: Path) -> Path:
@@ -156,6 +162,7 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("revision", metavar="REV", nargs="?", default="HEAD~1", help="default: %(default)s")
     parser.add_argument("--rounds", type=int, default=15, help="of each measure; default: %(default)s")
     parser.add_argument("--slack", type=float, help="how much worse is put down to noise; default: as the measure says")
+    parser.add_argument("--all", action="store_true", help="measures with sockets and processes too, and costs")
     parser.add_argument("--only", default="", metavar="TEXT", help="measures with this in their name")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures there")
     options = parser.parse_args(arguments)
@@ -164,7 +171,7 @@ def main(arguments: list[str]) -> int:
     with tempfile.TemporaryDirectory(prefix="pellucid-bench-") as folder:
         tree = unpack(options.revision, Path(folder))
         with Tree(tree) as old, Tree(ROOT) as new:
-            for measure in in_memory():
+            for measure in everything() if options.all else in_memory():
                 if options.only.lower() not in measure.name.lower():
                     continue
                 result, slower = judged(old, new, measure, options, lambda text: print(text, flush=True))

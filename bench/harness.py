@@ -130,7 +130,8 @@ class Result:
         measure = self.measure
         floor = limit(measure.floor, python)
         if self.ratio is None:
-            return "open" if floor is None else "not measured"
+            failed = any(why.startswith(FAILED) for why in self.missing.values())
+            return "not measured" if failed or floor is not None else "open"
         if floor is None:
             return "open"
         if not _keeps(self.ratio, floor, measure.better, measure.slack):
@@ -199,34 +200,58 @@ def _keeps(ratio: float, floor: float, better: str, slack: float) -> bool:
     return ratio >= floor - allowed if better == "higher" else ratio <= floor + allowed
 
 
-def interleave(rounds: Mapping[str, Round], count: int) -> dict[str, list[Sample]]:
-    """Return *count* samples of each; they take turns, and none always begins. One round before does not count."""
-    names = list(rounds)
-    found: dict[str, list[Sample]] = {name: [] for name in names}
-    for name in names:
-        rounds[name]()
-    for i in range(count):
-        turn = i % len(names)
-        # Backwards every other time: nobody always comes after the same one.
-        order = names[turn:] + names[:turn]
-        for name in order if i % 2 else reversed(order):
+FAILED = "failed: "
+
+
+def interleave(rounds: Mapping[str, Round], count: int, failed: dict[str, str]) -> dict[str, list[Sample]]:
+    """Return *count* samples of each; they take turns, and none always begins. One round before does not count.
+
+    failed: is told of who raises; it has no samples then, and the others go on.
+    """
+    found: dict[str, list[Sample]] = {name: [] for name in rounds}
+
+    def turn(name: str) -> Sample | None:
+        if name in failed:
+            return None
+        try:
             outcome = rounds[name]()
-            found[name].append(outcome if isinstance(outcome, Sample) else Sample(outcome))
-    return found
+        except Exception as error:  # noqa: BLE001 - whatever it is, it is the outcome
+            failed[name] = f"{FAILED}{type(error).__name__}: {error}"
+            return None
+        return outcome if isinstance(outcome, Sample) else Sample(outcome)
+
+    names = list(rounds)
+    for name in names:
+        turn(name)
+    for i in range(count):
+        first = i % len(names)
+        order = names[first:] + names[:first]
+        # Backwards every other time: nobody always comes after the same one.
+        for name in order if i % 2 else reversed(order):
+            if (sample := turn(name)) is not None:
+                found[name].append(sample)
+    return {name: samples for name, samples in found.items() if name not in failed}
 
 
 def run(measure: Measure, rounds: int | None = None) -> Result:
-    """Measure it. Below its floor it is measured once more, as long again, and all rounds count."""
-    with measure.open() as peers:
-        ready = {name: peer for name, peer in peers.items() if not isinstance(peer, str)}
-        missing = {name: peer for name, peer in peers.items() if isinstance(peer, str)}
-        samples = interleave(ready, rounds or measure.rounds)
-        result = Result(measure=measure, figures=figures(measure, samples), missing=missing)
-        if result.verdict() == "below":
-            for name, more in interleave(ready, rounds or measure.rounds).items():
-                samples[name] += more
-            result = Result(measure=measure, figures=figures(measure, samples), missing=missing)
-    return result
+    """Measure it. Below its floor it is measured once more, as long again, and all rounds count.
+
+    What raises is told as a reason why there is no number; it does not end the run.
+    """
+    missing: dict[str, str] = {}
+    samples: dict[str, list[Sample]] = {}
+    try:
+        with measure.open() as peers:
+            missing |= {name: peer for name, peer in peers.items() if isinstance(peer, str)}
+            ready = {name: peer for name, peer in peers.items() if not isinstance(peer, str)}
+            samples = interleave(ready, rounds or measure.rounds, missing)
+            if Result(measure=measure, figures=figures(measure, samples), missing=missing).verdict() == "below":
+                again = interleave({name: ready[name] for name in samples}, rounds or measure.rounds, missing)
+                samples = {name: samples[name] + more for name, more in again.items()}
+    except Exception as error:  # noqa: BLE001 - whatever it is, it is the outcome
+        missing[measure.ours] = f"{FAILED}{type(error).__name__}: {error}"
+        samples = {}
+    return Result(measure=measure, figures=figures(measure, samples), missing=missing)
 
 
 def figures(measure: Measure, samples: Mapping[str, Sequence[Sample]]) -> dict[str, Figure]:

@@ -45,10 +45,11 @@ def lines(result: Result) -> list[str]:
         + (f"  [{'; '.join(words)}]" if words else "")
         + (f"  ({measure.note})" if measure.note else "")
     ]
+    width = max(12, *(len(name) for name in (*result.figures, *result.missing, ""))) + 1
     for name, figure in result.figures.items():
-        found.append("    " + line(result, name, figure))
+        found.append(f"    {name:<{width}}" + line(result, figure))
     for name, why in result.missing.items():
-        found.append(f"    {name:<13}{why}")
+        found.append(f"    {name:<{width}}{why}")
     if word := WORDS[result.verdict()]:
         found.append(f"    → {word}")
     elif behind := result.behind():
@@ -56,8 +57,8 @@ def lines(result: Result) -> list[str]:
     return found
 
 
-def line(result: Result, name: str, figure: Figure) -> str:
-    text = f"{name:<13}{number(figure.value):>10} {result.measure.unit:<6}"
+def line(result: Result, figure: Figure) -> str:
+    text = f"{number(figure.value):>10} {result.measure.unit:<6}"
     if figure.ratio is not None and figure.quartiles is not None:
         low, high = figure.quartiles
         text += f"{figure.ratio:>8.2f}{sign(result)}   {low:.2f}-{high:.2f}"
@@ -116,6 +117,7 @@ def summary(results: Iterable[Result]) -> int:
         if verdict in ("below", "not measured"):
             ratio = "no figure" if result.ratio is None else f"{result.ratio:.2f}{sign(result)}"
             floor = limit(result.measure.floor)
-            print(f"{WORDS[verdict].lower()}: {result.measure.name}: {ratio}, {floor:g} is aimed at", file=sys.stderr)
+            aim = "" if floor is None else f", {floor:g} is aimed at"
+            print(f"{WORDS[verdict].lower()}: {result.measure.name}: {ratio}{aim}", file=sys.stderr)
             status = 1
     return status

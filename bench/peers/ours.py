@@ -11,14 +11,12 @@ from cryptography.hazmat.backends.openssl import backend
 import pellucid
 from bench.peers.interface import GROUPS, PLAIN, SUITES, Certificates, How, NotAsAskedError
 from pellucid.explain.recorder import Recorder
-from pellucid.limits import FULL_RECORD, MAX_PLAINTEXT, RECEIVE_HEADROOM
+from pellucid.limits import MAX_PLAINTEXT
 from pellucid.record.bulk import RECORDS, lent_sealer, return_sealer
 from pellucid.registry import NamedGroup
 
 # Data goes the way that it goes in pellucid.net and pellucid.asyncio: sealed into lent memory, opened where it came.
 STEP = RECORDS * MAX_PLAINTEXT
-ROOM = bytearray(RECEIVE_HEADROOM + RECORDS * FULL_RECORD)
-"""where what came lies, as one of those that pellucid.net lends; the bench has one thread"""
 
 CACHE = "verdict_cache_seconds"
 """the argument of ClientConfig that has it remember verdicts on chains; an older commit has none"""
@@ -144,10 +142,8 @@ class PellucidPair:
             for start in range(0, missing, STEP):
                 sealer = lent_sealer()
                 size = client.seal_into(view[start : start + STEP], sealer)
-                end = RECEIVE_HEADROOM + size
-                ROOM[RECEIVE_HEADROOM:end] = sealer.view[:size]  # the way there
+                server.receive_from(sealer.room, 0, size)
                 return_sealer(sealer)
-                server.receive_from(ROOM, RECEIVE_HEADROOM, end)
                 while (event := server.next_event()) is not pellucid.NEED_DATA:
                     missing -= len(event.data)
         if missing:

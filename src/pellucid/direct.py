@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pellucid.crypto.provider import Buffer
 from pellucid.early import EarlyCarrier
+from pellucid.events import ApplicationData
 from pellucid.record.bulk import Sealer
 
 
@@ -24,6 +25,17 @@ class DirectCarrier(EarlyCarrier):
     def between_records(self) -> bool:
         """Whether no record and no message is cut in what came."""
         return not self._incoming and not self._message
+
+    def next_data(self) -> bytes | None:
+        """Return the application data that `next_event` would tell of now; None: nothing was done, it is not that."""
+        events = self._events
+        if not events:
+            return None
+        first = events[0]
+        if type(first) is not ApplicationData:
+            return None
+        del events[0]
+        return first.data
 
     def open_record(self, data: Buffer) -> bytes | None:
         """Return the application data of *data*, from the peer, if that is one whole record and nothing else waits.

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import gc
+import weakref
 from collections.abc import Callable
 from typing import Any
 
@@ -21,7 +23,7 @@ from pellucid.registry import ExtensionType, SignatureScheme, is_grease
 from pellucid.sessions.psk import ExternalPsk
 from pellucid.trace import Role
 from tests.properties.strategies import values
-from tests.support.pair import NAME, client_config, credential, events_of, server_config
+from tests.support.pair import NAME, Pair, client_config, credential, events_of, server_config
 from tests.support.soak import examples
 
 
@@ -198,3 +200,24 @@ def test_hello_that_is_too_long_is_refused_as_its_encoding_is() -> None:
     ):
         with pytest.raises(UsageError, match="a vector of"):
             first_offer(config, NAME)
+
+
+def test_configuration_that_nobody_uses_any_more_is_gone_at_once() -> None:
+    """What it has kept for its handshakes does not keep it: keys are forgotten with the last who needs them."""
+    client, server = client_config(alpn=("h2",)), server_config(alpn=("h2",), credentials=CREDENTIALS)
+    Pair.of(client, server).connect()
+    assert client.memo and server.memo
+    gc.collect()
+    gc.disable()
+    try:
+        kept = [Kept(), Kept()]
+        gone = [weakref.ref(one) for one in kept]
+        client.memo["kept"], server.memo["kept"] = kept
+        del kept, client, server
+        assert [one() for one in gone] == [None, None]
+    finally:
+        gc.enable()
+
+
+class Kept:
+    """What goes with the configuration that keeps it."""

@@ -41,6 +41,9 @@ class Wire:
     def write(self, data: Any) -> None:
         self.pieces.append(bytes(data))
 
+    def at_end_of_turn(self, work: Callable[[], None]) -> None:
+        self.loop.call_soon(work)
+
     def write_last(self, data: bytes) -> None:
         self.write(data)
         self.close()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import ssl
 
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from pellucid.config import ClientConfig, Credential, ServerConfig
@@ -68,6 +68,11 @@ def test_callbacks_change_no_answer_to_any_bytes(
 
 
 @given(st.binary(max_size=200), st.lists(st.integers(0, 200), max_size=3))
+@example(b"\x14\x00\x00\x00\x01", [])
+@example(b"\x17\x03\x03\x40\x00", [])
+@example(b"\x17\x03\x03\x40\x01", [])
+@example(b"\x16\x03\x03\x40\x01", [])
+@example(b"\x15\x03\x03\x00\x00", [])
 def test_callbacks_are_not_asked_about_what_is_no_hello(data: bytes, cuts: list[int]) -> None:
     ASKED.clear()
     sent = split(data, cuts)

@@ -77,7 +77,7 @@ def test_a_floor_may_differ_by_python() -> None:
 
 def test_peers_take_turns() -> None:
     order: list[str] = []
-    found = interleave({name: lambda name=name: order.append(name) or 1.0 for name in "abc"}, 6)
+    found = interleave({name: lambda name=name: order.append(name) or 1.0 for name in "abc"}, 6, {})
     assert all(len(samples) == 6 for samples in found.values())
     turns = [tuple(order[i : i + 3]) for i in range(3, len(order), 3)]
     assert all(sorted(turn) == ["a", "b", "c"] for turn in turns)
@@ -104,3 +104,24 @@ def test_per_second_counts_work_and_time() -> None:
     one_round = per_second(lambda: done.append(1), 10, amount=2.0, clock=lambda: next(clock))
     assert one_round() == 10.0
     assert len(done) == 10
+
+
+def test_what_raises_is_told_and_ends_nothing() -> None:
+    def wrong() -> float:
+        raise RuntimeError("a message came in pieces")
+
+    other = run(replace(SPEED, open=opened(lambda: {"ssl": lambda: 100.0, "pellucid": lambda: 150.0, "x": wrong})))
+    assert (other.verdict(), other.missing) == ("kept", {"x": "failed: RuntimeError: a message came in pieces"})
+    ours = run(replace(SPEED, floor=None, open=opened(lambda: {"ssl": lambda: 100.0, "pellucid": wrong})))
+    assert ours.verdict() == "not measured"
+    base = run(replace(SPEED, open=opened(lambda: {"ssl": wrong, "pellucid": lambda: 150.0})))
+    assert base.verdict() == "not measured"
+
+
+def test_a_measure_that_cannot_be_opened_is_not_measured() -> None:
+    def broken() -> dict[str, object]:
+        raise OSError("no port")
+
+    result = run(replace(SPEED, floor=None, open=opened(broken)))
+    assert result.verdict() == "not measured"
+    assert result.missing == {"pellucid": "failed: OSError: no port"}

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import weakref
+from collections.abc import Callable
 from typing import Final
 
 from pellucid.limits import RECEIVE_HEADROOM
@@ -18,12 +19,16 @@ READ_SIZE: Final = 2**18
 
 
 class Buffers:
-    """data: the bytes; room: of them, where the transport reads to, from RECEIVE_HEADROOM on."""
+    """data: the bytes; room: of them, where the transport reads to, from RECEIVE_HEADROOM on.
 
-    __slots__ = ("data", "room")
+    ending: what connections want done when the present turn of the loop is over.
+    """
+
+    __slots__ = ("data", "ending", "room")
 
     def __init__(self) -> None:
         self.data = bytearray(RECEIVE_HEADROOM + READ_SIZE)
+        self.ending: list[Callable[[], None]] = []
         self.room = memoryview(self.data)[RECEIVE_HEADROOM:]
 
 

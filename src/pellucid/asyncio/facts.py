@@ -9,6 +9,7 @@ from pellucid.errors import TLSError
 from pellucid.handshake.actions import EarlyDataOutcome, Negotiated
 from pellucid.integrations.ssl_engine import Engine, Facts
 from pellucid.trace import Observer, Role
+from pellucid.verify.report import VerifiedPeer
 
 if TYPE_CHECKING:
     from pellucid.asyncio.protocol import Wire
@@ -55,6 +56,21 @@ class TransportFacts(Facts):
         self._engine = cast(Engine, _Seen(wire))
         self.server_side = wire.connection.role is Role.SERVER
         self.server_hostname = wire.server_hostname
+
+    # What is asked for each request of a server, without the detour: 1 µs of its 50.
+
+    @property
+    def negotiated(self) -> Negotiated | None:
+        wire = self._wire
+        return wire.connection.negotiated or wire.accepted
+
+    @property
+    def peer(self) -> VerifiedPeer | None:
+        return self._wire.connection.peer
+
+    @property
+    def early_bytes(self) -> int:
+        return self._wire.early_bytes
 
     @property
     def early_data(self) -> EarlyDataOutcome:

@@ -45,7 +45,7 @@ class JoiningTransport(Transport):
         elif data[:5] == b"HTTP/":
             self._waiting = bytes(data)
             self._closes = _CLOSES in self._waiting
-            self._wire.loop.call_soon(self._let_go)
+            self._wire.at_end_of_turn(self._let_go)
             return
         self._wire.write(data)
 

@@ -10,6 +10,7 @@ import abc
 import asyncio
 import logging
 from collections import deque
+from collections.abc import Callable
 from typing import Final
 
 from pellucid.asyncio.buffers import buffers_of
@@ -34,6 +35,8 @@ MAX_BURST: Final = PIECE
 machine, it reads while the data is still in the processor's cache: without TLS, 2.0 µs instead of 4.2 for 16 KiB."""
 _LOUD_AFTER: Final = 5  # writes to a connection that is gone, before it is logged: as asyncio
 
+_NO_QUEUE: Final[deque[bytes | memoryview]] = deque(maxlen=0)
+"""of a connection for which nothing waits: an empty one of its own would take 760 bytes"""
 _log: Final = logging.getLogger("pellucid.asyncio")
 
 
@@ -48,7 +51,7 @@ class Outgoing(abc.ABC):
         self.loop = loop
         self.state = SHAKING
         self._buffer = buffers_of(loop)
-        self._queue: deque[bytes | memoryview] = deque()
+        self._queue: deque[bytes | memoryview] = _NO_QUEUE
         self._queued = 0
         self._full = False
         """the transport has not sent all it was given"""
@@ -84,6 +87,8 @@ class Outgoing(abc.ABC):
         else:
             owned = data if isinstance(data, bytes) else bytes(data)
             if owned:
+                if self._queue is _NO_QUEUE:
+                    self._queue = deque()
                 self._queue.append(owned)
                 self._queued += len(owned)
             if not self._full and self._burst < MAX_BURST:
@@ -102,6 +107,16 @@ class Outgoing(abc.ABC):
         else:
             self.write(data)
         self.close()
+
+    def at_end_of_turn(self, work: Callable[[], None]) -> None:
+        """Have *work* done when this turn of the loop is over: one callback of the loop for all its connections.
+
+        One for each took 4 µs of an answer's 50.
+        """
+        ending = self._buffer.ending
+        if not ending:
+            self.loop.call_soon(_end_turn, self.loop, ending)
+        ending.append(work)
 
     def write_eof(self) -> None:
         """Send close_notify behind all that was written; reading goes on (RFC 9846 §6.1)."""
@@ -178,6 +193,7 @@ class Outgoing(abc.ABC):
             return
         if queue or self.state >= ENDING:
             return
+        self._queue = _NO_QUEUE
         if self.state == FLUSHING:
             self.last_words()
         elif self._eof and not connection.closed:
@@ -225,7 +241,7 @@ class Outgoing(abc.ABC):
         return first
 
     def _forget_queue(self) -> None:
-        self._queue.clear()
+        self._queue = _NO_QUEUE
         self._queued = 0
 
     def _check_high(self) -> None:
@@ -263,3 +279,13 @@ class Outgoing(abc.ABC):
     @abc.abstractmethod
     def tell(self, what: str) -> None:
         """Call the user's protocol."""
+
+
+def _end_turn(loop: asyncio.AbstractEventLoop, ending: list[Callable[[], None]]) -> None:
+    works = ending.copy()
+    ending.clear()
+    for work in works:
+        try:
+            work()
+        except Exception as error:  # noqa: BLE001  # one connection's; the others go on
+            loop.call_exception_handler({"message": "what was to be sent was not", "exception": error})

@@ -40,6 +40,7 @@ from pellucid.trace import Observer
 __all__ = ["Answer", "Begun", "Settings", "Start", "Wire"]
 
 _MAX_AHEAD: Final = 2**16  # bytes taken of a peer while somebody thinks about an answer
+_NOBODY: Final[frozenset[asyncio.Task[None]]] = frozenset()
 _log: Final = logging.getLogger("pellucid.asyncio")
 
 Answer = Callable[[Pause], Awaitable[object]]
@@ -111,7 +112,7 @@ class Wire(Outgoing, asyncio.BufferedProtocol):
         self._buffered = False
         self._paused = False
         self._stopped = False
-        self._asked: set[asyncio.Task[None]] = set()
+        self._asked: set[asyncio.Task[None]] | frozenset[asyncio.Task[None]] = _NOBODY
         self._ahead = 0
         self._timer: asyncio.TimerHandle | None = None
         self._end_by: float | None = None
@@ -410,8 +411,10 @@ class Wire(Outgoing, asyncio.BufferedProtocol):
         """Have what the connection waits for answered in a task of its own; other connections go on meanwhile."""
         self._ahead = 0
         task = self.loop.create_task(self._answered(pause))
-        self._asked.add(task)
-        task.add_done_callback(self._asked.discard)
+        asked = self._asked if isinstance(self._asked, set) else set()
+        asked.add(task)
+        self._asked = asked
+        task.add_done_callback(asked.discard)
 
     async def _answered(self, pause: Pause) -> None:
         try:
@@ -432,7 +435,7 @@ class Wire(Outgoing, asyncio.BufferedProtocol):
                 return
             self.connection.resume(value, pause.need)
             self._send_early_data()
-        if (task := asyncio.current_task()) is not None:
+        if (task := asyncio.current_task()) is not None and isinstance(self._asked, set):
             self._asked.discard(task)
         if self.state < FLUSHING:
             self._work()

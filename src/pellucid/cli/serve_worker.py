@@ -31,6 +31,7 @@ from pellucid.sessions.tickets import TicketKeys
 __all__ = ["main"]
 
 _READ: Final = 65_536
+_KEPT_SECONDS: Final = 2.0  # in which those who keep a connection learn that it ends, by an answer
 
 
 def main(arguments: list[str]) -> int:
@@ -120,7 +121,7 @@ class _Worker:
         loop.set_exception_handler(handled_exceptions)
         self._talking.setblocking(False)
         loop.add_reader(self._talking, self._hear)
-        loop.add_signal_handler(signal.SIGTERM, self._stop, HANDSHAKE_TIMEOUT_SECONDS)
+        loop.add_signal_handler(signal.SIGTERM, self._stop, HANDSHAKE_TIMEOUT_SECONDS, _KEPT_SECONDS)
         try:
             with files_watched(config):
                 await self._server.run()
@@ -137,25 +138,26 @@ class _Worker:
             data, messages = b"", []
         if not data:  # the parent has gone: nobody else would end us
             asyncio.get_running_loop().remove_reader(self._talking)
-            self._stop(HANDSHAKE_TIMEOUT_SECONDS)
+            self._stop(HANDSHAKE_TIMEOUT_SECONDS, 0.0)
         for kind, payload in messages:
             if kind is Kind.KEYS:
                 self._ring.import_keys(payload)
             elif kind is Kind.STOP:
-                self._stop(int(payload) / 1000)
+                told = json.loads(payload)
+                self._stop(told["seconds"], _KEPT_SECONDS if told["replaced"] else 0.0)
             elif kind is Kind.HURRY:
                 self._server.stop()
                 self._server.hurry()
 
-    def _stop(self, seconds: float) -> None:
+    def _stop(self, seconds: float, kept_seconds: float) -> None:
         loop = asyncio.get_running_loop()
         loop.call_later(seconds, self._server.stop)  # also where it was told before, and had longer
         if self._stopping is None:
-            self._stopping = loop.create_task(self._finish())
+            self._stopping = loop.create_task(self._finish(kept_seconds))
 
-    async def _finish(self) -> None:
+    async def _finish(self, kept_seconds: float) -> None:
         """Let others take the next connections, and end with those that were taken."""
-        await self._server.drain()
+        await self._server.drain(kept_seconds)
         self._server.stop()
 
 

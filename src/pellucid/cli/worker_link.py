@@ -32,8 +32,8 @@ _READ: Final = 65_536
 
 
 class Kind(IntEnum):
-    """What a message is. From the parent: what to serve; the ring of ticket keys; stop, and how many milliseconds there
-    are for those who have just come; end the running requests. From the worker: it listens; it cannot, and why.
+    """What a message is. From the parent: what to serve; the ring of ticket keys; stop, in so many seconds, and as
+    another takes this one's place; end the running requests. From the worker: it listens; it cannot, and why.
     """
 
     SETUP = 1

@@ -184,7 +184,7 @@ class Parent:
                     task.cancel()
                 await asyncio.gather(stopped, *tasks, return_exceptions=True)
                 drain = min(self._grace, HANDSHAKE_TIMEOUT_SECONDS)
-                await asyncio.gather(*(self._end(worker, drain) for worker in tuple(self._workers)))
+                await asyncio.gather(*(self._end(worker, drain, replaced=False) for worker in tuple(self._workers)))
                 await asyncio.gather(*self._watching, return_exceptions=True)
 
     async def _announce(self, ready: Callable[[], None]) -> None:
@@ -259,7 +259,7 @@ class Parent:
                     before, self._places[number] = self._places.get(number), worker
                 if before is not None:
                     before.left.set()
-                    self._watch(self._end(before, HANDSHAKE_TIMEOUT_SECONDS))
+                    self._watch(self._end(before, HANDSHAKE_TIMEOUT_SECONDS, replaced=True))
             else:
                 self._say("good", f"restarted: {self._count} workers")
 
@@ -330,10 +330,10 @@ class Parent:
         worker.ended.set()
         worker.left.set()
 
-    async def _end(self, worker: _Worker, drain: float) -> None:
+    async def _end(self, worker: _Worker, drain: float, *, replaced: bool) -> None:
         """Have *worker* finish what it has, for a bounded time. drain: of it, for those who have just come."""
         if worker.ready.is_set():
-            worker.tell(Kind.STOP, b"%d" % (drain * 1000))
+            worker.tell(Kind.STOP, json.dumps({"seconds": drain, "replaced": replaced}).encode())
         elif not worker.ended.is_set():
             worker.process.terminate()
         longest = drain + 2 * self._grace + _LAST_SECONDS

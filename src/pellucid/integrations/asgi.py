@@ -164,10 +164,17 @@ class Early:
     def __init__(self, tls: Tls) -> None:
         self._tls = tls
         self._position = 0
+        self._over = False
+        """something came that was not early: nothing that comes after it is"""
 
     def take(self, data: bytes) -> tuple[bytes, bytes]:
         """Return what of *data* is to be handled now, and what after it; note in the context which kind it is."""
+        if self._over:
+            if _came_early.get(True):
+                _came_early.set(False)
+            return data, b""
         early = self._tls.early_bytes - self._position
+        self._over = early <= 0 and bool(data)
         now, later = (data[:early], data[early:]) if early > 0 else (data, b"")
         self._position += len(now)
         _came_early.set(early > 0)

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import copy
 import secrets
 import threading
 import time
@@ -21,6 +22,7 @@ from h2.exceptions import ProtocolError
 from hypercorn.asyncio.tcp_server import TCPServer
 from hypercorn.events import Event, RawData, Updated
 from hypercorn.protocol.h2 import H2Protocol
+from hypercorn.protocol.h11 import H11Protocol
 from hyperframe.frame import DataFrame, GoAwayFrame, HeadersFrame
 
 from pellucid.explain.recorder import precede
@@ -30,7 +32,7 @@ from pellucid.integrations.ssl_engine import Facts
 from pellucid.net.tcp import trace_accepted
 from pellucid.trace import TraceEvent
 
-__all__ = ["FirstRequests", "connections"]
+__all__ = ["OpenConnections", "connections"]
 
 _END_STREAM: Final = 0x1
 _GOODBYE_SECONDS: Final = 0.25  # between the last answer of a retired connection and its end: clients go first
@@ -59,23 +61,34 @@ _blocks: Final[list[object]] = []
 """one for each block of `connections` that runs, in whatever thread"""
 
 
-class FirstRequests:
-    """The connections on which no request has come yet, for a server that has to know before it stops."""
+class OpenConnections:
+    """The connections of a server that has to know of them before it stops.
+
+    retiring: whether each is to end with its next answer, which says so: `connection: close`, or GOAWAY.
+    """
 
     def __init__(self) -> None:
+        self.retiring = False
         self._since: dict[object, float] = {}
+        """since when there is one, 0.0 once a request has come on it"""
 
     def begun(self, connection: object) -> None:
         self._since[connection] = time.monotonic()
 
-    def came(self, connection: object) -> None:
-        """Note that a request has come, or that the connection is over."""
+    def asked(self, connection: object) -> None:
+        """Note that a request has come."""
+        self._since[connection] = 0.0
+
+    def over(self, connection: object) -> None:
         self._since.pop(connection, None)
 
     def expected(self, seconds: float) -> bool:
-        """Whether there are such that are younger than *seconds*."""
+        """Whether on one of the last *seconds* no request has come yet."""
         now = time.monotonic()
         return any(now - since < seconds for since in self._since.values())
+
+    def __len__(self) -> int:
+        return len(self._since)
 
 
 class _Server(TCPServer):
@@ -86,9 +99,10 @@ class _Server(TCPServer):
         self._ending: asyncio.TimerHandle | None = None
         self._own: OwnConnection | None = None
         self._goodbye = b""
-        self._first: FirstRequests | None = getattr(self.config, "first_requests", None)
-        if self._first is not None:
-            self._first.begun(self)
+        self._said_goodbye = False
+        self._every: OpenConnections | None = getattr(self.config, "open_connections", None)
+        if self._every is not None:
+            self._every.begun(self)
         tls: Any = self.writer.get_extra_info("ssl_object")
         if not isinstance(tls, Facts):
             return
@@ -104,19 +118,35 @@ class _Server(TCPServer):
             self.reader = reader
 
     async def protocol_send(self, event: Event) -> None:
+        if self._every is not None and self._every.retiring:
+            self._make_it_the_last(event)
         if isinstance(event, RawData) and self._goodbye and _ends_a_stream(event.data):
             event, self._goodbye = RawData(data=event.data + self._goodbye), b""
         await super().protocol_send(event)
         if not isinstance(event, Updated):
             return
-        if self._first is not None and not event.idle:
-            self._first.came(self)
-        if event.idle and self._own is not None and self._own.retired:
+        if self._every is not None and not event.idle:
+            self._every.asked(self)
+        if event.idle and (self._said_goodbye or (self._own is not None and self._own.retired)):
             self._end_after(_GOODBYE_SECONDS)
 
+    def _make_it_the_last(self, event: Event) -> None:
+        """Have the answer that is begun, or ends, say that the connection will."""
+        protocol = self.protocol.protocol
+        if isinstance(protocol, H11Protocol):
+            if isinstance(event, Updated) and not event.idle:
+                protocol.keep_alive_requests = self.config.keep_alive_max_requests
+        elif isinstance(event, RawData) and not self._said_goodbye and _ends_a_stream(event.data):
+            self._goodbye = _goaway(protocol)
+            self._said_goodbye = True
+            # RFC 9113 §6.8: the client may send anew, elsewhere, what comes after; so it must not be answered here.
+            context: Any = copy.copy(protocol.context)
+            context.terminated = _Terminated()
+            protocol.context = context
+
     async def _close(self) -> None:
-        if self._first is not None:
-            self._first.came(self)
+        if self._every is not None:
+            self._every.over(self)
         await super()._close()
 
     async def _retire(self) -> None:
@@ -126,7 +156,7 @@ class _Server(TCPServer):
         """
         protocol = self.protocol.protocol
         if isinstance(protocol, H2Protocol):
-            self._goodbye = GoAwayFrame(0, last_stream_id=protocol.connection.highest_inbound_stream_id).serialize()
+            self._goodbye = _goaway(protocol)
         self._end_after(_RETIRED_SECONDS)
 
     async def _flush(self) -> None:
@@ -141,6 +171,17 @@ class _Server(TCPServer):
         if self._ending is not None:
             self._ending.cancel()
         self._ending = self.loop.call_later(seconds, self.writer.close)
+
+
+class _Terminated:
+    """What hypercorn's HTTP/2 asks whether to refuse new requests, of one connection alone."""
+
+    def is_set(self) -> bool:
+        return True
+
+
+def _goaway(protocol: H2Protocol) -> bytes:
+    return GoAwayFrame(0, last_stream_id=protocol.connection.highest_inbound_stream_id).serialize()
 
 
 def _ends_a_stream(frames: bytes) -> bool:

@@ -19,7 +19,7 @@ from hypercorn.config import Config, Sockets
 
 from pellucid.config import ConfigSource, ServerConfig
 from pellucid.explain.recorder import Recorder
-from pellucid.integrations.hypercorn import FirstRequests, connections
+from pellucid.integrations.hypercorn import OpenConnections, connections
 from pellucid.integrations.stopping import StoppingContext
 from pellucid.limits import HANDSHAKE_TIMEOUT_SECONDS
 
@@ -30,6 +30,7 @@ _LAST_SECONDS: Final = 1.0  # for closing connections, after the time of grace
 _MESSAGES: Final = 4  # of a request's body, read ahead of the application
 _UPLOAD_SECONDS: Final = 10.0  # for the rest of a request whose answer has been given
 _LOOK_SECONDS: Final = 0.02  # between two looks at what is still to come
+_QUIET: Final = 3  # looks at nothing: between two a connection may be on its way from hand to hand
 _FIRST_SECONDS: Final = 2.0  # for the first request on a connection whose handshake is done
 _KEEP_ALIVE_SECONDS: Final = 5.0
 
@@ -88,28 +89,30 @@ class Server:
             settings.errorlog = logger
             if shares:
                 context.counts = True
-                settings.first_requests = FirstRequests()
+                settings.open_connections = OpenConnections()
                 settings.backlog = 1  # asyncio accepts so many in one go
             self._settings.append(settings)
 
-    async def drain(self) -> None:
+    async def drain(self, kept_seconds: float) -> None:
         """Take no further connections, and wait for those that were taken: their handshakes, and their first requests.
 
-        `stop` ends the wait. Who has had a first answer makes another connection where this one is closed. For a server
-        that `shares` its sockets, before `stop`: what nobody has accepted waits there for other processes.
+        Others are told with their next answer to take another connection, and have *kept_seconds* to ask for one: who
+        is cut off between two requests may just have sent the second. `stop` ends the wait. For a server that `shares`
+        its sockets, before `stop`: what nobody has accepted waits there for other processes.
         """
         loop = asyncio.get_running_loop()
         for sock in self._sockets:
             if sock.fileno() >= 0:
                 loop.remove_reader(sock)
+        every = [one.open_connections for one in self._settings if one.open_connections is not None]
+        for those in every:
+            those.retiring = True
+        kept_until = loop.time() + kept_seconds
         quiet = 0
-        while quiet < 3 and not self._stop.is_set():
-            await asyncio.sleep(_LOOK_SECONDS)  # between two looks a connection may be on its way from hand to hand
-            quiet = 0 if any(map(self._expects, self._contexts, self._settings)) else quiet + 1
-
-    def _expects(self, context: StoppingContext, settings: _HypercornConfig) -> bool:
-        first = settings.first_requests
-        return bool(context.shaking) or (first is not None and first.expected(_FIRST_SECONDS))
+        while quiet < _QUIET and not self._stop.is_set():
+            await asyncio.sleep(_LOOK_SECONDS)
+            new = any(one.shaking for one in self._contexts) or any(one.expected(_FIRST_SECONDS) for one in every)
+            quiet = 0 if new or (any(map(len, every)) and loop.time() < kept_until) else quiet + 1
 
     def stop(self) -> None:
         """Take no further connections, and end when the running requests are done, or the time of grace is over."""
@@ -177,7 +180,7 @@ class _HypercornConfig(Config):
         self._context = context
         self._bound = sockets
         self._ready = ready
-        self.first_requests: FirstRequests | None = None
+        self.open_connections: OpenConnections | None = None
         self.ssl_handshake_timeout = HANDSHAKE_TIMEOUT_SECONDS
         self.include_server_header = False
 

@@ -16,7 +16,7 @@ from pellucid.config import ClientAuthentication, Credential, ServerConfig
 from pellucid.errors import PeerError, UsageError
 from pellucid.handshake.negotiate import ClientOffer, read_client_hello
 from pellucid.integrations.ssl_errors import ConfigurationError
-from pellucid.limits import MAX_CIPHERTEXT, MAX_HANDSHAKE_BODY, MAX_PSK_IDENTITIES, RECORD_HEADER
+from pellucid.limits import MAX_HANDSHAKE_BODY, MAX_PLAINTEXT, MAX_PSK_IDENTITIES, RECORD_HEADER
 from pellucid.messages import extensions as x
 from pellucid.messages.handshake import HEADER_LENGTH, ClientHello
 from pellucid.record.reassembly import lacking
@@ -47,6 +47,9 @@ AlpnCallback = Callable[[Any, tuple[str, ...], Any], str | None]
 PskServerCallback = Callable[[str], bytes]
 """identity → key, b"" for one that is not known"""
 
+_TYPES: Final = frozenset(
+    map(int, (ContentType.CHANGE_CIPHER_SPEC, ContentType.ALERT, ContentType.HANDSHAKE, ContentType.APPLICATION_DATA))
+)
 _MAX_BYTES: Final = 4 * (MAX_HANDSHAKE_BODY[HandshakeType.CLIENT_HELLO] + HEADER_LENGTH)  # with records of few bytes
 _MAX_SWITCHED: Final = 256
 _MAX_IDENTITY: Final = 256  # bytes: OpenSSL's PSK_MAX_IDENTITY_LEN
@@ -100,11 +103,11 @@ class FirstFlight:
         while len(self.data) - self._read >= RECORD_HEADER:
             head = self.data[self._read : self._read + RECORD_HEADER]
             length = int.from_bytes(head[3:], "big")
-            if head[0] != ContentType.HANDSHAKE or not 0 < length <= MAX_CIPHERTEXT:
-                raise PeerError("the first record is not of a ClientHello", rfc="9846 §5.1")
             end = self._read + RECORD_HEADER + length
-            if len(self.data) < end:
-                return False
+            if len(self.data) < end and length <= MAX_PLAINTEXT and head[0] in _TYPES:
+                return False  # of whatever type: the connection says nothing before the record is whole
+            if len(self.data) < end or head[0] != ContentType.HANDSHAKE or not length:
+                raise PeerError("the first record is not of a ClientHello", rfc="9846 §5.1")
             self._message += self.data[self._read + RECORD_HEADER : end]
             self._read = end
             if len(self._message) >= HEADER_LENGTH:

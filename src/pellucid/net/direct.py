@@ -110,7 +110,7 @@ class DirectScript(Script):
     # ---- reading ---------------------------------------------------------------------------------------------------
 
     def read_now(self, limit: int, *, wait: bool) -> bytes | Steps[bytes]:
-        """Return what one record holds, if the next read of the socket brings just that: equals `read`.
+        """Return what the next read of the socket brings, if that is data: equals `read`.
 
         wait: whether the socket may be waited for. Else returns what is to be done.
         """
@@ -141,12 +141,13 @@ class DirectScript(Script):
         raise error
 
     def _receive_now(self, limit: int, *, wait: bool) -> bytes | None:
-        """Take bytes off the socket; return their data if they are one record, else None: `read` finds what they were.
+        """Take bytes off the socket; return their data if that is what they are, else None: `read` finds what it was.
 
         After a read that brought much, what is there is read into lent memory, 256 KiB at a time.
         """
-        if self._much and DONT_WAIT and limit >= _BULK and self._receive_much(limit):
-            return None
+        if self._much and DONT_WAIT and self._receive_much(max(limit, RECEIVE_SIZE)):
+            with self._core:
+                return self.connection.next_data()
         data = self._socket.recv(RECEIVE_SIZE, 0 if wait else DONT_WAIT)
         self._much = len(data) >= _BULK
         if not data:
@@ -155,6 +156,7 @@ class DirectScript(Script):
             plaintext = self.connection.open_record(data)
             if plaintext is None:
                 self.connection.receive_data(data)
+                plaintext = self.connection.next_data()
         return plaintext
 
     def _receive_much(self, limit: int) -> bool:

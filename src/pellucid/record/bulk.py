@@ -36,15 +36,15 @@ _MAX_KEPT: Final = 4  # of each kind: as many as work at the same moment, in thr
 
 
 class Sealer:
-    """Room for RECORDS sealed records. view: all of it.
+    """Room for RECORDS sealed records. room, and view of it: all of it.
 
     Not for two at once; what `seal` wrote stands until it is called again.
     """
 
-    __slots__ = ("_content", "_cut", "_inner", "_records", "view")
+    __slots__ = ("_content", "_cut", "_inner", "_records", "room", "view")
 
     def __init__(self) -> None:
-        room = bytearray(RECORDS * FULL_RECORD)
+        self.room = room = bytearray(RECORDS * FULL_RECORD)
         starts = range(0, len(room), FULL_RECORD)
         for start in starts:
             room[start : start + RECORD_HEADER] = FULL_HEADER
