@@ -32,6 +32,7 @@ from pellucid.handshake import client_hello, post_handshake
 from pellucid.handshake import server as server_side
 from pellucid.handshake.actions import (
     Action,
+    AnswerEarly,
     AnswerOnly,
     Authenticated,
     CertificateAsked,
@@ -60,6 +61,8 @@ from pellucid.sessions.client import SessionKey
 from pellucid.trace import ClosedTraced, Direction, Epoch, Observer, Role
 from pellucid.verify.names import normalize_server_name
 
+_SENT: Final = Direction.SENT  # on Python 3.11 an Enum's attribute costs 0.1 µs each time
+_INITIAL: Final = Epoch.INITIAL
 _FEW_EVENTS: Final = 64
 
 
@@ -410,7 +413,7 @@ class Connection(Detachable):
 
     def _record(self, record: Record) -> None:
         content_type, content, protected = record
-        if not protected and self._reader.epoch is not Epoch.INITIAL:
+        if not protected and self._reader.epoch is not _INITIAL:
             self._plaintext_under_keys(content_type)
         if self._message and content_type != ContentType.HANDSHAKE:
             raise UnexpectedMessage(f"{content_type_name(content_type)} inside a handshake message", rfc="9846 §5.1")
@@ -486,9 +489,9 @@ class Connection(Detachable):
 
     def _messages(self) -> None:
         """Hand whole handshake messages to the state machine, one at a time (RFC 9846 §4, §5.1)."""
-        handshake = self._handshake
-        while handshake.need is None:
-            raw = take_message(self._message, handshake.expects, handshake.state)
+        handshake, message = self._handshake, self._message
+        while message and handshake.need is None:
+            raw = take_message(message, handshake.expects, handshake.state)
             if raw is None:
                 return
             self._context.epoch = self._reader.epoch
@@ -496,28 +499,29 @@ class Connection(Detachable):
 
     def _do(self, actions: list[Action]) -> None:
         """Carry out what the state machine wants done."""
-        if handshake_need := self._handshake.need:
-            self._events.append(PAUSES[type(handshake_need)](handshake_need))
+        if (need := self._handshake.need) is not None:
+            self._events.append(PAUSES[type(need)](need))
             return
         if self._message and any(map(ends_peer_flight, actions)):
             # Nothing under the old key may be left, whole or in part (§5.1; the bug class of 2025-26).
             raise UnexpectedMessage(
                 "handshake data runs across a key change, or past a hello", rfc="9846 §5.1", code="TLS-KEY-CHANGE"
             )
+        writer = self._writer
         for action in actions:
             if isinstance(action, SendMessage):
-                self._writer.handshake(action.raw)
+                writer.handshake(action.raw)
             elif isinstance(action, InstallKeys):
-                if action.direction is Direction.SENT:
-                    self._writer.install(action.secret)
-                else:
-                    self._reader.install(action.secret)
+                end = writer if action.direction is _SENT else self._reader
+                end.install(action.secret)
             elif isinstance(action, SendChangeCipherSpec):
-                self._writer.change_cipher_spec(at_once=action.at_once)
+                writer.change_cipher_spec(at_once=action.at_once)
             elif isinstance(action, Complete):
                 self._completed(action)
+            elif isinstance(action, AnswerEarly):
+                self._do_early(action)
             elif isinstance(action, LimitRecords):
-                self._writer.restrict(action.sending)
+                writer.restrict(action.sending)
                 self._reader.restrict(action.receiving)
             elif isinstance(action, PeerKeyUpdated):
                 self._peer_key_updated(action.generation, requested=action.requested)
@@ -527,7 +531,7 @@ class Connection(Detachable):
                 self._do_later(action)
             else:
                 self._do_early(action)
-        self._writer.flush()
+        writer.flush()
 
     def _ticket_received(self, issued: TicketIssued) -> None:
         self._patience.ticket()

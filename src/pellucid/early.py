@@ -79,7 +79,10 @@ class EarlyCarrier(Carrier):
         self, action: OfferEarlyData | EndEarlySending | AcceptEarlyData | SkipEarlyData | AnswerEarly
     ) -> None:
         """Carry out what concerns data before the handshake is complete (RFC 9846 §2.3, §4.3.10)."""
-        if isinstance(action, OfferEarlyData | AcceptEarlyData):
+        if isinstance(action, AnswerEarly):
+            self._answers_early = self._sending = True
+            self._limit_records(action.suite)
+        elif isinstance(action, (OfferEarlyData, AcceptEarlyData)):
             self._early_suite = action.suite
             self._early_exporter_secret = action.exporter_secret
             self._early_left = action.limit
@@ -95,9 +98,6 @@ class EarlyCarrier(Carrier):
                 self._writer.forget()
         elif isinstance(action, SkipEarlyData):
             self._reader.skip(action.limit)
-        else:
-            self._answers_early = self._sending = True
-            self._limit_records(action.suite)
 
     def _limit_records(self, suite: Suite) -> None:
         after = suite.rekey_after

@@ -140,8 +140,9 @@ class TrafficSecret(Prf):
         return TrafficKeys(*self.key_and_iv())
 
     def key_and_iv(self) -> tuple[bytes, bytes]:
-        hmac, length = self.hmac, self.suite.key_length
-        return hmac(_KEY_INFO[length])[:length], hmac(_IV_INFO)[:12]
+        new_hash, inner, outer, length = self._hash, self._inner, self._outer, self.suite.key_length
+        key = new_hash(outer + new_hash(inner + _KEY_INFO[length]).digest()).digest()
+        return key[:length], new_hash(outer + new_hash(inner + _IV_INFO).digest()).digest()[:12]
 
     def next(self) -> TrafficSecret:
         """Return the secret after a KeyUpdate (RFC 9846 §7.2)."""

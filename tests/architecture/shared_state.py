@@ -24,6 +24,7 @@ STATE: dict[tuple[str, str], str] = {
     ("crypto/certificates.py", "parse_raw_public_key"): f"{PURE}; parsing judges nothing",
     ("crypto/certificates.py", "valid_until"): PURE,
     ("errors.py", "_explainer"): "set once, while explain/ is imported, and read",
+    ("handshake/authenticate.py", "_signature_check"): f"{PURE}: a sentence about kinds, not about a signature or peer",
     ("handshake/certificates.py", "_compressed_message"): f"{PURE}; what is sent in it is public to who may be sent it",
     ("handshake/certificates.py", "_encoded_chain"): PURE,
     ("handshake/connected.py", "secret_name"): PURE,

@@ -221,7 +221,7 @@ class Negotiated:
 
 
 @quickly_made
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True)
 class Complete:
     """The handshake is done. It cannot be built without the proofs. exporter_secret: Hash.length bytes (§7.5)."""
 

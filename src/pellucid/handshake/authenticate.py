@@ -5,6 +5,7 @@ RFC 9846 §4.5. Both sides use the same functions; whose message it is, is an ar
 
 from __future__ import annotations
 
+import functools
 import hmac
 from collections.abc import Callable, Container
 from dataclasses import dataclass, field
@@ -52,16 +53,16 @@ from pellucid.verify.report import (
 )
 from pellucid.verify.request import PeerVerifier, Purpose, VerificationRequest
 
-_CONTEXT_STRINGS: Final = {
-    Role.SERVER: b"TLS 1.3, server CertificateVerify",
-    Role.CLIENT: b"TLS 1.3, client CertificateVerify",
+_SIGNED_PREFIXES: Final = {
+    Role.SERVER: b"\x20" * 64 + b"TLS 1.3, server CertificateVerify\0",
+    Role.CLIENT: b"\x20" * 64 + b"TLS 1.3, client CertificateVerify\0",
 }
 _TRANSCRIPT_HASHES: Final = frozenset({32, 48})  # SHA-256, SHA-384 (§B.4)
 
 
 def signed_content(signer: Role, transcript_hash: bytes) -> bytes:
     """Return what CertificateVerify signs (RFC 9846 §4.5.2). transcript_hash: up to and with Certificate."""
-    return b"\x20" * 64 + _CONTEXT_STRINGS[signer] + b"\0" + transcript_hash
+    return _SIGNED_PREFIXES[signer] + transcript_hash
 
 
 def signing_role(content: bytes) -> Role | None:
@@ -69,7 +70,7 @@ def signing_role(content: bytes) -> Role | None:
 
     For who signs on behalf of another process: with this asked first a key signs handshakes and nothing else.
     """
-    for role in _CONTEXT_STRINGS:
+    for role in Role:
         prefix = signed_content(role, b"")
         if content.startswith(prefix) and len(content) - len(prefix) in _TRANSCRIPT_HASHES:
             return role
@@ -115,7 +116,8 @@ def read_certificate(
             rfc="9846 §4.5.1",
             code="X509-TOO-LARGE",
         )
-    if (size := sum(len(entry.cert_data) for entry in entries)) > MAX_CERTIFICATE_LIST:
+    sent = [entry.cert_data for entry in entries]
+    if (size := sum(map(len, sent))) > MAX_CERTIFICATE_LIST:
         raise BadCertificate(
             f"{size} bytes of certificates, at most {MAX_CERTIFICATE_LIST}", rfc="9846 §4.5.1", code="X509-TOO-LARGE"
         )
@@ -125,12 +127,10 @@ def read_certificate(
         requested = ()  # OCSP responses and SCTs are of certificates
     # All are decoded; the leaf's count (§4.5.1: an extension applies to its entry).
     of_leaf, *_ = [decode_extensions(M.CT, entry.extensions, requested=requested) for entry in entries]
-    leaf = parse_end_entity(context.provider, certificate_type, entries[0].cert_data)
+    leaf = parse_end_entity(context.provider, certificate_type, sent[0])
     if context.trace is not None and certificate_type == CertificateType.X509:
         tell_stapled(context, of_leaf, requested)
-    return PresentedCertificates(
-        leaf, tuple(entry.cert_data for entry in entries[1:]), of_leaf.get(OCSP_RESPONSE), of_leaf.get(SCTS) or ()
-    )
+    return PresentedCertificates(leaf, tuple(sent[1:]), of_leaf.get(OCSP_RESPONSE), of_leaf.get(SCTS) or ())
 
 
 def check_certificate_verify(
@@ -201,20 +201,8 @@ def _verdict(
     *,
     valid: bool | None,
 ) -> VerifiedPeer:
-    whose = f"{scheme.name} signature by the {signer.value}'s {leaf.key_algorithm} key over the handshake"
-    outcome, evidence = {
-        True: (Outcome.PASSED, f"the {whose} is right"),
-        False: (Outcome.FAILED, f"the {whose} is wrong"),
-        None: (Outcome.NOT_CHECKED, f"nothing is computed with a key of {leaf.key_algorithm}"),
-    }[valid]
-    check = Check(
-        group=CheckGroup.SIGNATURE,
-        name="CertificateVerify",
-        outcome=outcome,
-        evidence=evidence,
-        certificate=0,
-        failure=Failure.BAD_SIGNATURE if valid is False else None,
-    )
+    check = _signature_check(scheme.name, signer, leaf.key_algorithm, valid)
+    evidence = check.evidence
     report = report.with_check(check)
     if valid:
         report = report.proven()
@@ -229,6 +217,25 @@ def _verdict(
         # A verifier of the user's own may take such a key; possession of it is still not shown.
         raise BadCertificate(f"CertificateVerify: {evidence}", rfc="9846 §C.2", code="X509-WEAK-KEY")
     return verified_peer(leaf, report)
+
+
+@functools.lru_cache(maxsize=64)  # of some 20 schemes and kinds of key that there are
+def _signature_check(scheme: str, signer: Role, key_algorithm: str, valid: bool | None) -> Check:
+    """Return what the report says of a CertificateVerify. valid: None if nothing was computed."""
+    whose = f"{scheme} signature by the {signer.value}'s {key_algorithm} key over the handshake"
+    outcome, evidence = {
+        True: (Outcome.PASSED, f"the {whose} is right"),
+        False: (Outcome.FAILED, f"the {whose} is wrong"),
+        None: (Outcome.NOT_CHECKED, f"nothing is computed with a key of {key_algorithm}"),
+    }[valid]
+    return Check(
+        group=CheckGroup.SIGNATURE,
+        name="CertificateVerify",
+        outcome=outcome,
+        evidence=evidence,
+        certificate=0,
+        failure=Failure.BAD_SIGNATURE if valid is False else None,
+    )
 
 
 def check_finished(

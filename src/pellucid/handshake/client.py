@@ -64,12 +64,12 @@ from pellucid.registry import CertificateType
 from pellucid.registry import HandshakeType as H
 from pellucid.sessions.client import ClientSession
 from pellucid.trace import Direction, Epoch, Role
-from pellucid.value import internal_value
+from pellucid.value import positional_value
 
 # ---- phases: what is known at that moment ----------------------------------------------------------------------------
 
 
-@internal_value
+@positional_value
 class WaitCertificate:
     keyed: Keyed
     alpn: bytes | None
@@ -80,19 +80,19 @@ class WaitCertificate:
     """what came with the request"""
 
 
-@internal_value
+@positional_value
 class WaitCertificateVerify:
     wait: WaitCertificate
     presented: PresentedCertificates
 
 
-@internal_value
+@positional_value
 class WaitFinished:
     wait: WaitCertificate
     server: Authenticated | PskChecked
 
 
-@internal_value
+@positional_value
 class WaitResumedFinished:
     """session: what the PSK stands for; its server is recalled when its Finished has come."""
 
@@ -125,13 +125,13 @@ def on_encrypted_extensions(context: ClientContext, phase: Keyed, message: Encry
         actions.insert(0, limits)
     psk = phase.psk
     types = types_answered(context, decoded, certificates=psk is None)
-    wait = WaitCertificate(keyed=phase, alpn=alpn, early_data=early_data, types=types)
+    wait = WaitCertificate(phase, alpn, early_data, types)
     if psk is None:
         return Step(wait, C.WAIT_CERT_CR, actions)
 
     if psk.session is None:
-        return Step(WaitFinished(wait=wait, server=PskChecked(None)), C.WAIT_FINISHED, actions)
-    return Step(WaitResumedFinished(wait=wait, session=psk.session), C.WAIT_FINISHED, actions)
+        return Step(WaitFinished(wait, PskChecked(None)), C.WAIT_FINISHED, actions)
+    return Step(WaitResumedFinished(wait, psk.session), C.WAIT_FINISHED, actions)
 
 
 def _early_data_answered(
@@ -188,7 +188,7 @@ def on_certificate(context: ClientContext, phase: WaitCertificate, message: Cert
     if presented is None:
         raise DecodeError("the server's certificate_list is empty", rfc="9846 §4.5.1.3", code="TLS-EMPTY-CERTIFICATE")
     context.transcript.add(raw)
-    return Step(WaitCertificateVerify(wait=phase, presented=presented), C.WAIT_CV, [])
+    return Step(WaitCertificateVerify(phase, presented), C.WAIT_CV, [])
 
 
 def on_compressed_certificate(
@@ -208,7 +208,7 @@ def on_certificate_verify(
 
     def verified(server: Authenticated) -> Step:
         context.transcript.add(raw)
-        return Step(WaitFinished(wait=phase.wait, server=server), C.WAIT_FINISHED, [])
+        return Step(WaitFinished(phase.wait, server), C.WAIT_FINISHED, [])
 
     reference = phase.wait.keyed.offer.reference_name
     return check_certificate_verify(context, Role.SERVER, phase.presented, message, verifier, reference, verified)
@@ -226,7 +226,7 @@ def on_finished(
         return _answer(context, phase, proof, secrets)
 
     def recalled(server: PskChecked) -> Result:
-        return _answer(context, WaitFinished(wait=phase.wait, server=server), proof, secrets)
+        return _answer(context, WaitFinished(phase.wait, server), proof, secrets)
 
     if keyed.recalled is not None and phase.wait.early_data is EarlyDataOutcome.ACCEPTED:
         return recalled(keyed.recalled)  # as it was judged before anything was sent early
@@ -301,7 +301,7 @@ def _second_flight(
         SendMessage(Epoch.HANDSHAKE, finished),
         InstallKeys(Direction.SENT, secrets.client, secret_name(Role.CLIENT, 0)),
         InstallKeys(Direction.RECEIVED, secrets.server, secret_name(Role.SERVER, 0)),
-        Complete(negotiated=negotiated, authentication=phase.server, finished=proof, exporter_secret=secrets.exporter),
+        Complete(negotiated, phase.server, proof, secrets.exporter),
     ]
     resumption = None
     peer = negotiated.peer
@@ -317,13 +317,7 @@ def _second_flight(
             local_certificate_type=negotiated.client_certificate_type or CertificateType.X509,
         )
     state = client_state(context.config, negotiated)
-    connected = Connected(
-        state,
-        sending=secrets.client,
-        receiving=secrets.server,
-        resumption=resumption,
-        client_certificate_type=wait.types.client,
-    )
+    connected = Connected(state, secrets.client, secrets.server, False, resumption, frozenset(), wait.types.client)
     return Step(connected, state, actions)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 from pellucid.errors import IllegalParameter, UsageError
@@ -17,12 +17,13 @@ from pellucid.messages.handshake import KeyUpdate, NewSessionTicket, handshake_m
 from pellucid.registry import CertificateType
 from pellucid.schedule import TrafficSecret
 from pellucid.trace import Direction, Epoch, Role
+from pellucid.value import positional_value
 
 UPDATE_NOT_REQUESTED = 0
 UPDATE_REQUESTED = 1
 
 
-@dataclass(frozen=True, slots=True)
+@positional_value
 class Connected:
     """The phase after both Finished. sending, receiving: the current traffic secrets.
 

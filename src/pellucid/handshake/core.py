@@ -114,19 +114,17 @@ class Handshake(Generic[Config]):
 
     def expects(self, message: int) -> bool:
         """Return whether a message of this type on the wire may come now."""
-        arrows, state = self._arrows, self.state
-        if message == HandshakeType.HELLO_RETRY_REQUEST:
-            return False  # a reserved number; on the wire it is a ServerHello (§4.2.3)
-        if (state, message) in arrows:
-            return True
-        return message == HandshakeType.SERVER_HELLO and (state, HandshakeType.HELLO_RETRY_REQUEST) in arrows
+        if (self.state, message) in self._arrows:
+            return message != HandshakeType.HELLO_RETRY_REQUEST  # a reserved number; on the wire a ServerHello (§4.2.3)
+        return message == HandshakeType.SERVER_HELLO and (self.state, HandshakeType.HELLO_RETRY_REQUEST) in self._arrows
 
     def receive(self, raw: bytes) -> list[Action]:
         """Take one whole handshake message, header included. Raises PeerError; then the connection is over."""
         if self.need is not None:
             raise InternalError("a message was handed over while the handshake is paused")
         kind = message_type(raw)
-        if (self.state, kind) not in self._arrows or raw[0] == HandshakeType.HELLO_RETRY_REQUEST:
+        at = (self.state, kind)
+        if at not in self._arrows or raw[0] == HandshakeType.HELLO_RETRY_REQUEST:
             raise UnexpectedMessage(f"{handshake_type_name(kind)} came in state {self.state.value}", rfc="9846 §A")
         body = BODIES[kind].decode(raw[HEADER_LENGTH:])
         context = self.context
@@ -135,7 +133,7 @@ class Handshake(Generic[Config]):
                 MessageTraced(direction=Direction.RECEIVED, epoch=context.epoch, message_type=kind, raw=raw, body=body)
             )
         self._cause = kind
-        return self._take(self._handlers[self.state, kind](context, self.phase, body, raw))
+        return self._take(self._handlers[at](context, self.phase, body, raw))
 
     def resume(self, answer: object) -> list[Action]:
         """Answer the pause named by `need`. Raises UsageError if there is none."""
@@ -158,16 +156,16 @@ class Handshake(Generic[Config]):
 
     def _take(self, result: Result, own_cause: str = "") -> list[Action]:
         if isinstance(result, Pause):
-            self.need = result.need
-            self._resume = result.resume
+            self.need, self._resume = result
             return []
-        old = self.state
-        if self._cause is not None and result.state not in self._arrows[old, self._cause].leads_to:
-            raise InternalError(f"no arrow leads from {old.value} to {result.state.value}")
-        self.phase, self.state = result.phase, result.state
+        phase, state, actions = result
+        old, cause = self.state, self._cause
+        if cause is not None and state not in self._arrows[old, cause].leads_to:
+            raise InternalError(f"no arrow leads from {old.value} to {state.value}")
+        self.phase, self.state = phase, state
         if self.context.trace is not None:
             self._tell(result, old, own_cause)
-        return result.actions
+        return actions
 
     def _tell(self, step: Step, old: State, own_cause: str) -> None:
         trace = self.context.trace

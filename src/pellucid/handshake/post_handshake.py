@@ -6,7 +6,7 @@ handshake (§4.5): they do not include each other. What has to be waited for sto
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from typing import Any
 
 from pellucid.config import ClientAuthentication, ClientConfig, Credential, ServerConfig
@@ -56,7 +56,7 @@ from pellucid.messages.handshake import (
 from pellucid.registry import CertificateType, ExtensionType
 from pellucid.registry import HandshakeType as H
 from pellucid.trace import Epoch, Role
-from pellucid.value import internal_value
+from pellucid.value import internal_value, positional_value
 
 # ---- the client answers ----------------------------------------------------------------------------------------------
 
@@ -176,7 +176,7 @@ class Answer:
     finished: FinishedChecked | None = field(default=None)
 
 
-@dataclass(frozen=True, slots=True)
+@positional_value
 class Asking(Connected):
     """CONNECTED, at a server that may ask for a certificate.
 

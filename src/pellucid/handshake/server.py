@@ -315,12 +315,10 @@ def on_finished(context: ServerContext, phase: WaitFinished, message: Finished, 
     tickets, source = _tickets(context, phase, negotiated)
     actions: list[Action] = [
         InstallKeys(Direction.RECEIVED, application.client, secret_name(Role.CLIENT, 0)),
-        Complete(
-            negotiated=negotiated, authentication=phase.client, finished=proof, exporter_secret=application.exporter
-        ),
+        Complete(negotiated, phase.client, proof, application.exporter),
         *tickets,
     ]
-    connected = Connected(S.CONNECTED, sending=application.server, receiving=application.client)
+    connected = Connected(S.CONNECTED, application.server, application.client)
     return Step(server_phase(context, answered.selected.offer, negotiated, connected, source), S.CONNECTED, actions)
 
 

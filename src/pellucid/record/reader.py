@@ -54,12 +54,15 @@ class RecordReader:
         "_skip",
         "_tag_error",
         "_trace",
+        "epoch",
         "handshake_bytes",
         "opened_any",
     )
 
     def __init__(self, tag_error: type[Exception], trace: Observer | None) -> None:
         self._keys: Keys | None = None
+        self.epoch = Epoch.INITIAL
+        """of the keys that records are opened with"""
         self._tag_error = tag_error
         self._trace = trace
         self._begun = False  # whether there was a record: from then on the peer does speak TLS
@@ -73,10 +76,6 @@ class RecordReader:
         attributes than a class's instances can share the keys of, each access to any of them takes longer."""
         self.opened_any = False
         """whether a protected record was ever opened: from then on nothing comes in plaintext"""
-
-    @property
-    def epoch(self) -> Epoch:
-        return Epoch.INITIAL if self._keys is None else self._keys.secret.epoch
 
     @property
     def present(self) -> tuple[TrafficSecret, int] | None:
@@ -95,6 +94,7 @@ class RecordReader:
     def install(self, secret: TrafficSecret) -> None:
         """Open what follows with *secret*."""
         self._keys = Keys(secret)
+        self.epoch = secret.epoch
         self._skip = _NOTHING
         self._bound()
 
@@ -127,6 +127,7 @@ class RecordReader:
     def forget(self) -> None:
         """Let go of the keys: nothing more is opened."""
         self._keys = None
+        self.epoch = Epoch.INITIAL
 
     def next_record(
         self, data: bytes | bytearray, offset: int, end: int | None = None
@@ -186,25 +187,25 @@ class RecordReader:
             self._tell_unopened(header, body)
             self._skipped(len(body))
             return None
-        nonce = (keys.iv ^ keys.sequence).to_bytes(12, "big")
+        sequence = keys.sequence
         try:
-            inner = keys.aead.decrypt(nonce, body, header)
+            inner = keys.decrypt((keys.iv ^ sequence).to_bytes(12, "big"), body, header)
         except self._tag_error:
             self._tell_unopened(header, body)
             if self._skip >= 0:
                 self._skipped(len(body))
                 return None
-            raise bad_record_mac(keys.sequence) from None
-        keys.sequence += 1
+            raise bad_record_mac(sequence) from None
+        keys.sequence = sequence + 1
         self.opened_any = True
         self._skip = _NOTHING  # the client's second flight begins: everything opens from here on
-        self._largest = max(self._largest, len(inner))
-        if len(inner) > self._most:
-            raise _too_large(len(inner), self._most)
+        size = len(inner)
+        self._largest = max(self._largest, size)
+        if size > self._most:
+            raise _too_large(size, self._most)
         content_type, content = split_inner_plaintext(inner)
-        padding = len(inner) - len(content) - 1
         if self._trace is not None:
-            self._tell(content_type, header + body, len(content), padding, keys.sequence - 1)
+            self._tell(content_type, header + body, len(content), size - len(content) - 1, sequence)
         if content:
             self._empty = 0
         elif content_type == ContentType.APPLICATION_DATA:

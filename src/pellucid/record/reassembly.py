@@ -29,7 +29,8 @@ def take_message(buffer: bytearray, expects: Callable[[int], bool], state: str) 
     Raises UnexpectedMessage, IllegalParameter or DecodeError from the 4-byte header: of a message out of turn or too
     long, not a byte of the rest is waited for.
     """
-    if len(buffer) < HEADER_LENGTH:
+    here = len(buffer)
+    if here < HEADER_LENGTH:
         return None
     kind = buffer[0]
     length = buffer[1] << 16 | buffer[2] << 8 | buffer[3]
@@ -43,7 +44,11 @@ def take_message(buffer: bytearray, expects: Callable[[int], bool], state: str) 
             code="TLS-MESSAGE-TOO-LARGE",
         )
     end = HEADER_LENGTH + length
-    if len(buffer) < end:
+    if here == end:  # the most usual: one copy less
+        raw = bytes(buffer)
+        buffer.clear()
+        return raw
+    if here < end:
         return None
     raw = bytes(buffer[:end])
     del buffer[:end]

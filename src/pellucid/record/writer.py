@@ -14,6 +14,7 @@ from pellucid.registry import ContentType
 from pellucid.schedule import TrafficSecret
 from pellucid.trace import Direction, Epoch, Observer, RecordTraced
 
+_TYPES: Final = tuple(bytes((content_type,)) for content_type in range(256))
 _CHANGE_CIPHER_SPEC: Final = b"\x14\x03\x03\x00\x01\x01"
 
 
@@ -69,7 +70,8 @@ class RecordWriter:
 
     def install(self, secret: TrafficSecret) -> None:
         """Protect what follows with *secret*; what was written before goes out under the old key."""
-        self.flush()
+        if self._handshake:
+            self.flush()
         self._keys = Keys(secret)
 
     def restrict(self, limit: int) -> None:
@@ -101,6 +103,9 @@ class RecordWriter:
             content = bytes(self._handshake)
             self._handshake.clear()
             step = MAX_PLAINTEXT if self._keys is None else self.fragment
+            if len(content) <= step:
+                self._record(ContentType.HANDSHAKE, content)
+                return
             for start in range(0, len(content), step):
                 self._record(ContentType.HANDSHAKE, content[start : start + step])
 
@@ -173,20 +178,22 @@ class RecordWriter:
         if keys is None:
             if content_type == ContentType.APPLICATION_DATA:
                 raise InternalError("application data is never written unprotected")
-            header = bytes((content_type,)) + self._version + len(content).to_bytes(2, "big")
+            header = _TYPES[content_type] + self._version + len(content).to_bytes(2, "big")
             self._version = b"\x03\x03"
             self.out.append(header + content)
             if self._trace is not None:
                 self._tell(content_type, header + content, len(content), 0, None)
             return
-        padding = 0 if self._padding is None else self._padding(content_type, len(content))
-        if not 0 <= padding <= MAX_PLAINTEXT - len(content):
-            raise UsageError(f"the padding policy asks for {padding} bytes after {len(content)}")
-        padding = min(padding, self.fragment - len(content))  # the peer's limit is not the policy's concern
-        inner = content + bytes((content_type,)) + bytes(padding)
+        inner, padding = content + _TYPES[content_type], 0
+        if self._padding is not None:
+            padding = self._padding(content_type, len(content))
+            if not 0 <= padding <= MAX_PLAINTEXT - len(content):
+                raise UsageError(f"the padding policy asks for {padding} bytes after {len(content)}")
+            padding = min(padding, self.fragment - len(content))  # the peer's limit is not the policy's concern
+            inner += bytes(padding)
         header = HEADER_PREFIX + (len(inner) + keys.tag_length).to_bytes(2, "big")
         sequence = self._spend(keys, 1)
-        raw = header + keys.aead.encrypt((keys.iv ^ sequence).to_bytes(12, "big"), inner, header)
+        raw = header + keys.encrypt((keys.iv ^ sequence).to_bytes(12, "big"), inner, header)
         self.out.append(raw)
         if self._trace is not None:
             self._tell(content_type, raw, len(content), padding, sequence)
