@@ -111,3 +111,19 @@ def test_what_this_tree_can_no_longer_do_is_worse(tmp_path: Path) -> None:
     init.write_text(init.read_text() + "\ndel ClientConfig\n")
     with compare.Tree(compare.ROOT) as old, compare.Tree(tree) as new:
         assert compare.compared(old, new, MEASURES[FULL], 1).worse()
+
+
+def test_a_commit_may_say_what_it_makes_slower(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    need(None if shutil.which("git") else "git")
+    git = ["git", "-c", "user.name=bench", "-c", "user.email=bench@localhost", "-C", str(tmp_path)]
+    messages = (
+        "first",
+        f"A check\n\nSlower: {FULL}: each share is checked now\nSlower: no reason",
+        "Slower: later: yes",
+    )
+    subprocess.run([*git, "init", "-q"], check=True, timeout=20)
+    for message in messages:
+        subprocess.run([*git, "commit", "-q", "--allow-empty", "-m", message], check=True, timeout=20)
+    monkeypatch.setattr(compare, "ROOT", tmp_path)
+    assert compare.admitted("HEAD~2") == {FULL: "each share is checked now", "later": "yes"}
+    assert compare.admitted("HEAD") == {}
