@@ -34,7 +34,12 @@ MODULES = (
 )
 """what offers `measures(scale)`, in the order they are run in"""
 
-COMMANDS = {"compare": "bench.compare", "primitives": "bench.primitives", "pictures": "bench.pictures"}
+COMMANDS = {
+    "compare": "bench.compare",
+    "profile": "bench.profiling",
+    "primitives": "bench.primitives",
+    "pictures": "bench.pictures",
+}
 """first words that lead to another module's main"""
 
 
