@@ -4,9 +4,9 @@ Rounds of the peers alternate, and each ratio is the median over the rounds of n
 hits all of them alike. The run fails where a ratio is below its floor, less what noise may take. docs/performance.md
 says how to read it.
 
-`python -m bench compare REV` sets this tree beside another commit; `python -m bench profile` shows what a handshake's time
-is spent on, `python -m bench primitives` what cryptography alone takes; `python -m bench pictures FILE…` draws what
-`--json FILE` has written.
+`python -m bench compare REV` sets this tree beside another commit; `python -m bench profile` shows what a handshake's
+time is spent on, `python -m bench primitives` what cryptography alone takes; `python -m bench pictures FILE…` draws
+what `--json FILE` has written.
 """
 
 from __future__ import annotations
