@@ -12,7 +12,7 @@ from typing import Any
 import anyio
 import pytest
 
-from pellucid.net import async_tcp, tcp
+from pellucid.net import async_tcp, eyeballs, tcp
 from pellucid.net.eyeballs import (
     Address,
     ConnectFailed,
