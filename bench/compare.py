@@ -172,7 +172,7 @@ def judged(
 
 
 def main(arguments: list[str]) -> int:
-    """Print each measure's ratio; return 1 if one is worse."""
+    """Print each measure's ratio; return 1 if one is worse, or if none could be compared."""
     parser = argparse.ArgumentParser(
         prog="python -m bench compare", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -200,6 +200,9 @@ def main(arguments: list[str]) -> int:
                 worse += [measure.name] if slower else []
     if options.json:
         options.json.write_text(json.dumps({"schema": 2, "revision": options.revision, "results": results}) + "\n")
+    if not worse and not any("ratio" in result for result in results.values()):
+        print(f"nothing could be compared with {options.revision}", file=sys.stderr)
+        return 1
     known = admitted(options.revision) if worse else {}
     for name in worse:
         reason = f", as its commit says: {known[name]}" if name in known else ""

@@ -77,6 +77,23 @@ def test_a_commit_from_before_the_interface_is_called_in_ours(tmp_path: Path) ->
         assert compare.compared(old, new, MEASURES[FULL], 2).ratios
 
 
+def test_handshakes_are_compared_with_a_commit_that_has_no_buffers_to_lend(tmp_path: Path) -> None:
+    tree = copy(tmp_path)
+    ours = tree / "bench" / "peers" / "ours.py"
+    ours.write_text(ours.read_text().replace("from pellucid.record.bulk import", "from pellucid.record.gone import"))
+    with compare.Tree(tree) as old, compare.Tree(compare.ROOT) as new:
+        assert compare.compared(old, new, MEASURES[FULL], 1).ratios
+
+
+def test_a_run_that_compares_nothing_fails(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setattr(compare, "unpack", lambda _revision, folder: folder)
+    monkeypatch.setattr(
+        compare, "compared", lambda _old, _new, measure, _n: compare.Compared(measure, (), "not in REV: why")
+    )
+    assert compare.main(["HEAD", "--only", FULL]) == 1
+    assert "nothing could be compared with HEAD" in capsys.readouterr().err
+
+
 def test_the_slack_is_the_measures() -> None:
     one = compare.Compared(replace(MEASURES[FULL], slack=0.15), (0.8, 0.84, 0.9))
     assert one.worse()
