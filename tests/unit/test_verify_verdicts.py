@@ -344,7 +344,7 @@ def test_with_no_seconds_everything_is_verified_every_time() -> None:
     assert [remembered(again.verify(ask())) for _ in range(2)] == [False] * 2
 
 
-@pytest.mark.parametrize("seconds", [-1, math.nan, math.inf, 86_401])
+@pytest.mark.parametrize("seconds", [-1, math.nan, math.inf, 86_401, "a", None])
 def test_seconds_that_cannot_be_are_refused(seconds: float) -> None:
     with pytest.raises(UsageError, match="verdict_cache_seconds"):
         verifier(verdict_cache_seconds=seconds)

@@ -253,7 +253,11 @@ class Parent:
                 async with changing:
                     worker = await self._start(number)
                     if not await self._came_up(worker):
-                        why = _how(worker) if worker.failure is None else str(worker.failure)
+                        why = (
+                            f"worker {number} ended before it served: {_how(worker)}"
+                            if worker.failure is None
+                            else str(worker.failure)
+                        )
                         self._warn(f"not restarted, what was there before goes on: {why}")
                         break
                     before, self._places[number] = self._places.get(number), worker

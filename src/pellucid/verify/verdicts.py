@@ -71,9 +71,9 @@ class Verdicts:
     __slots__ = ("_kept", "_latest", "seconds")
 
     def __init__(self, seconds: float) -> None:
-        if not 0 <= seconds <= MAX_VERDICT_CACHE_SECONDS:
+        if not isinstance(seconds, int | float) or not 0 <= seconds <= MAX_VERDICT_CACHE_SECONDS:
             raise UsageError(
-                f"verdict_cache_seconds is {seconds}; 0, for none, to {MAX_VERDICT_CACHE_SECONDS:.0f} are possible"
+                f"verdict_cache_seconds is {seconds!r}; 0, for none, to {MAX_VERDICT_CACHE_SECONDS:.0f} are possible"
             )
         self.seconds = seconds
         self._kept: dict[_Key, _Remembered] = {}
