@@ -480,3 +480,18 @@ def test_cut_record_is_completed_as_if_all_had_come_at_once(head: int, spoiled: 
         assert not close or (spoiled is not None and spoiled < end)
         assert pair.server.trailing_data == b""
         assert pair.server.data_to_send() != b"", "the peer is told"
+
+
+@pytest.mark.parametrize("suite", SUITES, ids=SUITE_IDS)
+def test_records_as_long_as_a_full_one_that_do_not_open_are_bad_in_every_suite(suite: Any) -> None:
+    """TLS_AES_128_CCM_8_SHA256 has a shorter tag: what has a full record's length is none of its full records."""
+    reader = RecordReader(PYCA.tag_error, None)
+    reader.install(secret_of(suite))
+    bad = (b"\x17\x03\x03\x40\x11" + bytes(16_401)) * 2
+    opened, offset, error = reader.application_data(bad, 0)
+    assert (opened, offset) == (b"", 0)
+    if error is None:
+        with pytest.raises(PeerError) as caught:
+            reader.next_record(bad, 0)
+        error = caught.value
+    assert error.reason == "record 0 under the present key does not open"

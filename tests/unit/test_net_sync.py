@@ -544,3 +544,12 @@ def test_reset_while_reading_is_an_oserror_again_and_again() -> None:
             with pytest.raises(OSError):
                 stream.recv()
         stream.close()
+
+
+def test_what_is_no_buffer_is_refused_and_the_stream_goes_on() -> None:
+    client, server = pair()
+    with client, server:
+        with pytest.raises(TypeError):
+            client.sendall("text")  # type: ignore[arg-type]
+        client.sendall(memoryview(b"abc"))
+        assert server.recv(10) == b"abc"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import array
 import asyncio
 import contextlib
 import http.server
@@ -281,6 +282,22 @@ def test_socket_that_does_not_block_raises_want_errors_and_loses_nothing() -> No
             received += other.recv(10**6)
         assert stalled
         assert received == data
+
+
+@pytest.mark.parametrize("timeout", [0, 10])
+def test_socket_counts_what_it_sent_in_bytes_whatever_the_buffer_is_of(timeout: int) -> None:
+    """A caller that goes on from a count of items would send most of the data twice."""
+    items = array.array("I", range(100))
+    with pair() as (one, other):
+        one.settimeout(timeout)
+        assert one.send(items) == 400
+        assert other.recv(1000) == items.tobytes()
+        assert one.send(memoryview(items)) == 400
+        assert other.recv(1000) == items.tobytes()
+        with pytest.raises(TypeError):
+            one.send([65, 66, 67])
+        one.send(b"next")
+        assert other.recv(1000) == b"next"
 
 
 def test_socket_handshake_can_be_driven_without_blocking() -> None:

@@ -395,7 +395,8 @@ class SSLSocket(Facts, PlainOnly):
             return super().send(data, flags)
         _no_flags(flags, "send")
         if self.gettimeout() == 0:
-            return self._send_piece(data)
+            with memoryview(data) as given, given.cast("B") as view:
+                return self._send_piece(view)
         return self._send_pieces(data)
 
     def _send_pieces(self, data: Any) -> int:  # Any: a readable buffer
@@ -406,7 +407,7 @@ class SSLSocket(Facts, PlainOnly):
                     at += self._send_piece(rest)
             return at
 
-    def _send_piece(self, data: Any) -> int:  # Any: a readable buffer
+    def _send_piece(self, data: memoryview) -> int:
         self._ready()
         with self._writing:
             if self._sealed:
@@ -426,8 +427,8 @@ class SSLSocket(Facts, PlainOnly):
         self._flush_if_free()
         return size
 
-    def _seal(self, data: Any) -> int:  # Any: a readable buffer
-        """Seal as much of *data* as is sent at once; return how much that was. Both locks are held."""
+    def _seal(self, data: memoryview) -> int:
+        """Seal as much of *data*, bytes, as is sent at once; return how much that was. Both locks are held."""
         engine = self._tls
         if not self._unsent and len(data) <= MAX_PLAINTEXT and (record := engine.seal_record(bytes(data))) is not None:
             self._unsent = memoryview(record)

@@ -52,7 +52,13 @@ class DirectScript(Script):
         Returns what is still to be done, None if nothing is. Until then it has the send lock: nobody's data comes
         in between.
         """
-        if not self._ready or self._output_lost or not self.sending.try_acquire():
+        if not self._ready or self._output_lost:
+            return self.write(data)
+        if type(data) is not bytes:
+            # Before the lock is taken: what is no buffer is the caller's mistake, and no write that was cut short.
+            view = memoryview(data)
+            data = view if view.format == "B" and view.contiguous and view.ndim == 1 else view.tobytes()
+        if not self.sending.try_acquire():
             return self.write(data)
         try:
             rest = self._write_directly(data, wait=wait)
@@ -67,11 +73,8 @@ class DirectScript(Script):
     def _failing(self, error: BaseException) -> Steps[None]:
         raise (yield from self._write_failed(error))
 
-    def _write_directly(self, data: bytes | bytearray | memoryview, *, wait: bool) -> bytes | memoryview:
+    def _write_directly(self, data: bytes | memoryview, *, wait: bool) -> bytes | memoryview:
         """Send *data* as far as that goes without the script; return what was not sealed. The send lock is held."""
-        if type(data) is not bytes:
-            view = memoryview(data)
-            data = view if view.format == "B" and view.contiguous and view.ndim == 1 else view.tobytes()
         if self._unsent or self.closed or self._write_error is not None:
             return data
         if 0 < len(data) <= MAX_PLAINTEXT:

@@ -14,7 +14,7 @@ from pellucid.limits import (
     MAX_PLAINTEXT,
     RECORD_HEADER,
 )
-from pellucid.record.bulk import FULL_HEADER, Opener, lent_opener, return_opener
+from pellucid.record.bulk import FULL_HEADER, FULL_TAG, Opener, lent_opener, return_opener
 from pellucid.record.protect import HEADER_PREFIX, HEADERS, Keys, split_inner_plaintext
 from pellucid.record.strangers import stranger
 from pellucid.registry import ContentType, content_type_name
@@ -284,7 +284,8 @@ class RecordReader:
     def _bulk(self, keys: Keys, data: bytes | bytearray, offset: int, end: int) -> tuple[bytes, int, PeerError | None]:
         opener = lent_opener()
         try:
-            if self._most == MAX_INNER_PLAINTEXT and data.startswith(FULL_HEADER, offset):
+            full = self._most == MAX_INNER_PLAINTEXT and keys.tag_length == FULL_TAG
+            if full and data.startswith(FULL_HEADER, offset):
                 return self._full(keys, opener, data, offset, end)
             return self._limited(keys, opener.plain, data, offset, end)
         finally:

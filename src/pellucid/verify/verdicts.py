@@ -71,7 +71,8 @@ class Verdicts:
     __slots__ = ("_kept", "_latest", "seconds")
 
     def __init__(self, seconds: float) -> None:
-        if not isinstance(seconds, int | float) or not 0 <= seconds <= MAX_VERDICT_CACHE_SECONDS:
+        given: object = seconds
+        if not isinstance(given, int | float) or not 0 <= seconds <= MAX_VERDICT_CACHE_SECONDS:
             raise UsageError(
                 f"verdict_cache_seconds is {seconds!r}; 0, for none, to {MAX_VERDICT_CACHE_SECONDS:.0f} are possible"
             )
