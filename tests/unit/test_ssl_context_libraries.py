@@ -15,6 +15,7 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import anyio
@@ -464,3 +465,47 @@ def test_context_mutual_tls_over_sockets() -> None:
     with pair(client, server) as (one, other):
         assert other.getpeercert(binary_form=True) == CREDENTIAL.chain[0]
         assert one.client_sigalg() == "ecdsa_secp256r1_sha256"
+
+
+@pytest.mark.parametrize("first", ["recv", "sendall"])
+def test_one_thread_writes_while_another_that_reads_shakes_hands(first: str) -> None:
+    """Neither waits for what the other holds: not while the handshake goes on, and not for data after it."""
+    left, right = socket.socketpair()
+    left.settimeout(20)
+    right.settimeout(20)
+    client = SSLContext(CLIENT).wrap_socket(left, server_hostname="localhost", do_handshake_on_connect=False)
+
+    def serve() -> bytes:
+        with SSLContext(SERVER).wrap_socket(right, server_side=True) as server:
+            data = server.recv(10)
+            server.sendall(b"pong")
+            return data
+
+    todo = {"recv": lambda: client.recv(10), "sendall": lambda: client.sendall(b"ping")}
+    with client, ThreadPoolExecutor(3) as threads:
+        running = {first: threads.submit(todo[first])}
+        time.sleep(0.2)
+        running |= {name: threads.submit(work) for name, work in todo.items() if name != first}
+        time.sleep(0.2)
+        assert threads.submit(serve).result(15) == b"ping"
+        assert running["recv"].result(15) == b"pong"
+        assert running["sendall"].result(15) is None
+
+
+def test_handshake_that_is_complete_waits_for_no_reader() -> None:
+    with pair() as (client, server), ThreadPoolExecutor(2) as threads:
+        reading = threads.submit(client.recv, 10)
+        time.sleep(0.2)
+        try:
+            assert threads.submit(client.do_handshake).result(5) is None
+        finally:
+            server.sendall(b"data")
+        assert reading.result(5) == b"data"
+
+
+def test_write_after_one_that_was_cut_short_is_refused_whatever_was_sealed() -> None:
+    with pair() as (client, _):
+        client._sealed, client._broken = 5, True
+        with pytest.raises(ssl.SSLError, match="an earlier write was cut short"):
+            client.send(b"again")
+        client._sealed = 0

@@ -101,6 +101,9 @@ class SSLSocket(Facts, PlainOnly):
         """what came after the peer's close_notify: not TLS's any more"""
         self._connected = False
         self._core = threading.RLock()  # around the engine; never held while waiting
+        # Taken in this order: _shaking, _reading, _writing. Who reads or writes shakes hands before taking its own:
+        # nobody who waits for data, or for room, holds up the handshake or who waits for its end.
+        self._shaking = threading.RLock()
         self._reading = threading.RLock()
         self._writing = threading.RLock()
         self._unsent = memoryview(b"")
@@ -219,8 +222,12 @@ class SSLSocket(Facts, PlainOnly):
         if block and timeout == 0.0:
             self.settimeout(None)
         try:
-            with self._reading:
-                self._shake_hands()
+            with self._shaking:
+                if self._tls.negotiated is not None:
+                    self._flush_last(self._tls)
+                    return
+                with self._reading:
+                    self._shake_hands()
         except (ssl.SSLWantReadError, ssl.SSLWantWriteError):
             raise
         except OSError:  # the network's errors, too, are the end of a handshake
@@ -296,16 +303,11 @@ class SSLSocket(Facts, PlainOnly):
             return len(data)
 
     def _receive(self, size: int) -> bytes:
+        self._ready()
         engine = self._tls
         with self._reading:
             while True:
-                data = None
-                if not engine.expects_record():
-                    try:
-                        data = self._read(engine, size)
-                    except ssl.SSLWantReadError:
-                        self._shake_hands()
-                        continue
+                data = None if engine.expects_record() else self._read(engine, size)
                 if self._unsent or engine.has_output():
                     # What the peer said is read first; that it cannot be written, the next write says.
                     with contextlib.suppress(OSError):
@@ -315,12 +317,10 @@ class SSLSocket(Facts, PlainOnly):
                 self._fill(size)
 
     def _read(self, engine: Engine, size: int) -> bytes | None:
-        """Return what is at hand, b"" at the end; None: more of the peer is needed. WantRead before the handshake."""
+        """Return what is at hand, b"" at the end; None: more of the peer is needed."""
         try:
             with self._core:
                 return engine.read(size)
-        except ssl.SSLWantReadError:
-            raise
         except ssl.SSLEOFError:
             if self.suppress_ragged_eofs:
                 return b""
@@ -400,6 +400,7 @@ class SSLSocket(Facts, PlainOnly):
         return self._send_pieces(data)
 
     def _send_pieces(self, data: Any) -> int:  # Any: a readable buffer
+        self._ready()
         with self._writing, memoryview(data) as given, given.cast("B") as view:
             at = self._send_piece(view)
             while at < len(view):
@@ -410,11 +411,11 @@ class SSLSocket(Facts, PlainOnly):
     def _send_piece(self, data: memoryview) -> int:
         self._ready()
         with self._writing:
+            self._writable()
             if self._sealed:
                 self._flush()
                 size, self._sealed = self._sealed, 0
                 return size
-            self._writable()
             try:
                 with self._core:
                     size = self._seal(data)
