@@ -30,7 +30,6 @@ from pellucid.sessions.tickets import TicketKeys
 
 __all__ = ["main"]
 
-_READ: Final = 65_536
 _KEPT_SECONDS: Final = 2.0  # in which those who keep a connection learn that it ends, by an answer
 
 
@@ -129,14 +128,8 @@ class _Worker:
             loop.remove_reader(self._talking)
 
     def _hear(self) -> None:
-        try:
-            data = self._talking.recv(_READ)
-            messages = self._frames.feed(data)
-        except BlockingIOError:
-            return
-        except (OSError, LinkClosed):
-            data, messages = b"", []
-        if not data:  # the parent has gone: nobody else would end us
+        messages, goes_on = self._frames.take(self._talking)
+        if not goes_on:  # the parent has gone: nobody else would end us
             asyncio.get_running_loop().remove_reader(self._talking)
             self._stop(HANDSHAKE_TIMEOUT_SECONDS, 0.0)
         for kind, payload in messages:

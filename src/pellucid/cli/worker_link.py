@@ -57,6 +57,16 @@ class Frames:
     def __init__(self) -> None:
         self._held = bytearray()
 
+    def take(self, link: socket.socket) -> tuple[list[tuple[Kind, bytes]], bool]:
+        """Read *link*, which does not block; return the messages that are whole now, and whether it goes on."""
+        try:
+            data = link.recv(_READ)
+            return self.feed(data), bool(data)
+        except BlockingIOError:
+            return [], True
+        except (OSError, LinkClosed):
+            return [], False
+
     def feed(self, data: bytes) -> list[tuple[Kind, bytes]]:
         """Return the messages that are whole now. Raises LinkClosed for what no message of ours is."""
         self._held += data

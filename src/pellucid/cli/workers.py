@@ -25,7 +25,7 @@ from pellucid.cli.common import CommandFailed, keylog_path
 from pellucid.cli.listening import announce, hangups, listen, stop_signals, url_of
 from pellucid.cli.output import Output
 from pellucid.cli.server_credentials import development_leaf, of_leaf, server_credentials
-from pellucid.cli.worker_link import Frames, Kind, LinkClosed, Register, send, send_json
+from pellucid.cli.worker_link import Frames, Kind, Register, send, send_json
 from pellucid.explain.text import Span, escaped, line
 from pellucid.limits import (
     EARLY_DATA_WINDOW_SECONDS,
@@ -39,7 +39,6 @@ from pellucid.sessions.tickets import TicketKeys
 __all__ = ["Parent", "run_workers", "worker_count"]
 
 _MOST: Final = 256
-_READ: Final = 65_536
 _BUFFER: Final = 2**18
 _START_SECONDS: Final = 90.0  # to get ready; an application has 60 for its start
 _FAILED_STARTS: Final = 5  # in a row, while nobody serves
@@ -302,20 +301,14 @@ class Parent:
         return worker
 
     def _hear(self, worker: _Worker) -> None:
-        try:
-            data = worker.link.recv(_READ)
-            messages = worker.frames.feed(data)
-        except BlockingIOError:
-            return
-        except (OSError, LinkClosed):
-            data, messages = b"", []
+        messages, goes_on = worker.frames.take(worker.link)
         for kind, payload in messages:
             if kind is Kind.READY:
                 worker.ready.set()
             elif kind is Kind.FAILED:
                 told = json.loads(payload)
                 worker.failure = CommandFailed(told["message"], code=told["code"], hints=tuple(told["hints"]))
-        if not data:
+        if not goes_on:
             asyncio.get_running_loop().remove_reader(worker.link)
 
     def _answer(self, register: Register, asking: socket.socket) -> None:
