@@ -212,8 +212,11 @@ class Holding(MemorySessionStore):
 # ---- early data ------------------------------------------------------------------------------------------------------
 
 
-def replayed(server: Running, flight: bytes, times: int) -> Counter[int]:
-    """Send *flight* on so many connections at once; return how many each worker has begun to answer."""
+def replayed(server: Running, flight: bytes, times: int, answered: Callable[[], bool]) -> Counter[int]:
+    """Send *flight* on so many connections at once; return how many each worker has begun to answer.
+
+    answered: whether one of them was taken for the request that it is. They are open until then, for some seconds.
+    """
     before = {process: sockets_of(process) for process in children(server)}
     socks = [socket.create_connection(("127.0.0.1", server.port), timeout=20) for _ in range(times)]
     for sock in socks:
@@ -221,6 +224,9 @@ def replayed(server: Running, flight: bytes, times: int) -> Counter[int]:
     for sock in socks:
         assert sock.recv(100)
     took = Counter({process: len(sockets_of(process) - kept) for process, kept in before.items()})
+    end = time.monotonic() + 5
+    while not answered() and time.monotonic() < end:
+        time.sleep(0.05)
     for sock in socks:
         sock.close()
     return +took
@@ -246,15 +252,24 @@ def test_e11_early_flight_is_accepted_once_by_all_workers_together(serve: Serve,
     with serve(module, "--workers", "2", "--early-data") as server:
         store = MemorySessionStore()
         get(server, config(home, sessions=store))
-        (first, second, *_) = sessions_of(store)
-        flight = early_flight(config(home, sessions=Holding(first), early_data=True), "/early")
-        end = time.monotonic() + 40
-        took: Counter[int] = Counter()
-        while len(took) < 2:
-            assert time.monotonic() < end, "one of the workers has seen no replay"
-            took += replayed(server, flight, 10)
-        replays = Counter(line.split()[0] for line in server.printed if line.startswith("/early"))
-        assert replays == {"/early": 1}
+        (second, *_) = sessions_of(store)
+
+        def times(path: str) -> int:
+            return sum(line.startswith(f"{path} ") for line in server.printed)
+
+        # On a busy machine the register's answer may come too late: then a flight is not taken at all.
+        for path in ("/early1", "/early2", "/early3"):
+            store = MemorySessionStore()
+            get(server, config(home, sessions=store))
+            flight = early_flight(config(home, sessions=Holding(sessions_of(store)[0]), early_data=True), path)
+            end = time.monotonic() + 40
+            took: Counter[int] = Counter()
+            while len(took) < 2:
+                assert time.monotonic() < end, "one of the workers has seen no replay"
+                took += replayed(server, flight, 10, lambda path=path: times(path) > 0)  # type: ignore[misc]
+            if times(path):
+                break
+        assert times(path) == 1
 
         # Where the parent does not answer there is no early data, and the request is answered all the same.
         server.process.send_signal(signal.SIGSTOP)
@@ -267,6 +282,7 @@ def test_e11_early_flight_is_accepted_once_by_all_workers_together(serve: Serve,
         finally:
             server.process.send_signal(signal.SIGCONT)
         assert server.stop() == 0
+        assert times(path) == 1
 
 
 # ---- coming and going ------------------------------------------------------------------------------------------------
