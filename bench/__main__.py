@@ -78,6 +78,9 @@ def main() -> int:
     )
     options = parser.parse_args()
     scale = Scale(full=options.full, rounds=options.rounds)
+    if not any(measures(scale, options.only)):
+        more = "" if scale.full else " --full"
+        parser.error(f"no measure has {options.only!r} in its group or name: see --list{more}")
     if options.list:
         for measure in measures(scale):
             print(f"{measure.group}: {measure.name}")

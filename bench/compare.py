@@ -136,7 +136,7 @@ def unpack(revision: str, folder: Path) -> Path:
     """Write src/ and bench/ as they are in *revision* into *folder*."""
     archive = subprocess.run(["git", "archive", revision, "src", "bench"], cwd=ROOT, capture_output=True, check=False)
     if archive.returncode:
-        raise SystemExit(archive.stderr.decode(errors="replace").strip())
+        raise SystemExit(f"no commit {revision} to compare with: {archive.stderr.decode(errors='replace').strip()}")
     with tarfile.open(fileobj=io.BytesIO(archive.stdout)) as tar:
         tar.extractall(folder, filter="data")
     return folder

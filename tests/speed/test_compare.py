@@ -144,3 +144,9 @@ def test_a_commit_may_say_what_it_makes_slower(tmp_path: Path, monkeypatch: pyte
     monkeypatch.setattr(compare, "ROOT", tmp_path)
     assert compare.admitted("HEAD~2") == {FULL: "each share is checked now", "later": "yes"}
     assert compare.admitted("HEAD") == {}
+
+
+def test_a_commit_that_is_not_there_is_said_to_be_that(tmp_path: Path) -> None:
+    need(None if (compare.ROOT / ".git").exists() and shutil.which("git") else "a clone with its history, and git")
+    with pytest.raises(SystemExit, match="no commit nosuchrev to compare with"):
+        compare.unpack("nosuchrev", tmp_path)

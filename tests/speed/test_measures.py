@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import sys
 
 import pytest
 
@@ -64,3 +65,13 @@ def test_the_primitives_give_floors_and_ceilings() -> None:
     assert set(report["floors"]) == set(primitives.SUMS)
     assert all(microseconds > 0 for microseconds in report["primitives"].values())
     assert report["ceilings"]["resumed handshake"] > 1
+
+
+def test_a_measure_that_is_not_there_passes_nothing(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["bench", "nosuchmeasure"])
+    with pytest.raises(SystemExit) as ended:
+        main.main()
+    assert ended.value.code == 2
+    assert "no measure has 'nosuchmeasure' in its group or name: see --list --full" in capsys.readouterr().err
