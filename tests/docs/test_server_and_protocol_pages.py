@@ -27,7 +27,8 @@ from tests.ecosystem.cells.protocols_files import ftp_server, xmlrpc_server
 from tests.ecosystem.mail_servers import pop3_server, smtp_server
 from tests.ecosystem.peers import fetched
 from tests.ecosystem.trial import Trial
-from tests.interop.process import Program, free_port
+from tests.interop.process import Program
+from tests.support.ports import free_port
 
 PAGES = Path(__file__).parents[2] / "docs" / "libraries"
 SECONDS = 20.0

@@ -22,8 +22,9 @@ from pathlib import Path
 from typing import Final, NamedTuple
 
 from pellucid.testing.ca import CA
-from tests.interop.process import PeerFailed, Program, free_port
+from tests.interop.process import PeerFailed, Program
 from tests.support.needs import need
+from tests.support.ports import free_port
 
 HOST: Final = "localhost"
 _START_SECONDS: Final = 20.0

@@ -7,7 +7,6 @@ import os
 import pwd
 import re
 import signal
-import socket
 import subprocess
 import threading
 import time
@@ -207,10 +206,3 @@ def output_of(command: Sequence[str | Path], seconds: float = START_SECONDS) -> 
     except (OSError, subprocess.TimeoutExpired):
         return ""
     return done.stdout.decode("utf-8", "replace")
-
-
-def free_port() -> int:
-    """Return a port of 127.0.0.1 that was free a moment ago: for programs that cannot say which one they got."""
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        return int(sock.getsockname()[1])

@@ -14,8 +14,9 @@ from pellucid.registry import HandshakeType as H
 from pellucid.trace import Direction, MessageTraced, TraceEvent
 from tests.interop import confined
 from tests.interop.files import HOST, Files
-from tests.interop.process import Program, free_port, running
+from tests.interop.process import Program, running
 from tests.support.needs import need
+from tests.support.ports import free_port
 
 TIMEOUT = 20.0
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import socket
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -23,6 +22,7 @@ from tests.interop import confined
 from tests.interop.files import HOST, Files
 from tests.interop.process import running
 from tests.support.needs import need, need_module
+from tests.support.ports import free_port
 
 TIMEOUT = 20.0
 
@@ -99,8 +99,7 @@ def test_gnutls_server_staples_for_us(files: StaplingFiles) -> None:
 
 @pytest.mark.program("openssl")
 def test_openssl_server_staples_for_us(files: StaplingFiles) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        port = probe.getsockname()[1]
+    port = free_port()
     command = ["openssl", "s_server", "-accept", f"127.0.0.1:{port}", "-cert", str(files.chain), "-key", str(files.key)]
     with running([*command, "-tls1_3", "-status_file", str(files.staple)], cwd=files.folder) as program:
         program.wait_for(rb"ACCEPT")

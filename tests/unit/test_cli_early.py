@@ -24,6 +24,7 @@ from pellucid.net.listener import listen
 from pellucid.net.load import load_trust
 from pellucid.net.sync import Stream, connect
 from pellucid.sessions import MemorySessionStore, TicketKeys
+from tests.support.ports import free_port
 from tests.unit.test_cli_get import LEAF, Get, credential, get
 from tests.unit.test_cli_serve import Running, Serve, home, serve
 from tests.unit.test_net_early import HeldBack
@@ -480,8 +481,7 @@ def test_get_and_serve_speak_early(both: Ask, http: tuple[str, ...]) -> None:
 def test_serve_started_anew_does_not_resume_what_was_before(
     serve: Serve, app: str, home: Path, sessions: Path, capsysbinary: pytest.CaptureFixture[bytes]
 ) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
+    port = free_port()
     facts = []
     for count in (2, 1):
         with serve(app, "--early-data", "--port", port) as running:

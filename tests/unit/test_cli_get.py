@@ -29,6 +29,7 @@ from pellucid.crypto.signatures import PrivateKeySigner
 from pellucid.errors import TLSError
 from pellucid.events import NEED_DATA, ApplicationData, CloseNotify, HandshakeComplete
 from pellucid.testing.ca import CA, DAY, Issued
+from tests.support.ports import free_port
 
 AUTHORITY = CA("get root")
 LEAF = AUTHORITY.issue("localhost", "127.0.0.1")
@@ -476,8 +477,7 @@ def test_get_truncated_body_exits_with_56(get: Get) -> None:
 
 
 def test_get_cannot_connect_or_resolve(get: Get) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        port = listener.getsockname()[1]
+    port = free_port()
     found = get(f"https://127.0.0.1:{port}/")
     assert (found.code, "refused" in found.err) == (7, True)
     assert get("https://nowhere.invalid/", "--connect-timeout", 5).code in {6, 28}

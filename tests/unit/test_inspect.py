@@ -25,6 +25,7 @@ from pellucid.inspection.facts import Facts
 from pellucid.inspection.verdict import judge
 from pellucid.registry import CertificateType, PskKeyExchangeMode
 from pellucid.testing.ca import CA, DAY
+from tests.support.ports import free_port
 from tests.support.starttls import StartTLSServer, Wire
 
 AUTHORITY = CA("inspection root")
@@ -328,8 +329,7 @@ def test_inspect_wrong_name_tells_the_names() -> None:
 
 
 def test_inspect_nobody_there() -> None:
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        port = listener.getsockname()[1]
+    port = free_port()
     examination = examined(port)
     assert examination.judgement.verdict is Verdict.BROKEN
     assert examination.facts.failed and examination.facts.failed.code == "TCP-REFUSED"

@@ -21,6 +21,7 @@ from pellucid.net.operations import Pause
 from pellucid.net.sync import Stream, connect, wrap
 from pellucid.registry import AlertDescription, CipherSuite
 from pellucid.trace import HandshakeCompleted, MessageTraced, TcpConnected, TraceEvent
+from tests.support.ports import free_port
 from tests.unit.test_net_peers import (
     AUTHORITY,
     CLIENT,
@@ -273,8 +274,7 @@ def test_pending_signer_is_answered_by_the_callers_function() -> None:
 
 
 def test_connect_refused_before_any_tls() -> None:
-    with socket.create_server(("127.0.0.1", 0)) as sock:
-        port = sock.getsockname()[1]
+    port = free_port()
     with pytest.raises(ConnectRefused):
         connect("127.0.0.1", port, CLIENT)
 

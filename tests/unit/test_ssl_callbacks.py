@@ -22,6 +22,7 @@ from pellucid.registry import HandshakeType
 from pellucid.testing.ca import CA
 from pellucid.trace import MessageTraced
 from tests.support.bios import Wire
+from tests.support.ports import free_port
 
 AUTHORITY = CA("callbacks root")
 FIRST, SECOND = AUTHORITY.issue("first.test", "localhost"), AUTHORITY.issue("second.test")
@@ -389,9 +390,7 @@ def test_psk_callbacks_are_for_their_side() -> None:
 @pytest.mark.program("openssl")
 def test_psk_callbacks_agree_with_openssl() -> None:
     """OpenSSL's command as the server: one handshake, over a pipe of its own."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = free_port()
     command = [
         "openssl",
         "s_server",

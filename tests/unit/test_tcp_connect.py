@@ -34,6 +34,7 @@ from pellucid.trace import (
     TcpPacket,
     TraceEvent,
 )
+from tests.support.ports import free_port
 
 V6, V4 = socket.AF_INET6, socket.AF_INET
 Connect = Callable[..., socket.socket]
@@ -80,11 +81,6 @@ def full() -> Iterator[tuple[str, int]]:
         yield sock.getsockname()
         for client in waiting:
             client.close()
-
-
-def refused_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as sock:
-        return int(sock.getsockname()[1])
 
 
 def v6(last: int) -> Address:
@@ -184,7 +180,7 @@ def test_connect_localhost_is_resolved(connect: Connect, listener: socket.socket
 
 
 def test_connect_refused_is_a_connection_refused_error(connect: Connect) -> None:
-    port = refused_port()
+    port = free_port()
     with pytest.raises(ConnectRefused, match=f"127.0.0.1:{port}: Connection refused") as caught:
         connect("127.0.0.1", port)
     assert isinstance(caught.value, ConnectionRefusedError)
@@ -263,7 +259,7 @@ def test_connect_unknown_name_is_a_gaierror(connect: Connect, monkeypatch: pytes
 
 
 def test_connect_mixed_reasons_are_all_told(connect: Connect) -> None:
-    port = refused_port()
+    port = free_port()
     with pytest.raises(ConnectFailed) as caught:
         connect("a.example", port, resolve={"a.example": ["127.0.0.1", "255.255.255.255"]}, timeout=2)
     assert not isinstance(caught.value, ConnectRefused)
