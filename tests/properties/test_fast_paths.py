@@ -8,6 +8,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from pellucid.asyncio.buffers import READ_SIZE
 from pellucid.crypto.pyca import PYCA
 from pellucid.errors import PeerError
 from pellucid.events import NEED_DATA, ApplicationData
@@ -287,17 +288,19 @@ def test_watched_connection_equals_one_that_takes_the_short_ways(
 
 
 @given(
-    script=st.lists(st.one_of(sizes, st.just(0), st.just(-1), st.just(-2)), max_size=8),
-    cuts=st.lists(st.integers(1, 70_000), min_size=1, max_size=12),
+    script=st.lists(st.one_of(sizes, st.just(0), st.just(-1), st.just(-2), st.just(-3)), max_size=8),
+    cuts=st.lists(st.integers(1, 70_000) | st.sampled_from([READ_SIZE, 300_000]), min_size=1, max_size=12),
 )
 @settings(max_examples=examples(60), deadline=None)
 def test_bytes_taken_from_a_shared_buffer_equal_those_of_the_plain_calls(script: list[int], cuts: list[int]) -> None:
-    """receive_from against receive_data, however the stream is cut.
+    """receive_from, and open_bulk before it, against receive_data, however the stream is cut.
 
-    In the script, 0 is a KeyUpdate, -1 an empty record, -2 close_notify and bytes behind it.
+    In the script, 0 is a KeyUpdate, -1 an empty record, -2 close_notify and bytes behind it, -3 a record that does not
+    open behind ten that do.
     """
     client, plain = connected()
     _, shared = connected()  # with the same keys
+    _, piecewise = connected()
     stream = bytearray()
     for size in script:
         if size > 0:
@@ -306,13 +309,18 @@ def test_bytes_taken_from_a_shared_buffer_equal_those_of_the_plain_calls(script:
             client.send_key_update(request_peer=True)
         elif size == -1:
             client._writer._record(ContentType.APPLICATION_DATA, b"")
+        elif size == -3:
+            client.send_data(bytes(11 * MAX_PLAINTEXT))
+            stream += client.data_to_send()
+            stream[-1] ^= 1
+            break
         else:
             client.close()
             stream += client.data_to_send()
             stream += b"ignored"
             break
         stream += client.data_to_send()
-    buffer = bytearray(b"\xee" * (RECEIVE_HEADROOM + 70_000))
+    buffer = bytearray(b"\xee" * (RECEIVE_HEADROOM + 300_000))
     at, turn = 0, 0
     while at < len(stream):
         piece = bytes(stream[at : at + cuts[turn % len(cuts)]])
@@ -320,9 +328,30 @@ def test_bytes_taken_from_a_shared_buffer_equal_those_of_the_plain_calls(script:
         plain.receive_data(piece)
         buffer[RECEIVE_HEADROOM : RECEIVE_HEADROOM + len(piece)] = piece
         shared.receive_from(buffer, RECEIVE_HEADROOM, RECEIVE_HEADROOM + len(piece))
-        assert drained(shared) == drained(plain)
+        buffer[RECEIVE_HEADROOM : RECEIVE_HEADROOM + len(piece)] = piece
+        first = opened_in_pieces(piecewise, buffer, RECEIVE_HEADROOM + len(piece))
+        wanted = drained(plain)
+        assert drained(shared) == wanted
+        rest, *others = drained(piecewise)
+        assert (first + rest, *others) == wanted
         assert shared._incoming == plain._incoming or plain.peer_closed
-        assert shared.data_to_send() == plain.data_to_send()
+        assert piecewise._incoming == shared._incoming
+        if wanted[2]:
+            break
+        assert shared.data_to_send() == (sent := plain.data_to_send())
+        assert piecewise.data_to_send() == sent
+
+
+def opened_in_pieces(connection: Any, buffer: bytearray, end: int) -> bytes:
+    """What open_bulk gives; the rest is received."""
+    start, opened = RECEIVE_HEADROOM, b""
+    while start < end:
+        plaintext, start = connection.open_bulk(buffer, start, end)
+        if not plaintext:
+            connection.receive_from(buffer, start, end)
+            break
+        opened += plaintext
+    return opened
 
 
 @given(todo=st.lists(st.one_of(sizes, st.just(0), st.just(-1)), max_size=8), limit=limits)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import socket
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -182,6 +183,123 @@ def test_paused_reading_delivers_nothing_and_loses_nothing(loop: str) -> None:
             )
             assert await slow.ended is None
             assert slow.got == BULK
+
+    run_on(loop, main)
+
+
+class Stopping(asyncio.Protocol):
+    """Does something with what comes first, and keeps all that comes."""
+
+    transport: Any
+
+    def __init__(self, act: Callable[[Any], None]) -> None:
+        self.act: Callable[[Any], None] | None = act
+        self.got = bytearray()
+        self.ended: asyncio.Future[BaseException | None] = asyncio.get_running_loop().create_future()
+
+    def connection_made(self, transport: Any) -> None:
+        self.transport = transport
+
+    def data_received(self, data: bytes) -> None:
+        self.got += data
+        act, self.act = self.act, None
+        if act is not None:
+            act(self.transport)
+
+    def connection_lost(self, exc: BaseException | None) -> None:
+        self.ended.set_result(exc)
+
+
+@both_loops
+@pytest.mark.parametrize("how", ["close", "pause_reading", "write_eof"])
+def test_bulk_data_stops_where_its_protocol_says(loop: str, how: str) -> None:
+    """Also between two pieces that one read brought."""
+
+    async def send(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(BULK[: 2**18])
+        await reader.read()
+
+    async def main() -> None:
+        async with serving(send) as port:
+            transport, end = await pellucid.asyncio.create_connection(
+                lambda: Stopping(lambda transport: getattr(transport, how)()),
+                "127.0.0.1",
+                port,
+                client_config(),
+                server_hostname="localhost",
+            )
+            while end.act is not None:
+                await asyncio.sleep(0)
+            first = bytes(end.got)
+            assert 0 < len(first) < 2**18 and BULK.startswith(first)
+            if how == "pause_reading":
+                await asyncio.sleep(0.05)
+                assert end.got == first
+                transport.resume_reading()
+            if how in {"pause_reading", "write_eof"}:
+                while len(end.got) < 2**18:
+                    await asyncio.sleep(0.001)
+                assert end.got == BULK[: 2**18]
+                transport.close()
+                first = bytes(end.got)
+            assert await end.ended is None
+            assert end.got == first
+
+    run_on(loop, main)
+
+
+@both_loops
+def test_protocol_that_raises_in_the_middle_of_bulk_data_gets_no_more(loop: str) -> None:
+    async def send(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(BULK[: 2**18])
+        with pytest.raises(pellucid.AlertReceived):
+            await reader.read()
+
+    def fail(transport: Any) -> None:
+        raise RuntimeError("of the application")
+
+    async def main() -> None:
+        told: list[Any] = []
+        asyncio.get_running_loop().set_exception_handler(lambda _, context: told.append(str(context["exception"])))
+        async with serving(send) as port:
+            _, end = await pellucid.asyncio.create_connection(
+                lambda: Stopping(fail), "127.0.0.1", port, client_config(), server_hostname="localhost"
+            )
+            assert isinstance(await end.ended, RuntimeError)
+            assert len(end.got) < 2**18
+        assert told == ["of the application"]
+
+    run_on(loop, main)
+
+
+@both_loops
+def test_connection_that_is_fed_inside_another_leaves_what_that_has_not_opened(loop: str) -> None:
+    """All connections of a loop are read into one buffer, which the outer one is not done with yet."""
+
+    async def send(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(BULK)
+        await reader.read()
+
+    async def main() -> None:
+        async with serving(send) as port, serving(echo) as other:
+            inner, _ = await pellucid.asyncio.create_connection(
+                asyncio.Protocol, "127.0.0.1", other, client_config(), server_hostname="localhost"
+            )
+
+            def scribble(transport: Any) -> None:
+                room = inner._wire.get_buffer(-1)
+                room[:] = bytes(len(room))
+                transport.get_protocol().act = scribble
+
+            transport, end = await pellucid.asyncio.create_connection(
+                lambda: Stopping(scribble), "127.0.0.1", port, client_config(), server_hostname="localhost"
+            )
+            while len(end.got) < len(BULK) and not end.ended.done():
+                await asyncio.sleep(0.001)
+            assert end.got == BULK
+            transport.close()
+            inner.close()
+            assert await end.ended is None
 
     run_on(loop, main)
 

@@ -13,11 +13,13 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any, Final, NamedTuple
 
+from pellucid.asyncio.buffers import Buffers
+from pellucid.asyncio.losing import unread_alert
 from pellucid.asyncio.outgoing import ENDING, FLUSHING, LOST, OPEN, SHAKING, Outgoing
 from pellucid.asyncio.transport import Transport
 from pellucid.config import ClientConfig, ServerConfig
 from pellucid.connection import Connection
-from pellucid.errors import AlertReceived, InternalError, PeerError, TLSError, TruncatedStream, UsageError
+from pellucid.errors import AlertReceived, InternalError, TLSError, TruncatedStream, UsageError
 from pellucid.events import (
     NEED_DATA,
     ApplicationData,
@@ -150,6 +152,8 @@ class Wire(Outgoing, asyncio.BufferedProtocol):
         self._work()
 
     def get_buffer(self, sizehint: int) -> memoryview:
+        if self._buffer.busy:
+            self._buffer = Buffers()  # a connection inside another, whose records it is fed with
         return self._buffer.room
 
     def buffer_updated(self, nbytes: int) -> None:
@@ -167,7 +171,11 @@ class Wire(Outgoing, asyncio.BufferedProtocol):
                     return
                 connection.receive_data(data)
             else:
-                connection.receive_from(buffer.data, RECEIVE_HEADROOM, RECEIVE_HEADROOM + nbytes)
+                end = RECEIVE_HEADROOM + nbytes
+                start = self._deliver_bulk(RECEIVE_HEADROOM, end)
+                if start == end:
+                    return
+                connection.receive_from(buffer.data, start, end)
         except TLSError as error:
             self.failed(error)
             return
@@ -175,6 +183,24 @@ class Wire(Outgoing, asyncio.BufferedProtocol):
         if self._asked:
             self._ahead += nbytes
             self._mind_reading()
+
+    def _deliver_bulk(self, start: int, end: int) -> int:
+        """Open and deliver the application data that came, piece by piece; return where what is left begins.
+
+        As `receive_from` and `_work` would, which open all before any is delivered: 3 % more of a transfer. Nothing of
+        ours is to be sent after application data.
+        """
+        buffer, open_bulk = self._buffer, self.connection.open_bulk
+        buffer.busy = True
+        try:
+            while start < end and self.state == OPEN and not (self._paused or self._asked):
+                plaintext, start = open_bulk(buffer.data, start, end)
+                if not plaintext:
+                    break
+                self._deliver(plaintext)
+        finally:
+            buffer.busy = False
+        return start
 
     def eof_received(self) -> bool:
         """The transport ended: truncated, unless the peer has closed before. It is closed by us if it can stay open."""
@@ -227,29 +253,12 @@ class Wire(Outgoing, asyncio.BufferedProtocol):
             )
         if not isinstance(exc, OSError) or not self._begun:
             return exc
-        reason = self._unread_alert()
+        reason = unread_alert(self.lower, self.connection)
         if reason is not None:
             reason.__cause__ = exc
             return reason
         sock = self.lower.get_extra_info("socket")
         return explained(exc, self.connection, peer=("", 0) if sock is None else _peer(self.lower))
-
-    def _unread_alert(self) -> TLSError | None:
-        """Read what the peer said before it reset the connection: writing finds the reset before reading does."""
-        sock = self.lower.get_extra_info("socket")
-        if sock is None or self.lower.get_extra_info("sslcontext") is not None:
-            return None
-        try:
-            with sock.dup() as raw:
-                for _ in range(MAX_DRAINED // len(self._buffer.room)):
-                    self.connection.receive_data(raw.recv(len(self._buffer.room)))
-                    while self.connection.next_event() is not NEED_DATA:
-                        continue
-        except (AlertReceived, PeerError) as error:
-            return error
-        except (OSError, NotImplementedError):
-            return None
-        return None
 
     # ---- what happened -----------------------------------------------------------------------------------------------
 
