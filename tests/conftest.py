@@ -18,6 +18,11 @@ def pytest_collection_finish() -> None:
     gc.freeze()
 
 
+def pytest_sessionfinish() -> None:
+    """Hypothesis, where nobody has imported it before the summary, looks for who refers to what."""
+    gc.unfreeze()
+
+
 def pytest_runtest_setup(item: pytest.Item) -> None:
     """Fail in CI, which installs it, where a program that the test needs is missing; elsewhere skip with the reason."""
     for mark in item.iter_markers("program"):
