@@ -52,7 +52,7 @@ class DirectScript(Script):
         Returns what is still to be done, None if nothing is. Until then it has the send lock: nobody's data comes
         in between.
         """
-        if not self._ready or self._output_lost:
+        if not self._ready:
             return self.write(data)
         if type(data) is not bytes:
             # Before the lock is taken: what is no buffer is the caller's mistake, and no write that was cut short.
@@ -102,8 +102,8 @@ class DirectScript(Script):
             sent = self._socket.send(sealed, NO_SIGNAL if wait else NO_SIGNAL | DONT_WAIT)
         except BlockingIOError:
             sent = 0
-        except BaseException:
-            self._output_lost = True
+        except BaseException as error:
+            self._lose_output(error)
             raise
         if sent == len(sealed):
             return True
