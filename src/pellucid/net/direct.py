@@ -121,7 +121,9 @@ class DirectScript(Script):
             return self.read(limit)
         try:
             if not self._plain:
-                if self.closed or self._ended or self._read_error is not None or not self.connection.idle:
+                if self.closed or self._ended or self._read_error is not None or self._pause is not None:
+                    return self.read(limit)
+                if not self.connection.idle:
                     return self.read(limit)
                 plaintext = self._receive_now(limit, wait=wait)
                 if plaintext is None:
