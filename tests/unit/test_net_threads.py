@@ -19,6 +19,7 @@ from pellucid.net.driver import Driver
 from pellucid.net.listener import Listener, listen
 from pellucid.net.operations import Operation, SendNow, Until
 from pellucid.net.sync import Stream, connect
+from pellucid.trace import ClosedTraced, Direction, TraceEvent
 from tests.unit.test_net_peers import (
     CLIENT,
     SERVER,
@@ -183,6 +184,31 @@ def test_close_wakes_a_reading_thread() -> None:
     with pytest.raises(UsageError):
         local.recv()
     local.close()
+
+
+def test_close_at_this_end_is_not_taken_for_a_truncation_by_a_thread_that_reads() -> None:
+    seen: list[TraceEvent] = []
+    local, peer = pair(trace=seen.append)
+    with peer:
+        for _ in range(2):  # behind the tickets, on the short way
+            peer.sendall(b"data")
+            local.recv()
+        thread, raised = in_thread(local.recv)
+        time.sleep(0.1)
+        local.close()
+        thread.join(10)
+    assert [type(error) for error in raised] == [UsageError]
+    assert [event.direction for event in seen if isinstance(event, ClosedTraced)] == [Direction.SENT]
+
+
+@pytest.mark.parametrize("data", [b"", b"more"])
+def test_nothing_is_written_to_a_closed_stream_not_even_no_bytes(data: bytes) -> None:
+    local, peer = pair()
+    with local, peer:
+        local.sendall(b"")
+        local.close()
+        with pytest.raises(UsageError, match="closed"):
+            local.sendall(data)
 
 
 def test_handshake_is_done_once_for_reader_and_writer_together(listener: Listener) -> None:

@@ -58,7 +58,7 @@ class DirectScript(Script):
             # Before the lock is taken: what is no buffer is the caller's mistake, and no write that was cut short.
             view = memoryview(data)
             data = view if view.format == "B" and view.contiguous and view.ndim == 1 else view.tobytes()
-        if not self.sending.try_acquire():
+        if not data or not self.sending.try_acquire():
             return self.write(data)
         try:
             rest = self._write_directly(data, wait=wait)
@@ -156,7 +156,7 @@ class DirectScript(Script):
         data = self._socket.recv(RECEIVE_SIZE, 0 if wait else DONT_WAIT)
         self._much = len(data) >= _BULK
         if not data:
-            self._transport_ended = True
+            self._transport_ends()
         with self._core:
             plaintext = self.connection.open_record(data)
             if plaintext is None:
@@ -175,7 +175,7 @@ class DirectScript(Script):
                 size = self._socket.recv_into(free, 0, DONT_WAIT)
             self._much = size >= _BULK
             if not size:
-                self._transport_ended = True
+                self._transport_ends()
             with self._core:
                 self.connection.receive_from(room, RECEIVE_HEADROOM, RECEIVE_HEADROOM + size)
         except BlockingIOError:
