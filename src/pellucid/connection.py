@@ -173,7 +173,7 @@ class Connection(Detachable):
             incoming.clear()
             start = before
         offset = self._consume(buffer, start, end)
-        if offset < end and not self._peer_closed:
+        if offset < end:
             with memoryview(buffer) as view:
                 incoming += view[offset:end]
 
