@@ -95,17 +95,18 @@ def get(server: Running, settings: ClientConfig, path: str = "/") -> tuple[int, 
 
 
 def children(server: Running) -> set[int]:
-    found = subprocess.run(
-        ("ps", "-o", "pid=", "--ppid", str(server.process.pid)), capture_output=True, text=True, timeout=20, check=False
-    )
-    return {int(word) for word in found.stdout.split()} - {0}
+    found: set[int] = set()
+    with contextlib.suppress(FileNotFoundError):
+        for thread in Path(f"/proc/{server.process.pid}/task").iterdir():
+            found |= {int(word) for word in (thread / "children").read_text().split()}
+    return found
 
 
 def until(holds: Callable[[], bool], seconds: float = 40) -> None:
     end = time.monotonic() + seconds
     while not holds():
         assert time.monotonic() < end
-        time.sleep(0.2)
+        time.sleep(0.05)
 
 
 def alive(process: int) -> bool:
@@ -165,7 +166,7 @@ ROTATING = """
 import functools, sys
 from pellucid.cli import serve, workers
 from pellucid.cli.main import main
-workers.Parent = functools.partial(workers.Parent, rotate_seconds=2, keep_seconds=6)
+workers.Parent = functools.partial(workers.Parent, rotate_seconds=1, keep_seconds=4)
 main(sys.argv[1:])
 """
 
@@ -316,6 +317,7 @@ def test_restart_under_load_fails_no_request_on_new_connections_and_on_kept_ones
                     served[get(server, settings)[0]] += 1
                 except Exception as error:
                     wrong.append(error)
+                time.sleep(0.02)  # a stream of connections, and room for the workers to start in
 
         def load_on_a_kept_connection(http2: bool) -> None:
             root = home / "ca" / "ca.pem"
