@@ -25,10 +25,10 @@ from pellucid.cli.main import main
 from pellucid.net.load import load_trust
 from pellucid.sessions import ClientSession, MemorySessionStore
 from pellucid.testing.ca import CA, Issued
-from tests.unit.test_cli_serve import Running, Serve, client, home, serve
+from tests.unit.test_cli_serve import Running, Serve, client, home, starting
 from tests.unit.test_reload import write
 
-__all__ = ["home", "serve"]
+__all__ = ["home"]
 
 pytestmark = [
     pytest.mark.skipif(sys.platform != "linux", reason="it looks into /proc"),
@@ -55,6 +55,17 @@ async def app(scope, receive, send):
     await send({"type": "http.response.body", "body": text})
 """
 AUTHORITY = CA("Workers' root")
+
+
+@pytest.fixture
+def serve(tmp_path: Path, home: Path) -> Serve:
+    """Start `python -m pellucid serve`: its workers are started as it was."""
+
+    def program(*arguments: str, **options: Any) -> subprocess.Popen[str]:
+        command = [sys.executable, "-m", "pellucid", *arguments]
+        return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **options)
+
+    return starting(program, tmp_path, home)
 
 
 @pytest.fixture
