@@ -365,6 +365,25 @@ def test_restart_under_load_fails_no_request_on_new_connections_and_on_kept_ones
         assert not any(map(alive, before))
 
 
+def test_stopping_refuses_new_connections_at_once_and_answers_the_requests_that_run(
+    serve: Serve, module: str, home: Path
+) -> None:
+    """What nobody accepts any more must not wait in a queue for the last request to end, and be reset then."""
+    with serve(module, "--workers", "2") as server:
+        found: list[int] = []
+        thread = threading.Thread(target=lambda: found.append(get(server, config(home), "/slow")[0]))
+        thread.start()
+        server.wait_for("/slow", server.printed)
+        server.process.send_signal(signal.SIGTERM)
+        time.sleep(0.3)
+        with pytest.raises(ConnectionRefusedError):
+            socket.create_connection(("127.0.0.1", server.port), 5).close()
+        assert not found, "the request has not ended"
+        thread.join(20)
+        assert len(found) == 1
+        assert server.process.wait(20) == 0
+
+
 def test_every_worker_follows_its_files(serve: Serve, module: str, tmp_path: Path) -> None:
     def put(leaf: Issued) -> None:
         write(tmp_path / "site.crt", leaf.chain_pem)
