@@ -51,11 +51,13 @@ class Handshaking(Detachable):
         """Hand whole handshake messages to the state machine, one at a time (RFC 9846 §4, §5.1)."""
         handshake, message = self._handshake, self._message
         while message and handshake.need is None:
-            raw = take_message(message, handshake.expects, handshake.state)
+            raw = take_message(message, handshake.expected, handshake.state)
             if raw is None:
                 return
             self._context.epoch = self._reader.epoch
-            self._do(handshake.receive(raw))
+            actions = handshake.receive(raw)
+            if actions or handshake.need is not None:
+                self._do(actions)
 
     def _do(self, actions: list[Action]) -> None:
         """Carry out what the state machine wants done."""

@@ -20,6 +20,7 @@ PURE = "a cache of functools: its value depends on its arguments alone, and it o
 LENT = "list.pop and list.append are atomic: no two threads ever have the same one; a race keeps some more than four"
 
 STATE: dict[tuple[str, str], str] = {
+    ("connection.py", "_key_of"): f"{PURE}: the name of a server and the digest of a configuration",
     ("crypto/certificates.py", "parse_certificate"): f"{PURE}; parsing judges nothing",
     ("crypto/certificates.py", "parse_raw_public_key"): f"{PURE}; parsing judges nothing",
     ("crypto/certificates.py", "valid_until"): PURE,

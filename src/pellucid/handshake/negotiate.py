@@ -16,6 +16,7 @@ from pellucid.errors import (
     IllegalParameter,
     MissingExtension,
     NoApplicationProtocol,
+    PeerError,
     ProtocolVersion,
 )
 from pellucid.messages import extensions as x
@@ -65,8 +66,14 @@ def read_client_hello(hello: ClientHello) -> ClientOffer:
 
     Raises ProtocolVersion, IllegalParameter, DecodeError, MissingExtension.
     """
-    check_client_version(hello)
-    decoded = x.decode_extensions(x.M.CH, hello.extensions)
+    try:
+        decoded = x.decode_extensions(x.M.CH, hello.extensions)
+    except PeerError:
+        check_client_version(hello)  # an older client is told so, whatever its extensions are like
+        raise
+    versions = decoded.get(x.SUPPORTED_VERSIONS)
+    if versions is None or TLS_1_3 not in versions or hello.legacy_version != TLS_1_2:
+        check_client_version(hello)  # which says what is wrong
     if hello.legacy_compression_methods != NULL_COMPRESSION:
         raise IllegalParameter("legacy_compression_methods is not exactly null", rfc="9846 §4.2.2")
     groups = decoded.get(x.SUPPORTED_GROUPS)
@@ -232,6 +239,9 @@ def _without_shares(extension: Extension) -> Extension:
     return Extension(extension.extension_type, b"".join(entry.group.to_bytes(2, "big") for entry in entries))
 
 
+_TLS_1_3_FIRST: Final = (Extension(ExtensionType.SUPPORTED_VERSIONS, TLS_1_3.to_bytes(2, "big")),)
+
+
 # ---- what a client makes of a ServerHello ----------------------------------------------------------------------------
 
 
@@ -241,6 +251,8 @@ def check_server_version(hello: ServerHello, *, retried: bool = False) -> None:
     IllegalParameter for the downgrade sentinel, a version that was not offered, or another than its HelloRetryRequest
     had chosen (retried); ProtocolVersion for an older one.
     """
+    if hello.legacy_version == TLS_1_2 and hello.extensions[:1] == _TLS_1_3_FIRST:
+        return  # as most servers have it
     chosen = _supported_versions(hello.extensions)
     if chosen is None:
         if retried:
