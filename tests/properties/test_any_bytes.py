@@ -167,7 +167,7 @@ class Attack:
 
 @pytest.mark.parametrize(("role", "kind"), VICTIMS, ids=VICTIM_IDS)
 @given(start=st.integers(0, 14), todo=st.lists(actions, min_size=1, max_size=5))
-@settings(max_examples=examples(300), deadline=None)
+@settings(max_examples=examples(100, soak=6_000), deadline=None)
 @pytest.mark.rfc("9846 §6.2", "whatever a peer sends ends in an error alert or is legal, and the error stays")
 def test_any_bytes_raise_what_is_promised(role: Role, kind: str, start: int, todo: list[tuple[Any, ...]]) -> None:
     attack = Attack(recording(role, kind), start)
