@@ -18,6 +18,10 @@ from pellucid.value import positional_value
 _EARLY: Final = Epoch.EARLY  # an Enum's attribute costs 0.1 µs each time
 _HANDSHAKE: Final = Epoch.HANDSHAKE
 _APPLICATION: Final = Epoch.APPLICATION
+HASH_LENGTHS: Final = (32, 48, 64)
+"""bytes of the hashes that a suite may have: SHA-256 to SHA-512, whose block is 64 bytes or 128 (RFC 6234)"""
+KEY_LENGTHS: Final = (16, 24, 32)
+"""bytes of the keys that its AEAD may have"""
 _INNER_PAD: Final = bytes(byte ^ 0x36 for byte in range(256))
 _OUTER_PAD: Final = bytes(byte ^ 0x5C for byte in range(256))
 
@@ -102,11 +106,11 @@ def hkdf_label(label: bytes, context: bytes, length: int) -> bytes:
 
 
 # What HKDF-Expand-Label hashes for the keys of every epoch (a key is never longer than the hash, §7.3) and Finished.
-_KEY_INFO: Final = {length: hkdf_label(b"key", b"", length) + b"\x01" for length in (16, 32)}
+_KEY_INFO: Final = {length: hkdf_label(b"key", b"", length) + b"\x01" for length in KEY_LENGTHS}
 _IV_INFO: Final = hkdf_label(b"iv", b"", 12) + b"\x01"
 _HANDSHAKE_HEADS: Final = {
     length: (_label_head(b"c hs traffic", length, length), _label_head(b"s hs traffic", length, length))
-    for length in (32, 48)
+    for length in HASH_LENGTHS
 }
 _APPLICATION_HEADS: Final = {
     length: (
@@ -114,10 +118,10 @@ _APPLICATION_HEADS: Final = {
         _label_head(b"s ap traffic", length, length),
         _label_head(b"exp master", length, length),
     )
-    for length in (32, 48)
+    for length in HASH_LENGTHS
 }
-_DERIVED_HEADS: Final = {length: _label_head(b"derived", length, length) for length in (32, 48)}
-_FINISHED_INFO: Final = {length: hkdf_label(b"finished", b"", length) + b"\x01" for length in (32, 48)}
+_DERIVED_HEADS: Final = {length: _label_head(b"derived", length, length) for length in HASH_LENGTHS}
+_FINISHED_INFO: Final = {length: hkdf_label(b"finished", b"", length) + b"\x01" for length in HASH_LENGTHS}
 
 
 @functools.lru_cache(maxsize=16)

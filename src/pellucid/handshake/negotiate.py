@@ -5,7 +5,7 @@ Nothing here has a state, sends or derives anything.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Container, Sequence
 from dataclasses import replace
 from typing import Final
 
@@ -203,7 +203,7 @@ def choose_alpn(config: ServerConfig, offer: ClientOffer) -> bytes | None:
     raise NoApplicationProtocol(f"no application protocol in common: the client offers {offered}", rfc="7301 §3.2")
 
 
-def covers(certificate_names: tuple[str, ...], server_name: str) -> bool:
+def covers(certificate_names: Container[str], server_name: str) -> bool:
     """Return whether names of a certificate cover *server_name*; a wildcard covers one label (RFC 9525 §6.3)."""
     if server_name in certificate_names:
         return True

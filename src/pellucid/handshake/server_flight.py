@@ -225,7 +225,7 @@ def hello_retry_request(session_id: bytes, retry: Retry) -> bytes:
     if retry.group is not None:
         extensions.append(x.SELECTED_GROUP.extension(retry.group))
     if retry.cookie is not None:
-        extensions.append(x.COOKIE.extension(retry.cookie))
+        extensions.append(Extension(ExtensionType.COOKIE, x.COOKIE.codec.encode(retry.cookie)))
     return _server_hello(HELLO_RETRY_REQUEST_RANDOM, session_id, retry.cipher_suite, tuple(extensions))
 
 
