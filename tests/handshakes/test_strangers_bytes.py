@@ -86,7 +86,7 @@ def strange_hellos(count: int) -> Iterator[bytes]:
 
 
 def test_what_strangers_name_is_not_remembered_of_them() -> None:
-    config = server_config()
+    config = dataclasses.replace(server_config())  # which has no memory yet
     for flight in strange_hellos(20):
         server = Connection.server(config)
         server.receive_data(flight)
