@@ -159,7 +159,7 @@ class Connection(Handshaking):
             incoming.clear()
             start = before
         offset = self._consume(buffer, start, end)
-        if offset < end and not self._peer_closed:
+        if offset < end:
             with memoryview(buffer) as view:
                 incoming += view[offset:end]
 

@@ -55,7 +55,7 @@ def extensions_of(draw: st.DrawFn, message: x.M) -> tuple[Extension, ...]:
 
 @pytest.mark.parametrize("message", x.M, ids=lambda message: message.name)
 @given(data=st.data())
-@settings(max_examples=examples(60), deadline=None)
+@settings(max_examples=examples(25, soak=1_200), deadline=None)
 def test_extensions_that_come_again_are_what_they_were(message: x.M, data: st.DataObject) -> None:
     extensions = data.draw(extensions_of(message))
     codes = frozenset(code for code, _ in extensions)
@@ -87,7 +87,7 @@ def test_extensions_that_come_again_are_what_they_were(message: x.M, data: st.Da
     ),
     name=st.sampled_from([NAME, "192.0.2.7", "xn--nxasmq6b.example"]),
 )
-@settings(max_examples=examples(40), deadline=None)
+@settings(max_examples=examples(20, soak=800), deadline=None)
 def test_hello_of_a_configuration_that_made_others_is_as_its_first(
     seeds: list[bytes], options: dict[str, Any], name: str
 ) -> None:
