@@ -24,7 +24,7 @@ RANKS = {
     **dict.fromkeys(("schedule", "transcript", "verify", "config", "credential", "sessions"), 2),
     **dict.fromkeys(("handshake", "record"), 3),
     "events": 4,
-    **dict.fromkeys(("connection", "carrier", "direct", "early", "extraction", "quic", "dtls"), 5),
+    **dict.fromkeys(("connection", "carrier", "direct", "early", "extraction", "handshaking", "quic", "dtls"), 5),
     **dict.fromkeys(("net", "explain"), 6),
     **dict.fromkeys(("integrations", "inspection", "testing", "aio", "asyncio", "signers"), 7),
     **dict.fromkeys(("cli", "web", "uvicorn", "__init__"), 8),

@@ -60,7 +60,7 @@ def test_extensions_that_come_again_are_what_they_were(message: x.M, data: st.Da
     extensions = data.draw(extensions_of(message))
     codes = frozenset(code for code, _ in extensions)
     requested = codes if data.draw(st.booleans()) else frozenset(list(codes)[:2])
-    expected = outcome(lambda: x._decode(message, extensions, requested))
+    expected = outcome(lambda: x._decode(message, extensions, requested, {}))
     for _ in range(2):
         assert outcome(lambda: x.decode_extensions(message, extensions, requested=requested)) == expected
 
