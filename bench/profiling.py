@@ -26,7 +26,10 @@ PARTS = (
     ("key schedule, AEAD keys, hashes", ("schedule.py", "transcript.py", "handshake/secrets.py", "record/protect.py")),
     ("verification, our part", ("verify/", "crypto/certificates.py")),
     ("messages", ("wire.py", "inlined.py", "messages/")),
-    ("records, connection", ("record/", "connection.py", "carrier.py", "early.py", "direct.py", "extraction.py")),
+    (
+        "records, connection",
+        ("record/", "connection.py", "carrier.py", "early.py", "direct.py", "extraction.py", "handshaking.py"),
+    ),
     ("state machine, negotiation", ("",)),
 )
 """part → how the names of its files begin, below the package; the first that fits counts"""

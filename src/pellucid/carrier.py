@@ -106,7 +106,7 @@ class Carrier:
 
     @property
     def trailing_data(self) -> bytes:
-        """What followed the peer's close_notify in the same `receive_data`: no TLS. Later bytes are not kept."""
+        """What followed the peer's close_notify in the same call: no TLS. Later bytes are not kept."""
         return bytes(self._incoming) if self._peer_closed else b""
 
     @property

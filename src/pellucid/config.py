@@ -39,6 +39,7 @@ from pellucid.limits import (
 from pellucid.registry import CipherSuite as CS
 from pellucid.registry import NamedGroup as G
 from pellucid.registry import PskKeyExchangeMode, group_name, scheme_name, suite_name
+from pellucid.schedule import HASH_LENGTHS, KEY_LENGTHS
 from pellucid.sessions.client import ClientSessionStore, MemorySessionStore
 from pellucid.sessions.early_data import ReplayGuard, StrikeRegister
 from pellucid.sessions.psk import ExternalPsk, Psk
@@ -218,6 +219,8 @@ class _Config:
             raise UsageError("a verifier was given: what it remembers, it is told itself (verdict_cache_seconds)")
         by_hash: dict[str, Suite] = {}
         for suite in self.suite_table.values():
+            if suite.hash_length not in HASH_LENGTHS or suite.key_length not in KEY_LENGTHS:
+                raise UsageError(f"{suite.name}: keys of {KEY_LENGTHS} bytes and hashes of {HASH_LENGTHS} are possible")
             by_hash.setdefault(suite.hash_name, suite)
         set_field(self, "suites_by_hash", by_hash)
         if not self.psk_modes or not set(self.psk_modes) <= {PskKeyExchangeMode.PSK_KE, PskKeyExchangeMode.PSK_DHE_KE}:

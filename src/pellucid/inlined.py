@@ -1,12 +1,11 @@
 """The codecs of wire.py as Python text, and the functions that are compiled of it: one structure, one function.
 
 Calling a closure for each field of a message takes three times as long. What the text says equals what the closures
-say; where something does not fit they are asked, and say what is wrong. Nothing here knows a message.
+say; where a value does not fit they are asked, and say what is wrong. Nothing here knows a message.
 """
 
 from __future__ import annotations
 
-import functools
 import struct
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final, NamedTuple, Never, Protocol, TypeVar
@@ -64,6 +63,15 @@ def bad_pair(data: bytes, offset: int, end: int, kind: str) -> DecodeError:
     if start + length > end:
         return DecodeError(f"a {kind} of {length} bytes where {end - start} are left", rfc="9846 §4.3")
     return DecodeError(f"a {kind} with nothing in it", rfc="9846 §3.4")
+
+
+def misplaced(error: DecodeError, where: str) -> DecodeError:
+    """Return *error* with the name of the field or structure that it is in. Nothing is decoded again for that."""
+    return DecodeError(f"{where}: {error.reason}", rfc=error.rfc)
+
+
+def beyond(what: str, left: int) -> DecodeError:
+    return DecodeError(f"{what}: {left} bytes follow its end", rfc="9846 §6")
 
 
 # ---- the text ----------------------------------------------------------------------------------------------
@@ -189,7 +197,6 @@ class Closures(Protocol):
     def decode(self) -> Callable[[bytes, int, int], Any]: ...
     @property
     def encode(self) -> Callable[[Any], bytes]: ...
-    def decode_all(self, data: bytes, what: str) -> Any: ...
 
 
 def _misfit(value: object) -> Never:
@@ -200,7 +207,9 @@ _SPACE: Final[dict[str, object]] = {
     "DecodeError": DecodeError,
     "bad_length": bad_length,
     "bad_pair": bad_pair,
+    "beyond": beyond,
     "misfit": _misfit,
+    "misplaced": misplaced,
     "new": object.__new__,
     "new_pair": new_pair,
     "odd_length": odd_length,
@@ -221,10 +230,10 @@ def functions(
     """
     space: dict[str, Any] = {
         **_SPACE,
-        "decode_all": functools.partial(plain.decode_all, what=made.__name__),
-        "decode_plainly": plain.decode,
         "encode_plainly": plain.encode,
         "made": made,
+        "names": tuple(name for name, *_ in fields),
+        "what": made.__name__,
     }
     lines: list[str] = []
     loads: list[str] = []
@@ -236,17 +245,18 @@ def functions(
             names={"decode_{i}": codec.decode, "encode_{i}": codec.encode},
         )
         space |= {key.format(i=i): value for key, value in inline.names.items()}
-        lines += inline.decode.format(v=f"v{i}", i=i).split("\n")
+        lines += [f"field = {i}", *inline.decode.format(v=f"v{i}", i=i).split("\n")]
         loads += [f"v{i} = value.{name}", *inline.prepare.format(v=f"v{i}", i=i).split("\n")]
         parts.append(inline.encode.format(v=f"v{i}", i=i))
     lines += ["value = new(made)", *(f"value.{name} = v{i}" for i, (name, *_) in enumerate(fields))]
     body = "\n".join(f"        {line}" for line in lines)
     before = "\n".join(f"        {line}" for line in loads)
     source = (
-        f"def decode(data, offset, end):\n    begin = offset\n    try:\n{body}\n        return value, offset\n"
-        "    except DecodeError: pass\n    return decode_plainly(data, begin, end)\n\n"
+        f"def decode(data, offset, end):\n    try:\n{body}\n        return value, offset\n"
+        "    except DecodeError as error: raise misplaced(error, names[field]) from None\n\n"
         f"def decode_whole(data):\n    offset, end = 0, len(data)\n    try:\n{body}\n"
-        "        if offset == end: return value\n    except DecodeError: pass\n    return decode_all(data)\n\n"
+        "    except DecodeError as error: raise misplaced(misplaced(error, names[field]), what) from None\n"
+        "    if offset == end: return value\n    raise beyond(what, end - offset)\n\n"
         f"def encode(value):\n    try:\n{before}\n        return {' + '.join(parts) or repr(b'')}\n"
         "    except unfit: pass\n    return encode_plainly(value)\n"
     )

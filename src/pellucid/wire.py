@@ -86,9 +86,9 @@ class Codec(Generic[T]):
         try:
             value, offset = self.decode(data, 0, len(data))
         except DecodeError as error:
-            raise DecodeError(f"{what}: {error.reason}", rfc=error.rfc) from None
+            raise inlined.misplaced(error, what) from None
         if offset != len(data):
-            raise DecodeError(f"{what}: {len(data) - offset} bytes follow its end", rfc="9846 §6")
+            raise inlined.beyond(what, len(data) - offset)
         return value
 
     def spans(self, data: bytes, start: int = 0, end: int | None = None, path: str = "") -> Iterator[Span]:
@@ -419,7 +419,7 @@ def fields_of(made: type[WireStruct]) -> tuple[tuple[str, Codec[Any]], ...]:
 def plain_codec(made: type[S]) -> Codec[S]:
     """Return the codec of a structure as it is written, field by field: what is compiled equals it.
 
-    Where a value or bytes do not fit, the compiled functions ask this one, which says what is wrong.
+    Where a value does not fit, the compiled function asks this one, which says what is wrong.
     """
     fields = fields_of(made)
 
@@ -429,7 +429,7 @@ def plain_codec(made: type[S]) -> Codec[S]:
             try:
                 value, offset = codec.decode(data, offset, end)
             except DecodeError as error:
-                raise DecodeError(f"{name}: {error.reason}", rfc=error.rfc) from None
+                raise inlined.misplaced(error, name) from None
             values.append(value)
         return made(*values), offset
 

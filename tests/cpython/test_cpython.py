@@ -33,9 +33,9 @@ def _row(label: str) -> int:
 
 
 @pytest.mark.timeout(400)
-def test_a_third_of_cpython_s_own_tests_that_pass_do() -> None:
+def test_a_sixth_of_cpython_s_own_tests_that_pass_do() -> None:
     need(None if module_file(MODULE) is not None else f"this Python came without {MODULE}: libpython3.x-testsuite")
-    wanted = sorted(_tests_under("Passed"))[::3]
+    wanted = sorted(_tests_under("Passed"))[1::6]
     found = list(found_in(MODULE, wanted, seconds=200))
     wrong = [f"{one.test}: {one.kind}\n{one.words}" for one in found if not one.good]
     assert not wrong, "\n".join(wrong)

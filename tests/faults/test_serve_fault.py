@@ -7,7 +7,6 @@ import signal
 import socket
 import ssl
 import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -18,6 +17,7 @@ import pytest
 from pellucid.cli.main import main
 from pellucid.testing.faults import FAULTS
 from pellucid.trace import Role
+from tests.support.programs import Pellucid
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="signals are POSIX's")
 
@@ -31,18 +31,12 @@ def run(*arguments: str) -> int:
 
 
 @contextmanager
-def serving(tmp_path: Path, *arguments: str) -> Iterator[tuple[subprocess.Popen[str], str]]:
+def serving(tmp_path: Path, *arguments: str) -> Iterator[tuple[Pellucid, str]]:
     """Start the command; yield it and its URL. What it says goes to a file, `said`."""
     environment = {name: value for name, value in os.environ.items() if name != "SSLKEYLOGFILE"}
     with (tmp_path / "said").open("w", encoding="utf-8") as said:
-        process = subprocess.Popen(
-            [sys.executable, "-m", "pellucid", "serve", "--port", "0", *arguments],
-            env=environment | {"TMPDIR": str(tmp_path)},
-            stdout=subprocess.PIPE,
-            stderr=said,
-            encoding="utf-8",
-        )
-        assert process.stdout is not None
+        environment |= {"TMPDIR": str(tmp_path)}
+        process = Pellucid("serve", "--port", "0", *arguments, cwd=Path.cwd(), env=environment, stderr=said)
         try:
             yield process, process.stdout.readline().strip()
         finally:

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from pellucid import Connection, ServerConfig
+from pellucid.errors import BadRecordMac
 from pellucid.events import EarlyData, EarlyDataAccepted, HandshakeComplete
 from pellucid.handshake.actions import EarlyDataOutcome as Outcome
 from pellucid.sessions import MemoryServerSessions, StrikeRegister, TicketKeys
@@ -21,8 +22,10 @@ from tests.support.meetings import begin, clock, meet
 from tests.support.pair import events_of
 from tests.support.resuming import early_client, early_server
 from tests.support.sessions import Clock
+from tests.support.soak import times
 
 TIMES = 1000
+FEWER = times(250, TIMES)
 TEXT = b"POST /pay?amount=100 HTTP/1.1\r\n\r\n"
 
 
@@ -90,8 +93,8 @@ def test_e11_flight_replayed_while_the_clock_moves_is_accepted_once(start: float
     now.now += 60
     flight = recorded(now, theirs)
     sent_at, seen = now.now, Counter[str]()
-    for number in range(TIMES):
-        now.now = sent_at + start + 60.0 * number / TIMES
+    for number in range(FEWER):
+        now.now = sent_at + start + 60.0 * number / FEWER
         seen[replay(flight, theirs)] += 1
     assert show(f"from {start:+.0f} s to {start + 60:+.0f} s", seen) == 1
 
@@ -102,7 +105,7 @@ def test_e11_flight_replayed_while_the_clock_jumps_back_and_forth_is_accepted_at
     now.now += 60
     flight = recorded(now, theirs)
     sent_at, seen = now.now, Counter[str]()
-    for number in range(TIMES):
+    for number in range(FEWER):
         now.now = sent_at + (0.0, 9.0, -9.0, 25.0, -25.0, 3600.0, 0.5)[number % 7]
         seen[replay(flight, theirs)] += 1
     assert show("while the clock jumps", seen) == 1
@@ -161,14 +164,14 @@ def test_e11_workers_that_share_a_register_accept_it_once_between_them() -> None
 
     def work(which: int) -> None:
         barrier.wait()
-        seen.extend(replay(flight, workers[which % 4]) for _ in range(TIMES // 8))
+        seen.extend(replay(flight, workers[which % 4]) for _ in range(FEWER // 8))
 
     threads = [threading.Thread(target=work, args=(number,)) for number in range(8)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    assert len(seen) == TIMES
+    assert len(seen) == FEWER // 8 * 8
     assert show("four workers, eight threads", Counter(seen)) == 1
 
 
@@ -207,6 +210,6 @@ def test_e11_handshake_of_a_rejected_replay_cannot_be_finished_by_whoever_replay
     victim = Connection.server(theirs)
     victim.receive_data(flight)
     victim.data_to_send()
-    victim.receive_data(flight[-40:])
-    assert events_of(victim)[1] is not None
+    victim.receive_data(b"\x17\x03\x03\x00\x35" + bytes(0x35))  # a guess at Finished
+    assert isinstance(events_of(victim)[1], BadRecordMac)
     assert not victim.handshake_complete

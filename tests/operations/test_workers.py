@@ -25,10 +25,10 @@ from pellucid.cli.main import main
 from pellucid.net.load import load_trust
 from pellucid.sessions import ClientSession, MemorySessionStore
 from pellucid.testing.ca import CA, Issued
-from tests.unit.test_cli_serve import Running, Serve, client, home, serve
+from tests.unit.test_cli_serve import Running, Serve, client, home, starting
 from tests.unit.test_reload import write
 
-__all__ = ["home", "serve"]
+__all__ = ["home"]
 
 pytestmark = [
     pytest.mark.skipif(sys.platform != "linux", reason="it looks into /proc"),
@@ -58,6 +58,17 @@ AUTHORITY = CA("Workers' root")
 
 
 @pytest.fixture
+def serve(tmp_path: Path, home: Path) -> Serve:
+    """Start `python -m pellucid serve`: its workers are started as it was."""
+
+    def program(*arguments: str, **options: Any) -> subprocess.Popen[str]:
+        command = [sys.executable, "-m", "pellucid", *arguments]
+        return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **options)
+
+    return starting(program, tmp_path, home)
+
+
+@pytest.fixture
 def module(tmp_path: Path) -> str:
     (tmp_path / "module.py").write_text(APPLICATION)
     return "module:app"
@@ -84,17 +95,18 @@ def get(server: Running, settings: ClientConfig, path: str = "/") -> tuple[int, 
 
 
 def children(server: Running) -> set[int]:
-    found = subprocess.run(
-        ("ps", "-o", "pid=", "--ppid", str(server.process.pid)), capture_output=True, text=True, timeout=20, check=False
-    )
-    return {int(word) for word in found.stdout.split()} - {0}
+    found: set[int] = set()
+    with contextlib.suppress(FileNotFoundError):
+        for thread in Path(f"/proc/{server.process.pid}/task").iterdir():
+            found |= {int(word) for word in (thread / "children").read_text().split()}
+    return found
 
 
 def until(holds: Callable[[], bool], seconds: float = 40) -> None:
     end = time.monotonic() + seconds
     while not holds():
         assert time.monotonic() < end
-        time.sleep(0.2)
+        time.sleep(0.05)
 
 
 def alive(process: int) -> bool:
@@ -154,7 +166,7 @@ ROTATING = """
 import functools, sys
 from pellucid.cli import serve, workers
 from pellucid.cli.main import main
-workers.Parent = functools.partial(workers.Parent, rotate_seconds=2, keep_seconds=6)
+workers.Parent = functools.partial(workers.Parent, rotate_seconds=1, keep_seconds=4)
 main(sys.argv[1:])
 """
 
@@ -305,6 +317,7 @@ def test_restart_under_load_fails_no_request_on_new_connections_and_on_kept_ones
                     served[get(server, settings)[0]] += 1
                 except Exception as error:
                     wrong.append(error)
+                time.sleep(0.02)  # a stream of connections, and room for the workers to start in
 
         def load_on_a_kept_connection(http2: bool) -> None:
             root = home / "ca" / "ca.pem"
@@ -350,6 +363,25 @@ def test_restart_under_load_fails_no_request_on_new_connections_and_on_kept_ones
         thread.join(20)
         assert found and set(found) <= before
         assert not any(map(alive, before))
+
+
+def test_stopping_refuses_new_connections_at_once_and_answers_the_requests_that_run(
+    serve: Serve, module: str, home: Path
+) -> None:
+    """What nobody accepts any more must not wait in a queue for the last request to end, and be reset then."""
+    with serve(module, "--workers", "2") as server:
+        found: list[int] = []
+        thread = threading.Thread(target=lambda: found.append(get(server, config(home), "/slow")[0]))
+        thread.start()
+        server.wait_for("/slow", server.printed)
+        server.process.send_signal(signal.SIGTERM)
+        time.sleep(0.3)
+        with pytest.raises(ConnectionRefusedError):
+            socket.create_connection(("127.0.0.1", server.port), 5).close()
+        assert not found, "the request has not ended"
+        thread.join(20)
+        assert len(found) == 1
+        assert server.process.wait(20) == 0
 
 
 def test_every_worker_follows_its_files(serve: Serve, module: str, tmp_path: Path) -> None:

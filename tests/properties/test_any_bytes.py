@@ -167,7 +167,7 @@ class Attack:
 
 @pytest.mark.parametrize(("role", "kind"), VICTIMS, ids=VICTIM_IDS)
 @given(start=st.integers(0, 14), todo=st.lists(actions, min_size=1, max_size=5))
-@settings(max_examples=examples(300), deadline=None)
+@settings(max_examples=examples(100, soak=6_000), deadline=None)
 @pytest.mark.rfc("9846 §6.2", "whatever a peer sends ends in an error alert or is legal, and the error stays")
 def test_any_bytes_raise_what_is_promised(role: Role, kind: str, start: int, todo: list[tuple[Any, ...]]) -> None:
     attack = Attack(recording(role, kind), start)
@@ -217,7 +217,7 @@ def test_one_change_cipher_spec_from_each_side(role: Role, kind: str) -> None:
 
 @pytest.mark.parametrize(("role", "kind"), VICTIMS, ids=VICTIM_IDS)
 @given(cut=st.integers(0, 2**20))
-@settings(max_examples=examples(40), deadline=None)
+@settings(max_examples=examples(20, soak=800), deadline=None)
 @pytest.mark.rfc("9846 §6.1", "a stream that ends without close_notify is a truncation")
 def test_end_of_stream_anywhere_is_a_truncation(role: Role, kind: str, cut: int) -> None:
     recorded = recording(role, kind)
@@ -233,7 +233,7 @@ def test_end_of_stream_anywhere_is_a_truncation(role: Role, kind: str, cut: int)
 
 
 @given(data=st.binary(min_size=1, max_size=200), length=st.integers(1, 2000))
-@settings(max_examples=examples(100), deadline=None)
+@settings(max_examples=examples(40, soak=2_000), deadline=None)
 def test_plain_noise_to_a_server_is_refused_or_waited_for(data: bytes, length: int) -> None:
     victim = recording(Role.SERVER, "").victim()
     hello = bytes((22, 3, 1)) + (length + 4).to_bytes(2, "big") + bytes((H.CLIENT_HELLO,)) + length.to_bytes(3, "big")

@@ -55,7 +55,7 @@ def recorded(
     close=st.booleans(),
     seed=st.integers(0, 2**32),
 )
-@settings(max_examples=examples(60), deadline=None)
+@settings(max_examples=examples(25, soak=1_200), deadline=None)
 @pytest.mark.rfc("9846 §5.1", "record boundaries and the transport's cuts carry no meaning")
 def test_events_are_the_same_however_bytes_are_cut(
     role: Role, script: list[Step], kind: str, multiple: int, close: bool, seed: int
@@ -81,7 +81,7 @@ def test_events_are_the_same_however_bytes_are_cut(
     change=st.integers(1, 255),
     seed=st.integers(0, 2**32),
 )
-@settings(max_examples=examples(60), deadline=None)
+@settings(max_examples=examples(25, soak=1_200), deadline=None)
 def test_error_is_the_same_however_bytes_are_cut(
     role: Role, script: list[Step], resumed: str, where: int, change: int, seed: int
 ) -> None:

@@ -31,6 +31,7 @@ from pellucid.verify import (
     any_of,
     spki_pin,
 )
+from tests.support.soak import examples
 from tests.support.verifying import NAME, request_for
 
 ROOT, OTHER = CA("combined"), CA("another")
@@ -139,7 +140,7 @@ TREES = st.recursive(
 )
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=examples(50, soak=1_000), deadline=None)
 @given(tree=TREES, leaf=st.sampled_from(sorted(LEAVES)))
 def test_a_combination_accepts_iff_its_parts_say_so(tree: Any, leaf: str) -> None:
     verifier = built(tree)
@@ -159,7 +160,7 @@ def test_a_combination_accepts_iff_its_parts_say_so(tree: Any, leaf: str) -> Non
         assert any(check.failure is report.failure for check in report.checks)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=examples(40, soak=800), deadline=None)
 @given(
     rest=st.lists(TREES, max_size=3),
     pins=st.lists(st.sampled_from(sorted(PINS)), max_size=2),

@@ -55,12 +55,12 @@ def extensions_of(draw: st.DrawFn, message: x.M) -> tuple[Extension, ...]:
 
 @pytest.mark.parametrize("message", x.M, ids=lambda message: message.name)
 @given(data=st.data())
-@settings(max_examples=examples(60), deadline=None)
+@settings(max_examples=examples(25, soak=1_200), deadline=None)
 def test_extensions_that_come_again_are_what_they_were(message: x.M, data: st.DataObject) -> None:
     extensions = data.draw(extensions_of(message))
     codes = frozenset(code for code, _ in extensions)
     requested = codes if data.draw(st.booleans()) else frozenset(list(codes)[:2])
-    expected = outcome(lambda: x._decode(message, extensions, requested))
+    expected = outcome(lambda: x._decode(message, extensions, requested, {}))
     for _ in range(2):
         assert outcome(lambda: x.decode_extensions(message, extensions, requested=requested)) == expected
 
@@ -87,7 +87,7 @@ def test_extensions_that_come_again_are_what_they_were(message: x.M, data: st.Da
     ),
     name=st.sampled_from([NAME, "192.0.2.7", "xn--nxasmq6b.example"]),
 )
-@settings(max_examples=examples(40), deadline=None)
+@settings(max_examples=examples(20, soak=800), deadline=None)
 def test_hello_of_a_configuration_that_made_others_is_as_its_first(
     seeds: list[bytes], options: dict[str, Any], name: str
 ) -> None:

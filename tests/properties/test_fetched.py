@@ -16,6 +16,7 @@ from pellucid.net.issuer_fetch import IssuerFetcher, NotFetched, is_public
 from pellucid.testing.ca import CA
 from pellucid.verify import SpkiPins, spki_pin
 from pellucid.verify.supplied import certificates_in_reply
+from tests.support.soak import examples
 
 ONE, OTHER = CA("fetched").certificate, CA("also fetched").certificate
 FORMS = (
@@ -25,7 +26,7 @@ FORMS = (
 )
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=examples(100, soak=2_000), deadline=None)
 @given(
     form=st.sampled_from(FORMS),
     flips=st.lists(st.tuples(st.integers(0, 2**16), st.integers(1, 255)), max_size=4),
@@ -44,7 +45,7 @@ def test_a_spoilt_reply_is_read_or_refused_and_nothing_else(
     assert 1 <= len(found) <= 16 and all(isinstance(one, bytes) for one in found)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=examples(100, soak=2_000), deadline=None)
 @given(st.text(max_size=80) | st.text("htp:/@[]?#%.0123456789afx\r\n ", max_size=40).map(lambda text: f"http://{text}"))
 def test_no_address_leads_inwards(url: str) -> None:
     asked: list[bytes] = []
@@ -58,7 +59,7 @@ def test_no_address_leads_inwards(url: str) -> None:
         IssuerFetcher(resolve=resolve).fetch(url, time.monotonic() + 30)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=examples(100, soak=2_000), deadline=None)
 @given(st.ip_addresses(v=4) | st.ip_addresses(v=6))
 def test_what_is_public_is_nothing_that_python_calls_private(address: object) -> None:
     assert isinstance(address, (ipaddress.IPv4Address, ipaddress.IPv6Address))
@@ -66,7 +67,7 @@ def test_what_is_public_is_nothing_that_python_calls_private(address: object) ->
         assert address.is_global and not address.is_private and not address.is_loopback and not address.is_link_local
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=examples(100, soak=2_000), deadline=None)
 @given(st.binary(max_size=200) | st.text(max_size=80))
 def test_what_is_no_pin_and_no_key_is_refused_by_name(data: bytes | str) -> None:
     for read in (SpkiPins, spki_pin):

@@ -64,7 +64,7 @@ def check(recorded: Recording, expected: Outcome, at: int, changed: bytes) -> No
 @pytest.mark.parametrize("mutual", [False, True], ids=["server-only", "mutual"])
 @pytest.mark.parametrize("role", Role)
 @given(where=st.integers(0, 2**20), change=st.integers(1, 255))
-@settings(max_examples=examples(200), deadline=None)
+@settings(max_examples=examples(80, soak=4_000), deadline=None)
 @pytest.mark.rfc("9846 §5.2", "a record that was changed on its way is bad_record_mac")
 @pytest.mark.rfc("9846 §5.1", "legacy_record_version is ignored")
 def test_changed_byte_on_the_wire_is_never_believed(role: Role, mutual: bool, where: int, change: int) -> None:
@@ -89,7 +89,7 @@ def skipped(recorded: Recording) -> range:
 @pytest.mark.parametrize("resumed", ["session", "early", "rejected"])
 @pytest.mark.parametrize("role", Role)
 @given(where=st.integers(0, 2**20), change=st.integers(1, 255))
-@settings(max_examples=examples(150), deadline=None)
+@settings(max_examples=examples(60, soak=3_000), deadline=None)
 @pytest.mark.rfc("9846 §5.2", "a record that was changed on its way is bad_record_mac")
 def test_changed_byte_in_a_resumed_handshake_is_never_believed(
     role: Role, resumed: str, where: int, change: int
@@ -114,7 +114,7 @@ def test_changed_byte_in_a_resumed_handshake_is_never_believed(
 
 @pytest.mark.parametrize("role", Role)
 @given(where=st.integers(0, 2**20), length=st.integers(1, 40), insert=st.binary(max_size=40))
-@settings(max_examples=examples(150), deadline=None)
+@settings(max_examples=examples(60, soak=3_000), deadline=None)
 def test_removed_or_inserted_bytes_are_never_believed(role: Role, where: int, length: int, insert: bytes) -> None:
     recorded = recording(role, False)
     at = where // 2 % recorded.handshake if where % 2 else where // 2 % len(recorded.stream)
@@ -146,7 +146,7 @@ SENT = {
     ids=[f"{sender.value}-{handshake_type_name(kind)}" for sender, kinds in SENT.items() for kind in kinds],
 )
 @given(where=st.integers(0, 2**20), change=st.integers(1, 255))
-@settings(max_examples=examples(60), deadline=None)
+@settings(max_examples=examples(30, soak=1_200), deadline=None)
 @pytest.mark.rfc("9846 §4.5.3", "Finished holds the whole handshake together")
 def test_changed_byte_inside_a_message_is_refused(sender: Role, kind: int, where: int, change: int) -> None:
     """The cheat holds the right keys: it changes a message after its own transcript has taken the true one."""
@@ -176,7 +176,7 @@ def test_changed_byte_inside_a_message_is_refused(sender: Role, kind: int, where
 
 @pytest.mark.parametrize("resumed", ["", "session", "early"])
 @given(where=st.integers(0, 2**20), change=st.integers(1, 255))
-@settings(max_examples=examples(150), deadline=None)
+@settings(max_examples=examples(60, soak=3_000), deadline=None)
 @pytest.mark.rfc("9846 §4.5.3", "a ClientHello that was changed on its way does not lead to a connection")
 def test_changed_client_hello_completes_at_neither_end(resumed: str, where: int, change: int) -> None:
     client, server = fresh(Role.CLIENT, resumed=resumed), fresh(Role.SERVER, resumed=resumed)

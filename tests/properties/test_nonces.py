@@ -71,7 +71,7 @@ operations = st.lists(
 
 
 @given(todo=operations, suite=st.sampled_from([suite.code for suite in PYCA.suites]), pads=st.booleans())
-@settings(max_examples=examples(120), deadline=None)
+@settings(max_examples=examples(60, soak=2_400), deadline=None)
 @pytest.mark.rfc("9846 §5.3", "no nonce is used twice under one key")
 @pytest.mark.rfc("9846 §5.5", "a key is updated before its limit is reached")
 def test_nonces_never_repeat(todo: list[tuple[str, bool, int]], suite: int, pads: bool) -> None:
@@ -119,7 +119,7 @@ early_operations = st.lists(
     rejects=st.sampled_from(["", "", "", "resumed", "not resumed", "retried"]),
     pads=st.booleans(),
 )
-@settings(max_examples=examples(120), deadline=None)
+@settings(max_examples=examples(60, soak=2_400), deadline=None)
 @pytest.mark.rfc("9846 §5.3", "no nonce is used twice under one key")
 @pytest.mark.rfc("9846 §5.5", "early data ends before its key's limit is reached: there is no KeyUpdate for it")
 def test_nonces_never_repeat_with_early_data(todo: list[tuple[str, bool, int]], rejects: str, pads: bool) -> None:

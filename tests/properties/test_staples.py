@@ -54,7 +54,7 @@ def believed_only_as_it_was(report: VerificationReport, staple: bytes) -> None:
 
 
 @given(which=st.integers(0, 3), where=st.floats(0, 1, exclude_max=True), change=st.integers(1, 255), data=st.data())
-@settings(max_examples=examples(400), deadline=None)
+@settings(max_examples=examples(120, soak=8_000), deadline=None)
 def test_a_changed_byte_in_a_staple_is_reported_and_never_believed(
     which: int, where: float, change: int, data: st.DataObject
 ) -> None:
@@ -71,7 +71,7 @@ def test_a_changed_byte_in_a_staple_is_reported_and_never_believed(
     length=st.integers(0, 400),
     insert=st.binary(max_size=400),
 )
-@settings(max_examples=examples(300), deadline=None)
+@settings(max_examples=examples(100, soak=6_000), deadline=None)
 def test_removed_and_inserted_bytes_in_a_staple_are_reported(
     which: int, start: float, length: int, insert: bytes
 ) -> None:
@@ -82,7 +82,7 @@ def test_removed_and_inserted_bytes_in_a_staple_are_reported(
 
 
 @given(st.binary(max_size=2000))
-@settings(max_examples=examples(200), deadline=None)
+@settings(max_examples=examples(60, soak=4_000), deadline=None)
 def test_any_bytes_as_a_staple_are_reported(data: bytes) -> None:
     for staple in (data, wrapped_basic_response(data)):
         assert report_on(staple).failure is Failure.BAD_STAPLE
@@ -98,7 +98,7 @@ _BRICKS = st.sampled_from([b"\x30", b"\xa0", b"\xa1", b"\x04", b"\x02", b"\x06",
 
 
 @given(st.recursive(st.binary(max_size=12), lambda inner: st.builds(_nested, _BRICKS, st.lists(inner, max_size=4))))
-@settings(max_examples=examples(300), deadline=None)
+@settings(max_examples=examples(100, soak=6_000), deadline=None)
 def test_nested_garbage_as_a_staple_is_reported(data: bytes) -> None:
     for staple in (data, wrapped_basic_response(data)):
         assert report_on(staple).failure is Failure.BAD_STAPLE

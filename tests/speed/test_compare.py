@@ -6,6 +6,7 @@ import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -27,6 +28,13 @@ Connection.receive_data = slow
 """
 
 
+@pytest.fixture(scope="module")
+def this() -> Iterator[compare.Tree]:
+    """The process of this tree, one for all."""
+    with compare.Tree(compare.ROOT) as tree:
+        yield tree
+
+
 def copy(tmp_path: Path) -> Path:
     """Copy what a commit has of this tree."""
     for part in ("src", "bench"):
@@ -34,28 +42,28 @@ def copy(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def test_a_tree_that_waits_is_found_out(tmp_path: Path) -> None:
+def test_a_tree_that_waits_is_found_out(tmp_path: Path, this: compare.Tree) -> None:
     tree = copy(tmp_path)
     connection = tree / "src" / "pellucid" / "connection.py"
     connection.write_text(connection.read_text() + SLOW)
-    with compare.Tree(compare.ROOT) as this, compare.Tree(tree) as slow:
+    with compare.Tree(tree) as slow:
         worse = compare.compared(this, slow, MEASURES[FULL], 3)
         better = compare.compared(slow, this, MEASURES[FULL], 3)
     assert worse.worse() and max(worse.ratios) < 0.67
     assert not better.worse() and min(better.ratios) > 1.5
 
 
-def test_a_tree_that_lacks_something_is_not_compared_with(tmp_path: Path) -> None:
+def test_a_tree_that_lacks_something_is_not_compared_with(tmp_path: Path, this: compare.Tree) -> None:
     tree = copy(tmp_path)
     init = tree / "src" / "pellucid" / "__init__.py"
     init.write_text(init.read_text() + "\ndel ClientConfig\n")
-    with compare.Tree(tree) as old, compare.Tree(compare.ROOT) as new:
-        result = compare.compared(old, new, MEASURES[FULL], 3)
+    with compare.Tree(tree) as old:
+        result = compare.compared(old, this, MEASURES[FULL], 3)
     assert result.missing.startswith("not in REV: ")
     assert not result.worse()
 
 
-def test_each_tree_is_called_in_its_own_way(tmp_path: Path) -> None:
+def test_each_tree_is_called_in_its_own_way(tmp_path: Path, this: compare.Tree) -> None:
     tree = copy(tmp_path)
     ours = tree / "bench" / "peers" / "ours.py"
     text = ours.read_text()
@@ -64,25 +72,25 @@ def test_each_tree_is_called_in_its_own_way(tmp_path: Path) -> None:
     )
     assert changed != text
     ours.write_text(changed)
-    with compare.Tree(tree) as old, compare.Tree(compare.ROOT) as new:
-        assert min(compare.compared(old, new, MEASURES[FULL], 3).ratios) > 1.5
+    with compare.Tree(tree) as old:
+        assert min(compare.compared(old, this, MEASURES[FULL], 3).ratios) > 1.5
 
 
-def test_a_commit_from_before_the_interface_is_called_in_ours(tmp_path: Path) -> None:
+def test_a_commit_from_before_the_interface_is_called_in_ours(tmp_path: Path, this: compare.Tree) -> None:
     tree = copy(tmp_path)
     peers = tree / "bench" / "peers"
     shutil.rmtree(peers)
     (tree / "bench" / "peers.py").write_text("")
-    with compare.Tree(tree) as old, compare.Tree(compare.ROOT) as new:
-        assert compare.compared(old, new, MEASURES[FULL], 2).ratios
+    with compare.Tree(tree) as old:
+        assert compare.compared(old, this, MEASURES[FULL], 2).ratios
 
 
-def test_handshakes_are_compared_with_a_commit_that_has_no_buffers_to_lend(tmp_path: Path) -> None:
+def test_handshakes_are_compared_with_a_commit_that_has_no_buffers_to_lend(tmp_path: Path, this: compare.Tree) -> None:
     tree = copy(tmp_path)
     ours = tree / "bench" / "peers" / "ours.py"
     ours.write_text(ours.read_text().replace("from pellucid.record.bulk import", "from pellucid.record.gone import"))
-    with compare.Tree(tree) as old, compare.Tree(compare.ROOT) as new:
-        assert compare.compared(old, new, MEASURES[FULL], 1).ratios
+    with compare.Tree(tree) as old:
+        assert compare.compared(old, this, MEASURES[FULL], 1).ratios
 
 
 def test_a_run_that_compares_nothing_fails(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
@@ -122,12 +130,12 @@ def test_what_is_measured_again_has_to_fail_again(monkeypatch: pytest.MonkeyPatc
     assert len(said) == 4
 
 
-def test_what_this_tree_can_no_longer_do_is_worse(tmp_path: Path) -> None:
+def test_what_this_tree_can_no_longer_do_is_worse(tmp_path: Path, this: compare.Tree) -> None:
     tree = copy(tmp_path)
     init = tree / "src" / "pellucid" / "__init__.py"
     init.write_text(init.read_text() + "\ndel ClientConfig\n")
-    with compare.Tree(compare.ROOT) as old, compare.Tree(tree) as new:
-        assert compare.compared(old, new, MEASURES[FULL], 1).worse()
+    with compare.Tree(tree) as new:
+        assert compare.compared(this, new, MEASURES[FULL], 1).worse()
 
 
 def test_a_commit_may_say_what_it_makes_slower(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -22,25 +22,22 @@ from pellucid.integrations.ssl_context import SSLContext
 from pellucid.net.load import load_trust
 from pellucid.net.sync import connect
 from pellucid.testing.ca import CA
+from tests.support.programs import Pellucid
 from tests.unit.test_reload import write
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="signals are POSIX's")
 
 
 @contextmanager
-def program(home: Path, *arguments: str) -> Iterator[tuple[str, httpx2.Client, subprocess.Popen[str]]]:
+def program(home: Path, *arguments: str) -> Iterator[tuple[str, httpx2.Client, Pellucid]]:
     """Run the command until its URL is there; give that, a client that trusts it, and the process."""
     environment = {name: value for name, value in os.environ.items() if name != "SSLKEYLOGFILE"}
     environment |= {"PELLUCID_HOME": str(home), "COLUMNS": "80"}
     with (
         open(home / "said", "w", encoding="utf-8") as said,
-        subprocess.Popen(
-            [sys.executable, "-m", "pellucid", *arguments],
-            env=environment, stdout=subprocess.PIPE, stderr=said, text=True, cwd=home,
-        ) as process,
-    ):  # fmt: skip
+        Pellucid(*arguments, cwd=home, env=environment, stderr=said) as process,
+    ):
         try:
-            assert process.stdout is not None
             url = process.stdout.readline().strip()
             assert url.startswith("https://"), (home / "said").read_text()
             context = SSLContext(ClientConfig(trust=load_trust(home / "ca" / "ca.pem")))

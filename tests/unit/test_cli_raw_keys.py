@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,11 +15,10 @@ from pellucid.cli.main import main
 from pellucid.crypto.certificates import parse_raw_public_key
 from pellucid.crypto.credentials import private_key_from_pem, spki_of
 from pellucid.testing.ca import CA, Issued
-from tests.interop.process import Program, running
+from tests.support.programs import Pellucid
+from tests.unit.test_cli_serve import Running, starting
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="the server is stopped by a signal")
-
-PELLUCID = [sys.executable, "-m", "pellucid"]
 
 
 @dataclass
@@ -55,10 +53,9 @@ class Files:
         return kept | {"PELLUCID_HOME": str(self.folder / "home"), "COLUMNS": "100", "SSLKEYLOGFILE": ""}
 
     @contextlib.contextmanager
-    def serve(self, *arguments: object) -> Iterator[tuple[str, Program]]:
-        command = [*PELLUCID, "serve", self.folder / "site", "--port", "0", *map(str, arguments)]
-        with running(command, cwd=self.folder, env=self.environment) as program:
-            yield program.wait_for(rb"^https://\S+").group().decode(), program
+    def serve(self, *arguments: object) -> Iterator[tuple[str, Running]]:
+        with starting(Pellucid, self.folder, self.folder / "home")(self.folder / "site", *arguments) as running:
+            yield running.url, running
 
 
 @pytest.fixture
@@ -84,8 +81,8 @@ def files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Captur
 def test_server_shows_its_key_to_those_who_know_it_and_its_certificate_to_others(files: Files) -> None:
     own = ("--cert", "server.pem", "--key", "server-key.pem", "--raw-public-key")
     with files.serve(*own) as (url, server):
-        server.wait_for(rb"-----END PUBLIC KEY-----")
-        assert (files.folder / "server-public.pem").read_text().strip() in server.output()
+        server.wait_for("-----END PUBLIC KEY-----", server.said)
+        assert (files.folder / "server-public.pem").read_text().strip() in "".join(server.said)
         for trust, kind in (
             (("--pubkey", "server-public.pem"), "raw public key"),
             (("--pubkey", "server-public.pem", "--cacert", "root.pem"), "raw public key"),
@@ -137,9 +134,9 @@ def test_clients_are_known_by_their_keys(files: Files) -> None:
         assert files.get(url, *shown, "--cert", "client.pem", "--key", "client-key.pem").stdout == "hello"
         refused = files.get(url, *shown, "--key", "server-key.pem")
         assert refused.returncode == 58, refused.stderr
-        server.wait_for(rb"refused \(bad_certificate\): the client's raw public key")
+        server.wait_for("refused (bad_certificate): the client's raw public key", server.said)
         assert files.get(url, "--cacert", "root.pem").returncode == 58
-        server.wait_for(rb"refused \(unsupported_certificate\)")
+        server.wait_for("refused (unsupported_certificate)", server.said)
     with files.serve(*own, "--client-ca", "root.pem", "--client-auth", "optional") as (url, _server):
         for credential in (
             ("--cert", "client.pem", "--key", "client-key.pem"),

@@ -34,6 +34,7 @@ from pellucid.net.sync import connect
 from pellucid.registry import SignatureScheme as S
 from pellucid.testing.ca import CA, DAY, KeyKind
 from pellucid.verify.report import CertificateRejected
+from tests.support.programs import Pellucid
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="signals and permissions are POSIX's")
 
@@ -72,7 +73,7 @@ number = 1
 class Running:
     """A server that was started, and what it has said."""
 
-    process: subprocess.Popen[str]
+    process: subprocess.Popen[str] | Pellucid
     url: str
     said: list[str] = field(default_factory=list)
     printed: list[str] = field(default_factory=list)
@@ -103,15 +104,17 @@ def home(tmp_path: Path) -> Path:
 @pytest.fixture
 def serve(tmp_path: Path, home: Path) -> Serve:
     """Start `pellucid serve` on a free port; it is stopped in the end, if it has not been."""
+    return starting(Pellucid, tmp_path, home)
+
+
+def starting(program: Callable[..., subprocess.Popen[str] | Pellucid], folder: Path, home: Path) -> Serve:
+    """Return what starts *program* with the arguments of `pellucid`, a cwd and an env, and hears what it says."""
     environment = {name: value for name, value in os.environ.items() if name != "SSLKEYLOGFILE"}
     environment |= {"PELLUCID_HOME": str(home), "COLUMNS": "80"}
 
     @contextlib.contextmanager
     def start(*arguments: object) -> Iterator[Running]:
-        command = [sys.executable, "-m", "pellucid", "serve", "--port", "0", *map(str, arguments)]
-        with subprocess.Popen(
-            command, cwd=tmp_path, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-        ) as process:
+        with program("serve", "--port", "0", *map(str, arguments), cwd=folder, env=environment) as process:
             assert process.stdout is not None and process.stderr is not None
             running = Running(process, "")
             threads = [

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
 from pellucid.testing.ca import CA
+from tests.support.programs import Pellucid, run
+
+pytestmark = pytest.mark.skipif(os.name != "posix", reason="signals are POSIX's")
 
 
 @pytest.fixture
@@ -22,28 +25,16 @@ def served(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def start(folder: Path, *options: str) -> tuple[subprocess.Popen[bytes], str]:
-    process = subprocess.Popen(
-        [sys.executable, "-m", "pellucid", "serve", "www", "--port", "0", "--cert", "server.pem", *options],
-        cwd=folder,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-    )
-    assert process.stdout is not None
+def start(folder: Path, *options: str) -> tuple[Pellucid, str]:
+    process = Pellucid("serve", "www", "--port", "0", "--cert", "server.pem", *options, cwd=folder, text=False)
     return process, process.stdout.readline().decode().split()[-1]
 
 
 def get(folder: Path, url: str, *options: str) -> subprocess.CompletedProcess[bytes]:
-    return subprocess.run(
-        [sys.executable, "-m", "pellucid", "get", f"{url}a.txt", "--cacert", "ca.pem", *options],
-        cwd=folder,
-        capture_output=True,
-        timeout=30,
-        check=False,
-    )
+    return run("get", f"{url}a.txt", "--cacert", "ca.pem", *options, cwd=folder, text=False)
 
 
-def end(process: subprocess.Popen[bytes]) -> bytes:
+def end(process: Pellucid) -> bytes:
     process.terminate()
     try:
         _, said = process.communicate(timeout=20)

@@ -121,7 +121,9 @@ def test_replay_from_a_file_needs_the_secrets_in_it() -> None:
     write_jsonl(recorder, shown, reveal=True)
     write_jsonl(recorder, hidden)
     for drawn in recorder.of(OutsideDrawn):
-        assert drawn.value.reveal().hex() not in hidden.getvalue() or drawn.what == "public", drawn.what
+        value = drawn.value.reveal().hex()
+        # "session" is empty where no test before this one has left a ticket.
+        assert not value or value not in hidden.getvalue() or drawn.what == "public", drawn.what
         assert str(len(drawn.value)) in describe(drawn)
     assert replay(read_jsonl(shown.getvalue().splitlines()), client).identical
     with pytest.raises(UsageError, match="reveal=True"):

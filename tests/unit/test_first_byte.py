@@ -40,7 +40,7 @@ def test_delayed_path_takes_a_round_trip_to_connect_and_one_to_answer() -> None:
 
 def test_early_data_saves_a_round_trip_to_the_first_byte() -> None:
     rtt = 0.1
-    seconds = {way: min(times) for way, times in measure(4, rtt)["seconds"].items()}
+    seconds = {way: min(times) for way, times in measure(3, rtt)["seconds"].items()}
     full, resumed, early = (seconds[way] / rtt for way in WAYS)
     # The path cannot be faster than it is; how much slower depends on what else this machine does.
     assert full >= 3

@@ -15,8 +15,11 @@ import pytest
 
 from pellucid.errors import TLSError, TruncatedStream, UsageError
 from pellucid.events import CloseNotify, KeyUpdated
+from pellucid.net.driver import Driver
 from pellucid.net.listener import Listener, listen
+from pellucid.net.operations import Operation, SendNow, Until
 from pellucid.net.sync import Stream, connect
+from pellucid.trace import ClosedTraced, Direction, TraceEvent
 from tests.unit.test_net_peers import (
     CLIENT,
     SERVER,
@@ -59,6 +62,34 @@ def test_eight_writers_never_mix_and_keep_their_order(messages: int) -> None:
         found.setdefault(writer, []).append(number)
     for numbers in found.values():
         assert numbers == [b"%05d" % number for number in range(messages) for _ in range(1 + number % 3)]
+
+
+def test_nothing_follows_an_answer_that_a_reader_could_not_send_in_one_piece(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A reader is interrupted while it answers a KeyUpdate: nobody knows how much of the answer is on its way."""
+    local, peer = pair()
+    perform = Driver._perform
+    interrupted: list[bytes] = []
+
+    def interrupting(driver: Driver, operation: Operation, deadline: Until | None) -> object:
+        if driver is local._driver and isinstance(operation, SendNow) and not interrupted:
+            interrupted.append(bytes(operation.data))
+            local._socket.send(operation.data[:10])
+            raise KeyboardInterrupt
+        return perform(driver, operation, deadline)
+
+    monkeypatch.setattr(Driver, "_perform", interrupting)
+    with local, peer:
+        peer.key_update(request_peer=True)
+        peer.sendall(b"answer me")
+        with pytest.raises(KeyboardInterrupt):
+            local.recv()
+        for send in (lambda: local.sendall(b"small"), lambda: local.sendall(bytes(300_000)), local.key_update):
+            with pytest.raises(UsageError, match="cut short"):
+                send()
+        assert local.recv() == b"answer me"
+        local.close()
+        with pytest.raises(TruncatedStream):
+            peer.recv()
 
 
 def test_a_long_write_is_not_split_by_another_writer() -> None:
@@ -153,6 +184,31 @@ def test_close_wakes_a_reading_thread() -> None:
     with pytest.raises(UsageError):
         local.recv()
     local.close()
+
+
+def test_close_at_this_end_is_not_taken_for_a_truncation_by_a_thread_that_reads() -> None:
+    seen: list[TraceEvent] = []
+    local, peer = pair(trace=seen.append)
+    with peer:
+        for _ in range(2):  # behind the tickets, on the short way
+            peer.sendall(b"data")
+            local.recv()
+        thread, raised = in_thread(local.recv)
+        time.sleep(0.1)
+        local.close()
+        thread.join(10)
+    assert [type(error) for error in raised] == [UsageError]
+    assert [event.direction for event in seen if isinstance(event, ClosedTraced)] == [Direction.SENT]
+
+
+@pytest.mark.parametrize("data", [b"", b"more"])
+def test_nothing_is_written_to_a_closed_stream_not_even_no_bytes(data: bytes) -> None:
+    local, peer = pair()
+    with local, peer:
+        local.sendall(b"")
+        local.close()
+        with pytest.raises(UsageError, match="closed"):
+            local.sendall(data)
 
 
 def test_handshake_is_done_once_for_reader_and_writer_together(listener: Listener) -> None:

@@ -85,6 +85,30 @@ def test_blocking_stream_has_its_pauses_answered_after_the_handshake() -> None:
         assert said(stream, b"and now") == LEAF
 
 
+def test_blocking_stream_that_was_interrupted_in_an_answer_gives_it_in_the_next_read() -> None:
+    tries = 0
+
+    def interrupted(pause: Any) -> bytes:
+        nonlocal tries
+        tries += 1
+        if tries == 1:
+            raise KeyboardInterrupt
+        return signed(pause)
+
+    def asks(stream: Stream) -> None:
+        stream.recv()
+        stream.request_client_certificate()
+        for _ in stream:
+            stream.sendall(b"nobody" if stream.peer is None else stream.peer.leaf.der)
+
+    with Served(asks, SERVER) as served, connect(HOST, served.port, late(), answer=interrupted) as stream:
+        with pytest.raises(KeyboardInterrupt):
+            said(stream, b"ask me")
+        assert said(stream, b"and now") == b"nobody"
+        assert tries == 2, "the read that came next answered before it waited"
+        assert said(stream, b"and now") == LEAF
+
+
 def test_blocking_stream_without_an_answer_ends_and_tells_the_peer() -> None:
     def broken(pause: Any) -> Any:
         raise ZeroDivisionError

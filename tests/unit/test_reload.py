@@ -479,7 +479,7 @@ def test_task_looks_at_the_files_by_itself(backend: str, tmp_path: Path) -> None
 
 def test_many_threads_ask_while_it_reloads_and_always_get_a_whole_configuration(tmp_path: Path) -> None:
     put(tmp_path, issued())
-    found = source(tmp_path)
+    found, leaves = source(tmp_path), [issued() for _ in range(20)]
     stop, wrong = threading.Event(), []
 
     def ask() -> None:
@@ -493,8 +493,8 @@ def test_many_threads_ask_while_it_reloads_and_always_get_a_whole_configuration(
     threads = [threading.Thread(target=ask) for _ in range(4)]
     for thread in threads:
         thread.start()
-    for _ in range(20):
-        put(tmp_path, issued())
+    for leaf in leaves:
+        put(tmp_path, leaf)
         time.sleep(0.01)
     stop.set()
     for thread in threads:

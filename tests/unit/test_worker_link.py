@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import os
+import select
 import socket
 import struct
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -15,6 +18,7 @@ from hypothesis import strategies as st
 
 from pellucid.cli.worker_link import AskingGuard, Frames, Kind, LinkClosed, Register, receive, send, send_json
 from pellucid.errors import UsageError
+from pellucid.integrations.serving import SharedSocket
 from pellucid.sessions import StrikeRegister
 
 NOW = 1_000_000.0
@@ -28,6 +32,29 @@ def pair() -> Iterator[Pair]:
         ours.settimeout(10)
         theirs.settimeout(10)
         yield ours, theirs
+
+
+# ---- the socket that all accept from ---------------------------------------------------------------------------------
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no workers")
+def test_shared_socket_is_listened_on_until_the_last_lets_go_and_its_descriptor_stays() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        address = listening.getsockname()
+        sharing = [SharedSocket(fileno=os.dup(listening.fileno())) for _ in range(2)]
+    for number, one in enumerate(sharing):
+        one.listen()
+        socket.create_connection(address, 5).close()
+        descriptor = one.fileno()
+        one.let_go()
+        assert one.fileno() == descriptor
+        one.listen()  # as hypercorn does where the worker is stopped before it has begun
+        readable, _, _ = select.select([one], [], [], 0)
+        assert not readable, number
+    with pytest.raises(ConnectionRefusedError):
+        socket.create_connection(address, 5).close()
+    for one in sharing:
+        one.close()
 
 
 # ---- messages --------------------------------------------------------------------------------------------------------

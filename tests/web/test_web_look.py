@@ -59,9 +59,10 @@ class Visit:
 
 
 @pytest.mark.parametrize(
-    "name", ["full", *(pytest.param(one, marks=pytest.mark.slow) for one in ("resumed", "refused"))]
+    "name", ["refused", *(pytest.param(one, marks=pytest.mark.slow) for one in ("resumed", "full"))]
 )
 def test_page_has_no_serious_finding_of_axe(browser: Browser, name: str) -> None:
+    """The shortest page; a full one, which takes ten times as long, is looked at in test_web_browser and in a soak."""
     from axe_playwright_python.sync_playwright import Axe
 
     visit = Visit(browser, name, viewport=DESK)

@@ -49,6 +49,7 @@ from pellucid.web.view import STATIC, Action, Exchange, Link, View
 from tests.support.gallery import GALLERY, recording, view
 from tests.support.pair import Pair, authority, client_config, credential, server_config
 from tests.support.resuming import settle
+from tests.support.soak import times
 
 VOID = {"meta", "link", "br", "hr", "input", "wbr"}
 HOSTILE = "\"><script>alert(1)</script><img src=x onerror=alert(2)>'&amp;\u202e\x1b[31m"
@@ -613,7 +614,7 @@ def test_a_long_message_to_a_server_is_drawn_without_its_fields() -> None:
 @pytest.mark.parametrize("shown", ["full", "resumed", "retried", "authenticated"])
 def test_a_connection_that_breaks_off_anywhere_is_drawn(shown: str) -> None:
     events = recording(shown).events
-    for stop in range(1, len(events), 7):
+    for stop in range(1, len(events), times(17, 7)):
         recorder = Recorder()
         for event in events[:stop]:
             recorder(event)

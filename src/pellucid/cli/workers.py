@@ -182,6 +182,7 @@ class Parent:
                 for task in (stopped, *tasks):
                     task.cancel()
                 await asyncio.gather(stopped, *tasks, return_exceptions=True)
+                self._sock.close()  # each worker lets go of it when it is told: from then on nobody can connect
                 drain = min(self._grace, HANDSHAKE_TIMEOUT_SECONDS)
                 await asyncio.gather(*(self._end(worker, drain, replaced=False) for worker in tuple(self._workers)))
                 await asyncio.gather(*self._watching, return_exceptions=True)

@@ -386,7 +386,14 @@ def judged(
 
     A combination of verifiers may need several pauses: each is for the part that is to be answered for.
     """
-    return _judged(lambda: verifier.verify(request), verifier, request, then)
+    first: list[VerifierAnswer] = [verifier.verify(request)]
+    if type(first[0]) is VerificationReport:
+        return then(first[0])  # at once, as most verifiers answer
+
+    def ask() -> VerifierAnswer:
+        return first.pop() if first else verifier.verify(request)
+
+    return _judged(ask, verifier, request, then)
 
 
 def _judged(

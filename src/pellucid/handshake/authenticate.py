@@ -297,6 +297,8 @@ def sign_certificate_verify(
             context.trace(SignatureTraced(what="CertificateVerify", signer=context.role, scheme=scheme, valid=True))
         return then(handshake_message(CertificateVerify(scheme, signature)))
 
+    if type(signer) is PrivateKeySigner:
+        return finish(signer.sign(scheme, content))
     return answered(
         lambda: signer.sign(scheme, content), lambda answer: NeedSignature(signer, scheme, content, answer), finish
     )

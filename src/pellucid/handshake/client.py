@@ -37,7 +37,7 @@ from pellucid.handshake.certificate_types import CertificateTypes, types_answere
 from pellucid.handshake.certificates import certificate_message, decompressed, tell_uncompressed
 from pellucid.handshake.client_hello import ClientContext, Keyed, on_hello_retry_request, on_server_hello
 from pellucid.handshake.connected import Connected, on_key_update, on_new_session_ticket, secret_name
-from pellucid.handshake.core import Handler
+from pellucid.handshake.core import Handler, Table
 from pellucid.handshake.credentials import Choice, client_credential, read_certificate_request
 from pellucid.handshake.post_handshake import client_state, handlers_of
 from pellucid.handshake.record_size import client_limits
@@ -46,8 +46,8 @@ from pellucid.handshake.secrets import (
     application_secrets,
     resumption_secret,
 )
+from pellucid.handshake.states import CLIENT_ARROWS, State
 from pellucid.handshake.states import ClientState as C
-from pellucid.handshake.states import State
 from pellucid.handshake.tickets import ClientResumption, Remembered, recall_peer, server_of
 from pellucid.messages import extensions as x
 from pellucid.messages.handshake import (
@@ -390,3 +390,5 @@ HANDLERS: Final[dict[tuple[State, int], Handler]] = {
     (C.CONNECTED_PHA, H.KEY_UPDATE): on_key_update,
     **handlers_of(Role.CLIENT),
 }
+
+TABLE: Final = Table(CLIENT_ARROWS, HANDLERS)

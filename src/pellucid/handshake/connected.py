@@ -101,5 +101,5 @@ def on_new_session_ticket(context: Context[Any], phase: Connected, message: NewS
         limit = decoded.get(MAX_EARLY_DATA_SIZE) or 0
         session = client_session(context, phase.resumption, message, limit)
         if session is None and context.trace is not None:
-            context.chose("ticket", "not kept", "it has no lifetime, or the server's certificates end")
+            context.chose("ticket", "not kept", "it has no lifetime, is too long, or the server's certificates end")
     return Step(phase, phase.state, [TicketIssued(message, session)])

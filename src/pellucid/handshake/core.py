@@ -6,7 +6,7 @@ It knows no message's meaning. It never sees a record.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, NamedTuple, TypeVar
 
 from pellucid.config import ClientConfig, ServerConfig
 from pellucid.errors import InternalError, UnexpectedMessage, UsageError
@@ -27,6 +27,7 @@ from pellucid.trace import (
     StateChanged,
 )
 from pellucid.transcript import Transcript
+from pellucid.wire import WireStruct
 
 Config = TypeVar("Config", ClientConfig, ServerConfig)
 Handler = Callable[[Any, Any, Any, bytes], Result]
@@ -92,48 +93,71 @@ class Context(Generic[Config]):
             )
 
 
+class _Row(NamedTuple):
+    """What becomes of a message: how its body is decoded, who handles it, where that may lead."""
+
+    decode: Callable[[bytes], WireStruct]
+    handle: Handler
+    leads_to: frozenset[State]
+
+
+class Table:
+    """One side's arrows and handlers (RFC 9846 App. A), as they are looked up: by the state, then by the message."""
+
+    def __init__(self, arrows: dict[tuple[State, int], Arrow], handlers: dict[tuple[State, int], Handler]) -> None:
+        self.rows: dict[State, dict[int, _Row]] = {one: {} for state, _ in arrows for one in type(state)}
+        for (state, kind), arrow in arrows.items():
+            self.rows[state][kind] = _Row(BODIES[kind].decode, handlers[state, kind], frozenset(arrow.leads_to))
+        self.on_wire: dict[State, frozenset[int]] = {}
+        """the types that may come in a state; HelloRetryRequest's is a reserved number, on the wire it is a ServerHello
+        (§4.2.3)"""
+        for state, rows in self.rows.items():
+            kinds = (HandshakeType.SERVER_HELLO if kind == HandshakeType.HELLO_RETRY_REQUEST else kind for kind in rows)
+            self.on_wire[state] = frozenset(kinds)
+
+
 class Handshake(Generic[Config]):
     """One side's state machine. `receive` and `resume` return actions to be carried out in order."""
 
-    def __init__(
-        self,
-        context: Context[Config],
-        arrows: dict[tuple[State, int], Arrow],
-        handlers: dict[tuple[State, int], Handler],
-        state: State,
-        phase: object,
-    ) -> None:
+    def __init__(self, context: Context[Config], table: Table, state: State, phase: object) -> None:
         self.context: Context[Config] = context
         self.state = state
         self.phase = phase
         self.need: Need | None = None
-        self._arrows = arrows
-        self._handlers = handlers
+        self._table = table
         self._resume: Callable[[Any], Result] | None = None
         self._cause: int | None = None
 
-    def expects(self, message: int) -> bool:
-        """Return whether a message of this type on the wire may come now."""
-        if (self.state, message) in self._arrows:
-            return message != HandshakeType.HELLO_RETRY_REQUEST  # a reserved number; on the wire a ServerHello (§4.2.3)
-        return message == HandshakeType.SERVER_HELLO and (self.state, HandshakeType.HELLO_RETRY_REQUEST) in self._arrows
+    @property
+    def expected(self) -> frozenset[int]:
+        """The types of the messages, as on the wire, that may come now."""
+        return self._table.on_wire[self.state]
 
     def receive(self, raw: bytes) -> list[Action]:
         """Take one whole handshake message, header included. Raises PeerError; then the connection is over."""
         if self.need is not None:
             raise InternalError("a message was handed over while the handshake is paused")
         kind = message_type(raw)
-        at = (self.state, kind)
-        if at not in self._arrows or raw[0] == HandshakeType.HELLO_RETRY_REQUEST:
+        row = self._table.rows[self.state].get(kind)
+        if row is None or raw[0] == HandshakeType.HELLO_RETRY_REQUEST:
             raise UnexpectedMessage(f"{handshake_type_name(kind)} came in state {self.state.value}", rfc="9846 §A")
-        body = BODIES[kind].decode(raw[HEADER_LENGTH:])
+        decode, handle, leads_to = row
+        body = decode(raw[HEADER_LENGTH:])
         context = self.context
         if context.trace is not None:
             context.trace(
                 MessageTraced(direction=Direction.RECEIVED, epoch=context.epoch, message_type=kind, raw=raw, body=body)
             )
         self._cause = kind
-        return self._take(self._handlers[at](context, self.phase, body, raw))
+        result = handle(context, self.phase, body, raw)
+        if type(result) is Step and context.trace is None:
+            # As _take does it, without the call: most messages end here.
+            self.phase, state, actions = result
+            if state not in leads_to:
+                raise _no_arrow(self.state, state)
+            self.state = state
+            return actions
+        return self._take(result)
 
     def resume(self, answer: object) -> list[Action]:
         """Answer the pause named by `need`. Raises UsageError if there is none."""
@@ -160,8 +184,8 @@ class Handshake(Generic[Config]):
             return []
         phase, state, actions = result
         old, cause = self.state, self._cause
-        if cause is not None and state not in self._arrows[old, cause].leads_to:
-            raise InternalError(f"no arrow leads from {old.value} to {state.value}")
+        if cause is not None and state not in self._table.rows[old][cause].leads_to:
+            raise _no_arrow(old, state)
         self.phase, self.state = phase, state
         if self.context.trace is not None:
             self._tell(result, old, own_cause)
@@ -194,3 +218,7 @@ class Handshake(Generic[Config]):
                     continue
         cause = own_cause or ("" if self._cause is None else handshake_type_name(self._cause))
         trace(StateChanged(role=self.context.role, old=old.value, new=step.state.value, cause=cause))
+
+
+def _no_arrow(old: State, new: State) -> InternalError:
+    return InternalError(f"no arrow leads from {old.value} to {new.value}")

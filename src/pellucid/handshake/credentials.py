@@ -25,6 +25,7 @@ from pellucid.errors import (
     UnsupportedCertificate,
 )
 from pellucid.handshake.actions import NeedCredential, Result, answered
+from pellucid.handshake.certificate_types import types_accepted
 from pellucid.handshake.core import Context
 from pellucid.handshake.negotiate import ClientOffer, covers, names
 from pellucid.handshake.oid_filters import read_filters, satisfies
@@ -96,10 +97,13 @@ def choose_credential(
 
 
 _MAX_CHOICES: Final = 256
-_MAX_SCHEMES: Final = 64
 
-Reasons = tuple[str | None, tuple[int, ...], tuple[int, ...] | None, tuple[int, ...] | None]
-"""All that the choice among a configuration's credentials goes by: name, schemes, those in certificates, types."""
+Reasons = tuple[str | None, frozenset[int], frozenset[int] | None, tuple[int, ...]]
+"""All that the choice among a configuration's credentials goes by: name, schemes, those in certificates, types.
+
+A name that none of them is for is "", and only those schemes stand in it that one of them has: strangers' hellos can
+neither fill the memory nor have everything forgotten by naming what matters to nobody.
+"""
 
 
 class Choices:
@@ -109,22 +113,33 @@ class Choices:
     for clients that name authorities.
     """
 
-    __slots__ = ("_fixed", "_found")
+    __slots__ = ("_fixed", "_found", "_names", "_schemes", "_strict")
 
     def __init__(self, config: ServerConfig) -> None:
-        ours = all(isinstance(one.signer, PrivateKeySigner) for one in config.credentials)
+        credentials = config.credentials
+        ours = all(type(one.signer) is PrivateKeySigner for one in credentials)
         self._fixed = config.credential_resolver is None and ours
+        self._strict = config.strict_server_name
+        self._names = frozenset(name for one in credentials for name in one.names)
+        self._schemes = frozenset(code for one in credentials for code in _schemes_of(one))
         self._found: dict[Reasons, Choice] = {}
 
     def reasons(self, offer: ClientOffer) -> Reasons | None:
         """Return what the choice goes by; None if it is made anew each time."""
-        get = offer.extensions.get
-        schemes, in_certificates = offer.signature_schemes, get(x.SIGNATURE_ALGORITHMS_CERT)
-        if not self._fixed or get(x.CERTIFICATE_AUTHORITIES) is not None or len(schemes) > _MAX_SCHEMES:
+        get, name = offer.extensions.get, offer.server_name
+        if not self._fixed or get(x.CERTIFICATE_AUTHORITIES) is not None:
             return None
-        if in_certificates is not None and len(in_certificates) > _MAX_SCHEMES:
-            return None
-        return offer.server_name, schemes, in_certificates, get(x.SERVER_CERTIFICATE_TYPES)
+        if name is not None and not covers(self._names, name):
+            if self._strict:
+                return None
+            name = ""
+        in_certificates = get(x.SIGNATURE_ALGORITHMS_CERT)
+        return (
+            name,
+            self._schemes.intersection(offer.signature_schemes),
+            None if in_certificates is None else self._schemes.intersection(in_certificates),
+            types_accepted(offer.extensions),
+        )
 
     def find(self, reasons: Reasons) -> Choice | None:
         return self._found.get(reasons)
@@ -133,6 +148,11 @@ class Choices:
         if len(self._found) >= _MAX_CHOICES:
             self._found.clear()
         self._found[reasons] = choice
+
+
+def _schemes_of(credential: Credential) -> frozenset[int]:
+    """Return every scheme that `_examine` or `_rank` asks of a peer."""
+    return frozenset(credential.schemes).union(credential.sha1_schemes, *credential.chain_schemes)
 
 
 def choices_of(config: ServerConfig) -> Choices:

@@ -5,7 +5,7 @@ Nothing here has a state, sends or derives anything.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Container, Sequence
 from dataclasses import replace
 from typing import Final
 
@@ -16,6 +16,7 @@ from pellucid.errors import (
     IllegalParameter,
     MissingExtension,
     NoApplicationProtocol,
+    PeerError,
     ProtocolVersion,
 )
 from pellucid.messages import extensions as x
@@ -65,8 +66,14 @@ def read_client_hello(hello: ClientHello) -> ClientOffer:
 
     Raises ProtocolVersion, IllegalParameter, DecodeError, MissingExtension.
     """
-    check_client_version(hello)
-    decoded = x.decode_extensions(x.M.CH, hello.extensions)
+    try:
+        decoded = x.decode_extensions(x.M.CH, hello.extensions)
+    except PeerError:
+        check_client_version(hello)  # an older client is told so, whatever its extensions are like
+        raise
+    versions = decoded.get(x.SUPPORTED_VERSIONS)
+    if versions is None or TLS_1_3 not in versions or hello.legacy_version != TLS_1_2:
+        check_client_version(hello)  # which says what is wrong
     if hello.legacy_compression_methods != NULL_COMPRESSION:
         raise IllegalParameter("legacy_compression_methods is not exactly null", rfc="9846 §4.2.2")
     groups = decoded.get(x.SUPPORTED_GROUPS)
@@ -196,7 +203,7 @@ def choose_alpn(config: ServerConfig, offer: ClientOffer) -> bytes | None:
     raise NoApplicationProtocol(f"no application protocol in common: the client offers {offered}", rfc="7301 §3.2")
 
 
-def covers(certificate_names: tuple[str, ...], server_name: str) -> bool:
+def covers(certificate_names: Container[str], server_name: str) -> bool:
     """Return whether names of a certificate cover *server_name*; a wildcard covers one label (RFC 9525 §6.3)."""
     if server_name in certificate_names:
         return True
@@ -232,6 +239,9 @@ def _without_shares(extension: Extension) -> Extension:
     return Extension(extension.extension_type, b"".join(entry.group.to_bytes(2, "big") for entry in entries))
 
 
+_TLS_1_3_FIRST: Final = (Extension(ExtensionType.SUPPORTED_VERSIONS, TLS_1_3.to_bytes(2, "big")),)
+
+
 # ---- what a client makes of a ServerHello ----------------------------------------------------------------------------
 
 
@@ -241,6 +251,8 @@ def check_server_version(hello: ServerHello, *, retried: bool = False) -> None:
     IllegalParameter for the downgrade sentinel, a version that was not offered, or another than its HelloRetryRequest
     had chosen (retried); ProtocolVersion for an older one.
     """
+    if hello.legacy_version == TLS_1_2 and hello.extensions[:1] == _TLS_1_3_FIRST:
+        return  # as most servers have it
     chosen = _supported_versions(hello.extensions)
     if chosen is None:
         if retried:

@@ -13,6 +13,7 @@ from typing import Final
 
 from pellucid.config import ClientConfig
 from pellucid.crypto.provider import KeyExchange, Suite
+from pellucid.errors import IllegalParameter, UsageError
 from pellucid.handshake.actions import EarlyDataOutcome
 from pellucid.handshake.certificate_types import certificate_type_extensions
 from pellucid.handshake.certificates import server_certificate_extensions
@@ -298,10 +299,12 @@ def retried_offer(
     extensions = [e for e in offer.hello.extensions if e.extension_type not in gone]
     if group is not None:
         exchanges = {group: config.group_table[group].generate()}
-        share = x.KEY_SHARES.extension((KeyShareEntry(group, exchanges[group].public),))
+        share = Extension(
+            ExtensionType.KEY_SHARE, x.KEY_SHARES.codec.encode((KeyShareEntry(group, exchanges[group].public),))
+        )
         extensions = [share if e.extension_type == ExtensionType.KEY_SHARE else e for e in extensions]
     if cookie is not None:
-        extensions.append(x.COOKIE.extension(cookie))
+        extensions.append(Extension(ExtensionType.COOKIE, x.COOKIE.codec.encode(cookie)))
     hello = ClientHello(
         legacy_version=offer.hello.legacy_version,
         random=offer.hello.random,
@@ -312,7 +315,15 @@ def retried_offer(
     )
     now = config.provider.now()
     psks = tuple(_aged(one, now) for one in offer.psks if one.psk.hash_name == suite.hash_name)
-    hello, raw = bound_hello(hello, psks, transcript) if psks else (hello, handshake_message(hello))
+    try:
+        hello, raw = bound_hello(hello, psks, transcript) if psks else (hello, handshake_message(hello))
+    except UsageError:
+        # Without the cookie it fitted: what does not is the server's.
+        raise IllegalParameter(
+            f"a cookie of {len(cookie or b'')} bytes does not fit into the ClientHello",
+            rfc="9846 §4.3.2",
+            code="TLS-BAD-RETRY",
+        ) from None
     return Offer(
         hello=hello,
         raw=raw,

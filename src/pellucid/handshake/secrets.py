@@ -100,8 +100,7 @@ def handshake_secrets(context: Context[Any], early: EarlySecret, shared_secret: 
     transcript_hash = context.transcript.digest()
     suite = early.suite
     stage = early.handshake(shared_secret)
-    client = stage.client_handshake_traffic_secret(transcript_hash)
-    server = stage.server_handshake_traffic_secret(transcript_hash)
+    client, server = stage.traffic_secrets(transcript_hash)
     if context.trace is not None:
         nothing = empty_hash(suite)
         hellos = "ClientHello…ServerHello"
@@ -133,9 +132,7 @@ def application_secrets(context: Context[Any], secrets: HandshakeSecrets) -> App
     """Derive the application traffic secrets. The transcript must end with the server's Finished."""
     transcript_hash = context.transcript.digest()
     main = secrets.stage.main()
-    client = main.client_application_traffic_secret(transcript_hash)
-    server = main.server_application_traffic_secret(transcript_hash)
-    exporter = main.exporter_secret(transcript_hash)
+    client, server, exporter = main.secrets(transcript_hash)
     if context.trace is not None:
         context.derived(
             "derived (handshake)",

@@ -25,7 +25,7 @@ from pellucid.handshake.authenticate import check_certificate_verify, check_fini
 from pellucid.handshake.certificates import decompressed, tell_uncompressed
 from pellucid.handshake.connected import Connected, on_key_update, secret_name
 from pellucid.handshake.cookie import Retry
-from pellucid.handshake.core import Handler
+from pellucid.handshake.core import Handler, Table
 from pellucid.handshake.negotiate import ClientOffer
 from pellucid.handshake.post_handshake import handlers_of, server_phase
 from pellucid.handshake.secrets import resumption_secret, tell_binder_key
@@ -43,9 +43,9 @@ from pellucid.handshake.server_flight import (
     hello_retry_request,
     negotiated_by,
 )
-from pellucid.handshake.server_psk import Choice, SelectedPsk, choose_psk, external_hashes, verify_binder
+from pellucid.handshake.server_psk import NO_PSK, Choice, SelectedPsk, choose_psk, external_hashes, verify_binder
+from pellucid.handshake.states import SERVER_ARROWS, State
 from pellucid.handshake.states import ServerState as S
-from pellucid.handshake.states import State
 from pellucid.handshake.tickets import (
     TicketSource,
     client_of,
@@ -96,6 +96,8 @@ def on_client_hello(context: ServerContext, phase: WaitClientHello, hello: Clien
         alpn=negotiate.choose_alpn(config, offer),
         retry=_retry_answered(context, phase, offer),
     )
+    if x.OFFERED_PSKS.extension_type not in offer.extensions:
+        return _exchange_keys(context, phase, heard, NO_PSK)
     return choose_psk(
         context, offer, suite, heard.alpn, phase.psk, lambda psk: _exchange_keys(context, phase, heard, psk)
     )
@@ -365,3 +367,5 @@ HANDLERS: Final[dict[tuple[State, int], Handler]] = {
     (S.WAIT_PHA, H.KEY_UPDATE): on_key_update,
     **handlers_of(Role.SERVER),
 }
+
+TABLE: Final = Table(SERVER_ARROWS, HANDLERS)

@@ -23,7 +23,7 @@ from pellucid.handshake.actions import (
 from pellucid.handshake.certificate_types import parse_end_entity
 from pellucid.handshake.core import Context
 from pellucid.handshake.negotiate import ClientOffer
-from pellucid.limits import MAX_TICKET, MAX_TICKET_LIFETIME_SECONDS, MAX_TICKETS_PER_HANDSHAKE
+from pellucid.limits import MAX_ISSUED_TICKET, MAX_TICKET, MAX_TICKET_LIFETIME_SECONDS, MAX_TICKETS_PER_HANDSHAKE
 from pellucid.messages import extensions as x
 from pellucid.messages.handshake import Extension, NewSessionTicket, handshake_message
 from pellucid.registry import CertificateType
@@ -111,7 +111,8 @@ class ClientResumption:
 def client_session(
     context: Context[ClientConfig], resumption: ClientResumption, ticket: NewSessionTicket, max_early_data_size: int
 ) -> ClientSession | None:
-    """Return what is kept of *ticket*; None if it is of no use: without a lifetime, or the certificates have ended.
+    """Return what is kept of *ticket*; None if it is of no use: without a lifetime, or the certificates have ended, or
+    too long for a ClientHello to have room for it, whatever else has to be in that.
 
     It ends with the first of: the ticket's lifetime, seven days, the certificates' end (§4.7.1).
     """
@@ -120,7 +121,7 @@ def client_session(
     ends = resumption.peer.valid_until()
     if now + lifetime > ends:
         lifetime = int(ends - now)
-    if lifetime <= 0:
+    if lifetime <= 0 or len(ticket.ticket) > MAX_ISSUED_TICKET:
         return None
     peer = resumption.peer
     return ClientSession(

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import os
 import socket
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -47,8 +48,20 @@ class Listening:
 class SharedSocket(socket.socket):
     """A listening socket that several processes accept from. Its queue keeps its length, whatever asyncio asks for."""
 
+    _let_go = False
+
     def listen(self, backlog: int = BACKLOG, /) -> None:
-        super().listen(BACKLOG)
+        if not self._let_go:
+            super().listen(BACKLOG)
+
+    def let_go(self) -> None:
+        """Accept no more here; once all processes have let go the kernel refuses connections.
+
+        The descriptor stays open, for the event loop has it: of a socket that nothing ever comes to.
+        """
+        with contextlib.suppress(OSError), socket.socket(self.family, socket.SOCK_DGRAM) as silent:
+            os.dup2(silent.fileno(), self.fileno(), inheritable=False)
+            self._let_go = True
 
 
 class Server:
@@ -98,12 +111,14 @@ class Server:
 
         Others are told with their next answer to take another connection, and have *kept_seconds* to ask for one: who
         is cut off between two requests may just have sent the second. `stop` ends the wait. For a server that `shares`
-        its sockets, before `stop`: what nobody has accepted waits there for other processes.
+        its sockets, before `stop`: what nobody has accepted waits there for other processes, if there are any.
         """
         loop = asyncio.get_running_loop()
         for sock in self._sockets:
             if sock.fileno() >= 0:
                 loop.remove_reader(sock)
+                if isinstance(sock, SharedSocket):
+                    sock.let_go()
         every = [one.open_connections for one in self._settings if one.open_connections is not None]
         for those in every:
             those.retiring = True

@@ -52,13 +52,13 @@ class DirectScript(Script):
         Returns what is still to be done, None if nothing is. Until then it has the send lock: nobody's data comes
         in between.
         """
-        if not self._ready or self._output_lost:
+        if not self._ready:
             return self.write(data)
         if type(data) is not bytes:
             # Before the lock is taken: what is no buffer is the caller's mistake, and no write that was cut short.
             view = memoryview(data)
             data = view if view.format == "B" and view.contiguous and view.ndim == 1 else view.tobytes()
-        if not self.sending.try_acquire():
+        if not data or not self.sending.try_acquire():
             return self.write(data)
         try:
             rest = self._write_directly(data, wait=wait)
@@ -102,8 +102,8 @@ class DirectScript(Script):
             sent = self._socket.send(sealed, NO_SIGNAL if wait else NO_SIGNAL | DONT_WAIT)
         except BlockingIOError:
             sent = 0
-        except BaseException:
-            self._output_lost = True
+        except BaseException as error:
+            self._lose_output(error)
             raise
         if sent == len(sealed):
             return True
@@ -121,7 +121,9 @@ class DirectScript(Script):
             return self.read(limit)
         try:
             if not self._plain:
-                if self.closed or self._ended or self._read_error is not None or not self.connection.idle:
+                if self.closed or self._ended or self._read_error is not None or self._pause is not None:
+                    return self.read(limit)
+                if not self.connection.idle:
                     return self.read(limit)
                 plaintext = self._receive_now(limit, wait=wait)
                 if plaintext is None:
@@ -154,7 +156,7 @@ class DirectScript(Script):
         data = self._socket.recv(RECEIVE_SIZE, 0 if wait else DONT_WAIT)
         self._much = len(data) >= _BULK
         if not data:
-            self._transport_ended = True
+            self._transport_ends()
         with self._core:
             plaintext = self.connection.open_record(data)
             if plaintext is None:
@@ -173,7 +175,7 @@ class DirectScript(Script):
                 size = self._socket.recv_into(free, 0, DONT_WAIT)
             self._much = size >= _BULK
             if not size:
-                self._transport_ended = True
+                self._transport_ends()
             with self._core:
                 self.connection.receive_from(room, RECEIVE_HEADROOM, RECEIVE_HEADROOM + size)
         except BlockingIOError:

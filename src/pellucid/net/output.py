@@ -40,7 +40,7 @@ class Output(abc.ABC):
         self._read_error: BaseException | None = None
         self._write_error: BaseException | None = None
         self._output_lost = False
-        """nobody knows how much of a record was sent: nothing may follow, not even an alert"""
+        """nobody knows how much of a record was sent: nothing may follow, not even an alert; there is a write error"""
         self._ended = False
         """the peer's close_notify is read"""
         self.closed = False
@@ -75,8 +75,8 @@ class Output(abc.ABC):
         except DeadlineExceeded:
             self._unsent = unsent
             raise
-        except BaseException:
-            self._output_lost = True
+        except BaseException as error:
+            self._lose_output(error)
             raise
         self._unsent = _NOTHING
         self._stuck = False
@@ -112,11 +112,16 @@ class Output(abc.ABC):
             except OSError as error:
                 self._write_error, self._unsent = error, _NOTHING
                 return  # reading will find the reason
-            except BaseException:
-                self._output_lost = True
+            except BaseException as error:
+                self._lose_output(error)
                 raise
             finally:
                 self.sending.release()
+
+    def _lose_output(self, error: BaseException) -> None:
+        """Note, before the send lock is released, that nothing may be sent any more."""
+        self._output_lost = True
+        self._write_error = error
 
     def _command(self, command: Callable[[], object]) -> Steps[None]:
         """Run what produces output, and send that."""

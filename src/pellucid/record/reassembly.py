@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Container
 from typing import Final
 
 from pellucid.errors import DecodeError, IllegalParameter, UnexpectedMessage
@@ -22,10 +22,10 @@ def lacking(buffer: bytes | bytearray, start: int = 0) -> int:
     return max(0, RECORD_HEADER + (buffer[start + 3] << 8 | buffer[start + 4]) - here)
 
 
-def take_message(buffer: bytearray, expects: Callable[[int], bool], state: str) -> bytes | None:
+def take_message(buffer: bytearray, expected: Container[int], state: str) -> bytes | None:
     """Take the first whole message, header included, out of *buffer*; None if there is none yet.
 
-    expects: whether a message of that type may come now, in *state*.
+    expected: the types of the messages that may come now, in *state*.
     Raises UnexpectedMessage, IllegalParameter or DecodeError from the 4-byte header: of a message out of turn or too
     long, not a byte of the rest is waited for.
     """
@@ -34,7 +34,7 @@ def take_message(buffer: bytearray, expects: Callable[[int], bool], state: str) 
         return None
     kind = buffer[0]
     length = buffer[1] << 16 | buffer[2] << 8 | buffer[3]
-    if not expects(kind):
+    if kind not in expected:
         raise UnexpectedMessage(f"{handshake_type_name(kind)} came in state {state}", rfc="9846 §A")
     if length > MAX_HANDSHAKE_BODY[kind]:
         refuse = DecodeError if kind in _FIXED_LENGTH else IllegalParameter

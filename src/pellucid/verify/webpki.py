@@ -502,7 +502,8 @@ def _is_plain_ca(issuer: Candidate) -> bool:
 def _encodings(case: Case, path: tuple[x509.Certificate, ...]) -> tuple[bytes, ...]:
     """Return the DER of the certificates on *path*: upstream hands back the objects it was given."""
     known = {id(one.certificate): one.der for one in (case.leaf, *case.presented)}
-    return tuple(known.get(id(one)) or case.trust.encoding_of(one) or one.public_bytes(Encoding.DER) for one in path)
+    encoding_of = case.trust.encoding_of
+    return tuple([known.get(id(one)) or encoding_of(one) or one.public_bytes(Encoding.DER) for one in path])
 
 
 def _accepted(case: Case, verdict: _Verdict, revocation: tuple[Check, ...]) -> VerificationReport:
