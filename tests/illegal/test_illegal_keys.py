@@ -499,11 +499,17 @@ def issued(kind: str) -> Issued:
     return authority().issue(NAME, key=kind)  # type: ignore[arg-type]
 
 
+@functools.cache
+def own_credential(kind: str) -> tuple[Any, Credential]:
+    """The private key of `issued`, and it as a credential: to load an RSA key takes 12 ms."""
+    made = issued(kind)
+    return load_pem_private_key(made.key_pem, None), Credential.from_pem(made.chain_pem, made.key_pem)
+
+
 def resigned(victim: str, kind: str, make: Callable[[Any, bytes], tuple[int, bytes]]) -> tuple[Connection, Evil]:
     """A pair whose evil peer's CertificateVerify is (scheme, signature) = make(private key, content to sign)."""
     peer_role = Role.SERVER if victim == "client" else Role.CLIENT
-    key = load_pem_private_key(issued(kind).key_pem, None)
-    own = Credential.from_pem(issued(kind).chain_pem, issued(kind).key_pem)
+    key, own = own_credential(kind)
 
     def edit(this: int, raw: bytes) -> bytes:
         if this != H.CERTIFICATE_VERIFY:

@@ -6,6 +6,7 @@ For what a program says, serves and ends with. Whoever asks how it is started (i
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import functools
 import io
@@ -140,6 +141,7 @@ def _forking() -> socket.socket:
             stdout=subprocess.DEVNULL,
         )
     process.returncode = 0  # nobody waits for it, and it is no error that it is there when all tests are done
+    atexit.register(ours.close)
     return ours
 
 

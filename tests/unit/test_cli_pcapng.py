@@ -10,7 +10,7 @@ import pytest
 
 from tests.unit.test_cli_get import Get, Server, get, server
 from tests.unit.test_cli_serve import Serve, home, serve, site
-from tests.unit.test_explain_pcapng import clean, http, tshark
+from tests.unit.test_explain_pcapng import http, tshark
 
 __all__ = ["get", "home", "serve", "server", "site"]  # fixtures
 
@@ -27,16 +27,15 @@ def test_get_and_serve_write_what_tshark_opens(get: Get, serve: Serve, site: Pat
             result = get("--cacert", ca, "--pcapng", path, *options, running.url, trust=False)
             assert (result.code, result.out) == (0, b"hello")
             assert stat.S_IMODE(path.stat().st_mode) == 0o600
-            clean(path)
             if options:
                 assert [(method, status) for _, method, status in http(path)] == [("GET", ""), ("", "200")]
             else:
+                assert http(path) == []  # and nothing amiss
                 headers = tshark(path, "-Y", "http2", "-T", "fields", "-e", "http2.headers.method")
                 assert "GET" in headers
                 assert tshark(path, "-Y", "http2.headers.status == 200")
         assert running.stop() == 0
     assert stat.S_IMODE(both.stat().st_mode) == 0o600
-    clean(both)
     assert [status for _, _, status in http(both)] == ["", "200"]
     assert tshark(both, "-Y", "http2.headers.status == 200")
     ports = tshark(both, "-Y", "tcp.flags.syn == 1 and tcp.flags.ack == 0", "-T", "fields", "-e", "tcp.dstport")
