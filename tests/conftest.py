@@ -7,9 +7,15 @@ import shutil
 from collections.abc import Callable
 
 import pytest
+from hypothesis import settings
 
 from tests.support.needs import need
 from tests.support.pair import CHUNKINGS, Chunking, Pair
+
+# How long an example takes says more of what else the machine does than of the example; CI's own profile has no
+# deadline either. What is to be quick is measured by bench/.
+settings.register_profile("pellucid", settings(), deadline=None)
+settings.load_profile("pellucid")
 
 
 def pytest_collection_finish() -> None:

@@ -48,7 +48,7 @@ STATE: dict[tuple[str, str], str] = {
     ("verify/names.py", "reference_name"): PURE,
     ("verify/ocsp.py", "_authenticate"): f"{PURE}: of signatures; the time is judged outside of it",
     ("verify/supplied.py", "load_certificate"): f"{PURE}; parsing judges nothing",
-    ("verify/webpki.py", "_leaf_facts"): f"{PURE}: neither name, nor time, nor trust is in it",
+    ("verify/leaf.py", "leaf_facts"): f"{PURE}: neither name, nor time, nor trust is in it",
 }
 """(file, name) → why threads may share it. One that is not there any more is an error too."""
 

@@ -108,6 +108,45 @@ def test_transport_knows_what_asyncios_does_and_what_ours_know(loop: str) -> Non
     run_on(loop, main)
 
 
+@both_loops
+def test_every_fact_of_a_transport_can_be_read(loop: str) -> None:
+    """At either end, before and after the client was asked for its certificate."""
+    client = client_config(credentials=(CREDENTIAL,), post_handshake_auth=True)
+    server = server_config(client_trust=AUTHORITY.trust)
+
+    def read_all(tls: Any) -> None:
+        for name in dir(tls):
+            if not name.startswith("_") and name != "verify_client_post_handshake":
+                found = getattr(tls, name)
+                if callable(found):
+                    found()
+
+    async def main() -> None:
+        async def handler(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            tls = writer.get_extra_info("ssl_object")
+            read_all(tls)
+            assert tls.get_unverified_chain() == [] and tls.session is None
+            tls.verify_client_post_handshake()
+            writer.write(await reader.readexactly(1))
+            while tls.peer is None:
+                await asyncio.sleep(0.001)
+            read_all(tls)
+            assert tls.get_unverified_chain() == list(CREDENTIAL.chain)
+            writer.write(await reader.readexactly(1))
+
+        async with serving(handler, server) as port:
+            reader, writer = await connect(port, client)
+            tls = writer.get_extra_info("ssl_object")
+            for _ in range(2):
+                read_all(tls)
+                assert tls.get_unverified_chain() == list(CREDENTIAL.chain) and tls.session is None
+                writer.write(b"!")
+                assert await reader.readexactly(1) == b"!"
+            await closed(writer)
+
+    run_on(loop, main)
+
+
 class Collector(asyncio.BufferedProtocol):
     """A user's protocol that brings its own, small buffer."""
 

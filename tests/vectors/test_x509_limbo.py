@@ -295,6 +295,25 @@ def test_limbo_reading_the_explanation_changes_no_verdict() -> None:
         assert "\n" not in read.report.summary
 
 
+def test_limbo_usual_chains_are_judged_as_all_others_are() -> None:
+    """By upstream's own rules first, and by ours alone: the same verdict, and now and then by upstream's."""
+    better = [case for case in cases() if case["id"].startswith(BETTERTLS)][::32]
+    alone = 0
+    for case in (*better, *(case for case in cases() if not case["id"].startswith(BETTERTLS))):
+        try:
+            asked = request(case)
+            depth = 8 if case["max_chain_depth"] is None else case["max_chain_depth"]
+            ways = [verifier.__wrapped__(tuple(case["trusted_certs"]), depth, tuple(case["crls"])) for _ in range(2)]
+            ways[1]._usual = None
+            said = [way.verify(asked) for way in ways]
+        except (PeerError, UsageError):
+            continue
+        first, second = ((one.accepted, one.failure, one.summary, one.path) for one in said)
+        assert first == second, case["id"]
+        alone += said[0].accepted and ways[0]._usual is not None
+    assert alone > 50
+
+
 def test_limbo_what_is_remembered_is_what_would_be_verified() -> None:
     """One verifier that remembers is asked of every case, and of others that are like it; another verifies each anew.
 

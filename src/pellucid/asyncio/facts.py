@@ -5,9 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, cast
 
 from pellucid.connection import Connection
-from pellucid.errors import TLSError
+from pellucid.errors import TLSError, UsageError
 from pellucid.handshake.actions import EarlyDataOutcome, Negotiated
 from pellucid.integrations.ssl_engine import Engine, Facts
+from pellucid.integrations.ssl_session import SSLSession
 from pellucid.trace import Observer, Role
 from pellucid.verify.report import VerifiedPeer
 
@@ -38,6 +39,10 @@ class _Seen:
         return self._wire.early_bytes
 
     @property
+    def later_certificates(self) -> tuple[bytes, ...]:
+        return self._wire.later_certificates
+
+    @property
     def own(self) -> Observer | None:
         return self._wire.observer
 
@@ -52,7 +57,7 @@ class TransportFacts(Facts):
 
     def __init__(self, wire: Wire) -> None:
         self._wire = wire
-        # Facts reads of its engine what _Seen has, and nothing else: tests go through all of it.
+        # Facts reads of its engine what _Seen has, and nothing else: a test goes through all of it.
         self._engine = cast(Engine, _Seen(wire))
         self.server_side = wire.connection.role is Role.SERVER
         self.server_hostname = wire.server_hostname
@@ -71,6 +76,15 @@ class TransportFacts(Facts):
     @property
     def early_bytes(self) -> int:
         return self._wire.early_bytes
+
+    @property
+    def session(self) -> SSLSession | None:
+        """None: sessions are kept and resumed by the configuration (`sessions`), without a hand of the caller's."""
+        return None
+
+    @session.setter
+    def session(self, session: SSLSession | None) -> None:
+        raise UsageError("the configuration keeps the sessions of these connections, and resumes them")
 
     @property
     def early_data(self) -> EarlyDataOutcome:

@@ -27,6 +27,7 @@ from pellucid.events import (
     EarlyData,
     EarlyDataAccepted,
     HandshakeComplete,
+    PeerAuthenticated,
 )
 from pellucid.handshake.actions import Negotiated
 from pellucid.limits import CLOSE_TIMEOUT_SECONDS, FULL_RECORD, HANDSHAKE_TIMEOUT_SECONDS, RECEIVE_HEADROOM
@@ -79,6 +80,10 @@ class Wire(Outgoing, asyncio.BufferedProtocol):
              more, and without anybody it would close the transport (CPython 3.11.5 and later).
     waiter:  is told when that is done, or what went wrong; None: nobody waits, as at a server.
     """
+
+    later_certificates: tuple[bytes, ...] = ()
+    """a server's: what the client showed after the handshake, as it sent it; of the few that are asked, so no room is
+    kept for it"""
 
     def __init__(
         self,
@@ -291,6 +296,8 @@ class Wire(Outgoing, asyncio.BufferedProtocol):
         elif isinstance(event, EarlyData):
             self.early_bytes += len(event.data)
             self._deliver(event.data)
+        elif isinstance(event, PeerAuthenticated):
+            self.later_certificates = event.certificates or self.later_certificates
         elif isinstance(event, CloseNotify):
             # A protocol that wants to go on sending says True, as to any transport.
             if not self._call("eof_received") and self.state == OPEN:

@@ -539,7 +539,9 @@ class SSLSocket(Facts, PlainOnly):
     def unwrap(self) -> SSLSocket:
         """Say close_notify, wait for the peer's, and return this socket, which is a plain one now.
 
-        What the peer still sends through TLS is dropped; what it sends after its close_notify is read next.
+        What the peer still sends through TLS is dropped; what it sends after its close_notify is read next. Where the
+        peer closes first and goes on in plaintext, read 16 KiB at a time at most before: a longer read that meets its
+        close_notify ends the socket's reading side, so that who waits for it to be readable learns of the end.
         """
         if not self._under_tls:
             raise ValueError(f"No SSL wrapper around {self}")

@@ -9,12 +9,11 @@ from __future__ import annotations
 
 import copy
 import datetime
-import functools
 import hashlib
 import math
 from collections.abc import Iterable
 from dataclasses import replace
-from typing import Final, NamedTuple
+from typing import Final
 
 from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
@@ -33,7 +32,7 @@ from pellucid.limits import (
 )
 from pellucid.registry import CertificateType
 from pellucid.value import internal_value
-from pellucid.verify.checks import extension, key_check, moment_of, name_check, special_issuer_key, subject_check
+from pellucid.verify.checks import extension, moment_of, name_check, special_issuer_key
 from pellucid.verify.findings import (
     Case,
     Findings,
@@ -48,6 +47,7 @@ from pellucid.verify.findings import (
     shown_verdict,
     verdict_check,
 )
+from pellucid.verify.leaf import leaf_facts
 from pellucid.verify.names import ReferenceName, matching_name, reference_name, wildcard_stand_in
 from pellucid.verify.paths import Candidate
 from pellucid.verify.policy import make_builder
@@ -70,6 +70,7 @@ from pellucid.verify.tighter import tighter_checks
 from pellucid.verify.trust import TrustStore
 from pellucid.verify.verdicts import Verdicts
 
+_USUAL_INTERMEDIATES: Final = 3
 _PYCA: Final = "pyca/cryptography accepts the path"
 _PYCA_LEAF: Final = "pyca/cryptography accepts the leaf; its Ed25519 or Ed448 issuers were checked here"
 _LARGE_KEY_BYTES: Final = MAX_RSA_BITS // 8  # a certificate shorter than that holds no larger modulus
@@ -87,7 +88,6 @@ _PLAIN_CA_EXTENSIONS: Final = frozenset(
         x509.CRLDistributionPoints,
     )
 )
-_TLS_FEATURE: Final = bytes.fromhex("2b06010505070118")  # the OID 1.3.6.1.5.5.7.1.24, without tag and length
 _MAY_BE_CRITICAL: Final = frozenset(
     kind.oid for kind in (x509.BasicConstraints, x509.KeyUsage, x509.ExtendedKeyUsage, x509.SubjectAlternativeName)
 )
@@ -99,13 +99,6 @@ class _Verdict:
 
     path: tuple[x509.Certificate, ...] = ()
     text: str
-
-
-class _LeafFacts(NamedTuple):
-    """fits: its key and subject will do.   must_staple: its TLS feature extension promises a staple (RFC 7633)."""
-
-    fits: bool
-    must_staple: bool
 
 
 class WebPKIVerifier:
@@ -152,6 +145,9 @@ class WebPKIVerifier:
         self._revocation = revocation
         self._strictness = strictness
         self._builders: dict[Purpose, PolicyBuilder] = {}
+        self._usual: PolicyBuilder | None = None
+        if strictness == DEFAULT_STRICTNESS and trust.store is not None:
+            self._usual = PolicyBuilder().store(trust.store).max_chain_depth(max_path_depth)
         self._supplied = supplied_intermediates(intermediates, "given here")
         # Where dates are given up there is none to end with.
         self._verdicts = Verdicts(0.0 if strictness.dangerous_skip_dates else verdict_cache_seconds)
@@ -214,8 +210,8 @@ class WebPKIVerifier:
         case, check = self._case(request, request.leaf, reference, when)
         if check is not None:
             return _refused((check, *NOT_REACHED))
-        facts = _leaf_facts(request.leaf)
-        verdict = self._verdict(case)
+        facts = leaf_facts(request.leaf)
+        verdict = self._usual_verdict(case) if facts.usual else self._verdict(case)
         if not verdict.path or not facts.fits or not _passes_ours(case):
             verdict, refusal = self._refuse(case, verdict)
             if refusal is not None:
@@ -288,6 +284,29 @@ class WebPKIVerifier:
             f"{self._max_bytes} bytes and {self._max_certificates} certificates are allowed",
         )
 
+    def _usual_verdict(self, case: Case) -> _Verdict:
+        """Return what `_verdict` does; sooner for a server's chain that is as public CAs make them.
+
+        Upstream's own rules, which call nothing of Python, take the less: what they accept of a leaf whose usage was
+        looked at, ours accept. That is 22 calls fewer, 7 % of a verdict. A chain that only ours take ends it: one with
+        a CA of one's own would be asked about twice each time. Nor are long chains, which may be made to take long.
+        """
+        usual = self._usual
+        if (
+            usual is None
+            or case.reference is None
+            or case.trust is not self._trust
+            or len(case.presented) > _USUAL_INTERMEDIATES
+        ):
+            return self._verdict(case)
+        verdict = _ask(usual, case, [one.certificate for one in case.presented], case.when)
+        if verdict.path and not _has_large_key(case, verdict):
+            return verdict
+        verdict = self._verdict(case)
+        if verdict.path:
+            self._usual = None
+        return verdict
+
     def _verdict(self, case: Case) -> _Verdict:
         """Ask pyca/cryptography, for the path and all that is on it."""
         store = case.trust.store
@@ -299,7 +318,7 @@ class WebPKIVerifier:
         if not verdict.path and self._strictness.dangerous_skip_dates:
             for when in moments_of_validity(case):
                 verdict = verdict if verdict.path else _ask(builder, case, others, when)
-        large = [one for one in case.presented if len(one.der) > _LARGE_KEY_BYTES and _too_large_key(one, verdict.path)]
+        large = _has_large_key(case, verdict)
         return _Verdict(text=f"an intermediate has an RSA key of over {MAX_RSA_BITS} bits") if large else verdict
 
     def _refuse(self, case: Case, verdict: _Verdict) -> tuple[_Verdict, VerificationReport | None]:
@@ -451,24 +470,16 @@ def _passes_ours(case: Case) -> bool:
     return name_check(case.leaf, reference).outcome is Outcome.PASSED
 
 
-@functools.lru_cache(maxsize=256)  # facts of the certificate alone: neither name, time nor trust is in them
-def _leaf_facts(certificate: X509Certificate) -> _LeafFacts:
-    leaf = Candidate(certificate.x509, 0, certificate.der)
-    fits = key_check(leaf).outcome is not Outcome.FAILED and subject_check(leaf).outcome is not Outcome.FAILED
-    if _TLS_FEATURE not in leaf.der:
-        return _LeafFacts(fits=fits, must_staple=False)
-    features = extension(leaf, x509.TLSFeature)
-    must_staple = features is not None and x509.TLSFeatureType.status_request in features
-    # What it promises cannot be known of extensions that cannot be read.
-    return _LeafFacts(fits=fits and leaf.extensions is not None, must_staple=must_staple)
-
-
 def _subject(leaf: Candidate, reference: ReferenceName) -> x509.DNSName | x509.IPAddress | None:
     if reference.subject is not None:
         return reference.subject
     matched = matching_name(reference, extension(leaf, x509.SubjectAlternativeName) or ())
     stand_in = wildcard_stand_in(reference, matched) if matched else None
     return None if stand_in is None else x509.DNSName(stand_in)
+
+
+def _has_large_key(case: Case, verdict: _Verdict) -> bool:
+    return any(len(one.der) > _LARGE_KEY_BYTES and _too_large_key(one, verdict.path) for one in case.presented)
 
 
 def _too_large_key(candidate: Candidate, path: tuple[x509.Certificate, ...]) -> bool:
