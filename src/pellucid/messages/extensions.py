@@ -57,6 +57,7 @@ RESPONSES: Final = frozenset({M.SH, M.HRR, M.EE, M.CT})
 _NEW_EACH_TIME: Final = frozenset({E.KEY_SHARE, E.PRE_SHARED_KEY, E.COOKIE})
 _HANDED_OUT: Final = frozenset({E.OID_FILTERS})
 """What users get is theirs: a structure that one of them changed would come again for all."""
+_NOT_KEPT: Final = _NEW_EACH_TIME | _HANDED_OUT
 _MAX_KEPT: Final = 128  # bytes of a body
 _MAX_BODIES: Final = 128  # of each extension
 
@@ -77,19 +78,12 @@ class Body(Generic[T]):
         self.again: dict[bytes, T] = {}
         """What was decoded already. Most bodies come again and again, the same to the byte."""
 
-    def decoded(self, data: bytes) -> T | None:
-        """Return what *data* carries, and keep it if it may come again; None if it is malformed."""
-        try:
-            value, offset = self.codec.decode(data, 0, len(data))
-        except PeerError:
-            return None
-        if offset != len(data):
-            return None
-        if len(data) <= _MAX_KEPT and self.extension_type not in _NEW_EACH_TIME | _HANDED_OUT:
+    def keep(self, data: bytes, value: T) -> None:
+        """Remember what *data* carries, if it may come again."""
+        if len(data) <= _MAX_KEPT and self.extension_type not in _NOT_KEPT:
             if len(self.again) >= _MAX_BODIES:
                 self.again.clear()
             self.again[data] = value
-        return value
 
     def _encode(self, value: T) -> Extension:
         return Extension(self.extension_type, self.codec.encode(value))
@@ -444,7 +438,7 @@ def _decoded_again(
     """Return what `_decode` does, None where something is not as it should be: that one says what.
 
     It takes 3 µs for a ClientHello with a dozen extensions, the other 10. values: takes what was decoded until then, so
-    that a peer whose last extension is malformed has not had everything decoded twice.
+    that nothing of a peer's is decoded twice. Raises what `_decode` does where a body is malformed.
     """
     table, answers = TABLE[message], message in RESPONSES
     code = -1
@@ -455,9 +449,13 @@ def _decoded_again(
         if body is not None:
             value = body.again.get(data)
             if value is None:
-                value = body.decoded(data)
-                if value is None:
-                    return None
+                try:
+                    value = _decode_body(body, data, message)
+                except PeerError:
+                    if len({code for code, _ in extensions}) < len(extensions):
+                        return None  # which is said first
+                    raise
+                body.keep(data, value)
             values[code] = value
         elif code in KNOWN:
             return None
