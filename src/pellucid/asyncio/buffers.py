@@ -18,7 +18,7 @@ from pellucid.record.bulk import RECORDS
 __all__ = ["Buffers", "buffers_of"]
 
 READ_SIZE: Final = RECORDS * FULL_RECORD
-"""What a piece of bulk data has, sealed: a read that brings it cuts no record. 256 KiB do each time: 5 % of a transfer."""
+"""What a piece of bulk data has, sealed: such a read cuts no record. One of 256 KiB did each time: 5 % more work."""
 
 
 class Buffers:

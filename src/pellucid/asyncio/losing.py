@@ -1,4 +1,4 @@
-"""What a socket still has to say once its transport is gone."""
+"""A connection's end: whose it was, what its socket still has to say, and what is made after it."""
 
 from __future__ import annotations
 
@@ -6,11 +6,12 @@ import asyncio
 from typing import Final
 
 from pellucid.connection import Connection
-from pellucid.errors import AlertReceived, PeerError, TLSError
+from pellucid.errors import AlertReceived, PeerError, TLSError, UsageError
 from pellucid.events import NEED_DATA
 from pellucid.net.script import MAX_DRAINED
+from pellucid.net.setup import socket_address
 
-__all__ = ["unread_alert"]
+__all__ = ["nothing_more", "peer_address", "unread_alert"]
 
 _READ: Final = 2**18
 
@@ -34,3 +35,11 @@ def unread_alert(lower: asyncio.BaseTransport, connection: Connection) -> TLSErr
     except (OSError, NotImplementedError):
         return None
     return None
+
+
+def peer_address(transport: asyncio.BaseTransport) -> tuple[str, int]:
+    return socket_address(lambda: transport.get_extra_info("peername"))
+
+
+def nothing_more() -> asyncio.BaseProtocol:
+    raise UsageError("the connection is over")

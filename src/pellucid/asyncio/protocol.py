@@ -14,12 +14,12 @@ from dataclasses import dataclass
 from typing import Any, Final, NamedTuple
 
 from pellucid.asyncio.buffers import Buffers
-from pellucid.asyncio.losing import unread_alert
+from pellucid.asyncio.losing import nothing_more, peer_address, unread_alert
 from pellucid.asyncio.outgoing import ENDING, FLUSHING, LOST, OPEN, SHAKING, Outgoing
 from pellucid.asyncio.transport import Transport
 from pellucid.config import ClientConfig, ServerConfig
 from pellucid.connection import Connection
-from pellucid.errors import AlertReceived, InternalError, TLSError, TruncatedStream, UsageError
+from pellucid.errors import AlertReceived, InternalError, TLSError, TruncatedStream
 from pellucid.events import (
     NEED_DATA,
     ApplicationData,
@@ -35,7 +35,7 @@ from pellucid.net.kernel import unacknowledged
 from pellucid.net.operations import DeadlineExceeded, Pause, Until, nobody_awaits
 from pellucid.net.output import LAST_WORDS_SECONDS
 from pellucid.net.script import MAX_DRAINED, MAX_QUIET, QUIET_SECONDS
-from pellucid.net.setup import send_at_once, socket_address
+from pellucid.net.setup import send_at_once
 from pellucid.net.trouble import explained, log_own_fault
 from pellucid.registry import AlertDescription
 from pellucid.trace import Observer
@@ -248,7 +248,7 @@ class Wire(Outgoing, asyncio.BufferedProtocol):
         With both it would be for the collector of circles to find: 50 objects for each connection, and its secrets.
         """
         self.protocol = self.transport = None
-        self._factory = _nothing_more
+        self._factory = nothing_more
 
     def _loss(self, exc: Exception | None, state: int) -> BaseException | None:
         """Return what to tell of a transport that failed, *exc*: the peer's alert, if it sent one and then went."""
@@ -263,7 +263,7 @@ class Wire(Outgoing, asyncio.BufferedProtocol):
             reason.__cause__ = exc
             return reason
         sock = self.lower.get_extra_info("socket")
-        return explained(exc, self.connection, peer=("", 0) if sock is None else _peer(self.lower))
+        return explained(exc, self.connection, peer=("", 0) if sock is None else peer_address(self.lower))
 
     # ---- what happened -----------------------------------------------------------------------------------------------
 
@@ -537,7 +537,7 @@ class Wire(Outgoing, asyncio.BufferedProtocol):
             return
         late = DeadlineExceeded(f"the handshake took longer than {seconds:g} s")
         late.until = Until(self.loop.time(), "the handshake", seconds)
-        error = explained(late, self.connection, peer=_peer(self.lower))
+        error = explained(late, self.connection, peer=peer_address(self.lower))
         for task in self._asked:
             task.cancel()
         self.connection.close()  # user_canceled, close_notify
@@ -580,7 +580,7 @@ class Wire(Outgoing, asyncio.BufferedProtocol):
         if left < self._left and self.state == FLUSHING and self._settings.shutdown_timeout is not None:
             self._end_by = now + self._settings.shutdown_timeout
         self._left = left
-        if not left and self.state == ENDING:
+        if not left and self.state == ENDING and not self.lower.is_closing():  # asyncio's own TLS forgets its half then
             self._quiet += 1
             sock = self.lower.get_extra_info("socket")
             if self._quiet >= MAX_QUIET or (sock is not None and unacknowledged(sock) == 0):
@@ -595,11 +595,3 @@ class Wire(Outgoing, asyncio.BufferedProtocol):
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-
-
-def _nothing_more() -> asyncio.BaseProtocol:
-    raise UsageError("the connection is over")
-
-
-def _peer(transport: asyncio.BaseTransport) -> tuple[str, int]:
-    return socket_address(lambda: transport.get_extra_info("peername"))
