@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import gc
 import os
 import time
@@ -26,6 +27,8 @@ except ImportError:  # Windows has none
     uvloop = None
 
 WRITE = 2**18
+"""bytes that are written at once: what stdlib is fastest with"""
+LARGE = 2**20
 BULK = 32 * 2**20
 PING_PONGS = 1500
 CONNECTIONS = 100
@@ -44,6 +47,7 @@ def measures(scale: Scale) -> Iterable[Measure]:
         )
         yield _measure(loop, "bulk", _bulk, scale, **floors)
         if own or scale.full:
+            yield _measure(loop, "bulk, 1 MiB writes", _large, scale)
             yield _measure(loop, "ping-pong, 100 bytes", _ping_pong, scale, floor=1.0 if own else None)
             yield _measure(loop, "bulk, streams", _streams, scale)
 
@@ -81,6 +85,14 @@ def _measure(
 def _bulk(runner: asyncio.Runner) -> Iterator[Peers]:
     pairs = {name: runner.run(Pair(over, End).connect()) for name, over in stacks().items()}
     yield {name: _round(runner, pair.bulk, BULK / 1e9) for name, pair in pairs.items()}
+    for pair in pairs.values():
+        runner.run(pair.close())
+
+
+@contextlib.contextmanager
+def _large(runner: asyncio.Runner) -> Iterator[Peers]:
+    pairs = {name: runner.run(Pair(over, End).connect()) for name, over in stacks().items()}
+    yield {name: _round(runner, functools.partial(pair.bulk, LARGE), BULK / 1e9) for name, pair in pairs.items()}
     for pair in pairs.values():
         runner.run(pair.close())
 
@@ -181,9 +193,9 @@ class End(asyncio.Protocol):
         self.done = asyncio.get_running_loop().create_future()
         return self.done
 
-    async def send(self, size: int) -> None:
-        piece = bytes(WRITE)
-        for _ in range(size // WRITE):
+    async def send(self, size: int, write: int) -> None:
+        piece = bytes(write)
+        for _ in range(size // write):
             self.transport.write(piece)
             if self._room is not None:
                 await self._room
@@ -217,9 +229,9 @@ class Pair:
         self._ends.append(self._kind())
         return self._ends[-1]
 
-    async def bulk(self) -> None:
+    async def bulk(self, write: int = WRITE) -> None:
         done = self._ends[0].expect(BULK)
-        await self.client.send(BULK)
+        await self.client.send(BULK, write)
         await done
 
     async def ping_pong(self) -> None:
