@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import datetime
 import itertools
 from typing import Any
@@ -15,6 +16,7 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from pellucid.crypto.certificates import parse_certificate
 from pellucid.verify.leaf import leaf_facts
+from pellucid.verify.report import Failure
 from pellucid.verify.request import Purpose, VerificationRequest
 from pellucid.verify.strictness import Strictness
 from pellucid.verify.trust import TrustStore
@@ -187,9 +189,20 @@ def test_usage_that_stands_in_a_name_is_not_taken_for_the_extension() -> None:
     for text in (DISGUISE.decode("latin-1"), DISGUISE[:5].decode("latin-1")):
         certificate = leaf((usage("key_encipherment"), True), subject=text)
         raw = der(certificate)
-        if raw.count(DISGUISE[:5]) == 2:
-            assert not leaf_facts(parse_certificate(raw)).usual
+        assert raw.count(DISGUISE[:5]) == 2
+        assert not leaf_facts(parse_certificate(raw)).usual
         assert not answered(certificate)[0]
+
+
+@pytest.mark.parametrize("oid", ["0603551d0f", "0603551d25"])
+@pytest.mark.parametrize("after", ["", "04", "0101ff", "0101ff04", "0400", "0480", "0405", "040503"])
+def test_certificate_that_ends_like_the_beginning_of_an_extension_is_refused(oid: str, after: str) -> None:
+    """Its last bytes are those of a signature that nobody has looked at yet: whoever answers may choose them."""
+    tail = bytes.fromhex(oid + after)
+    raw = der(leaf())[: -len(tail)] + tail
+    asked = dataclasses.replace(request(leaf()), leaf=parse_certificate(raw))
+    reports = [verifier(usual=usual).verify(asked) for usual in (True, False)]
+    assert [report.failure for report in reports] == [Failure.BAD_SIGNATURE] * 2
 
 
 @pytest.mark.parametrize(

@@ -20,6 +20,7 @@ _PURPOSES: Final = bytes.fromhex("0603551d25")  # 2.5.29.37
 _SERVER_AUTH: Final = bytes.fromhex("06082b06010505070301")
 _CRITICAL: Final = b"\x01\x01\xff"
 _BIT_STRING: Final = 3
+_OCTET_STRING: Final = 4
 _DIGITAL_SIGNATURE: Final = 0x80
 
 
@@ -49,10 +50,11 @@ def leaf_facts(certificate: X509Certificate) -> LeafFacts:
 
 
 def _is_usual(der: bytes) -> bool:
-    """Whether the leaf may sign, and is for servers by name if it is for anything: upstream asks for neither.
+    """Whether the leaf may sign, which upstream does not ask, and is for servers by name if it is for anything.
 
     Found by the extensions' OIDs: to have all extensions read takes longer than a verdict. Where one stands twice, in a
-    name perhaps, it is not known which is the extension, and the leaf is not usual.
+    name perhaps, it is not known which is the extension, and the leaf is not usual. What stands there once, and is no
+    extension, says nothing of a leaf that has none. That the purposes are truly a server's is upstream's to see.
     """
     usage, purposes = _value_of(der, _KEY_USAGE), _value_of(der, _PURPOSES)
     if usage is None or purposes is None:
@@ -68,6 +70,6 @@ def _value_of(der: bytes, oid: bytes) -> bytes | None:
         return b""
     head = rest[:3]
     value = rest[3:] if head == _CRITICAL else rest
-    if oid in rest or value[:1] != b"\x04" or not 0 < value[1] < 128:  # an OCTET STRING of a short length
+    if oid in rest or len(value) < 2 or value[0] != _OCTET_STRING or not 0 < value[1] < 128:  # of a short length
         return None
     return value[2 : 2 + value[1]]
