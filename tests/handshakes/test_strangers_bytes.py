@@ -99,6 +99,15 @@ def test_what_strangers_name_is_not_remembered_of_them() -> None:
     assert choice.credential == credential()
 
 
+def test_names_under_a_wildcard_are_one_to_the_memory() -> None:
+    config = server_config(credentials=(credential("p256", "*.pair.test"), credential("ed25519", "one.pair.test")))
+    for i in range(10):
+        server = Connection.server(config)
+        server.receive_data(records(handshake_message(hello(x.SERVER_NAME.extension(f"{i}.pair.test")))))
+        assert events_of(server) == ([], None)
+    assert [name for name, *_ in choices_of(config)._found] == ["*.pair.test"]
+
+
 def test_strict_server_does_not_take_a_stranger_s_name_for_one_it_knows() -> None:
     config = server_config(strict_server_name=True)
     first = Connection.server(config)

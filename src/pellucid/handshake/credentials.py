@@ -27,7 +27,7 @@ from pellucid.errors import (
 from pellucid.handshake.actions import NeedCredential, Result, answered
 from pellucid.handshake.certificate_types import types_accepted
 from pellucid.handshake.core import Context
-from pellucid.handshake.negotiate import ClientOffer, covers, names
+from pellucid.handshake.negotiate import ClientOffer, covers, names, wildcard_for
 from pellucid.handshake.oid_filters import read_filters, satisfies
 from pellucid.messages import extensions as x
 from pellucid.messages.handshake import CertificateRequest
@@ -101,8 +101,9 @@ _MAX_CHOICES: Final = 256
 Reasons = tuple[str | None, frozenset[int], frozenset[int] | None, tuple[int, ...]]
 """All that the choice among a configuration's credentials goes by: name, schemes, those in certificates, types.
 
-A name that none of them is for is "", and only those schemes stand in it that one of them has: strangers' hellos can
-neither fill the memory nor have everything forgotten by naming what matters to nobody.
+A name that a wildcard alone is for is that wildcard, one that none of them is for is "", and only those schemes stand
+in it that one of them has: strangers' hellos can neither fill the memory nor have everything forgotten by naming what
+matters to nobody.
 """
 
 
@@ -129,10 +130,12 @@ class Choices:
         get, name = offer.extensions.get, offer.server_name
         if not self._fixed or get(x.CERTIFICATE_AUTHORITIES) is not None:
             return None
-        if name is not None and not covers(self._names, name):
-            if self._strict:
-                return None
-            name = ""
+        if name is not None and name not in self._names:
+            name = wildcard_for(name)
+            if name not in self._names:
+                if self._strict:
+                    return None
+                name = ""
         in_certificates = get(x.SIGNATURE_ALGORITHMS_CERT)
         return (
             name,

@@ -5,7 +5,7 @@ Nothing here has a state, sends or derives anything.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Container, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 from typing import Final
 
@@ -203,12 +203,15 @@ def choose_alpn(config: ServerConfig, offer: ClientOffer) -> bytes | None:
     raise NoApplicationProtocol(f"no application protocol in common: the client offers {offered}", rfc="7301 §3.2")
 
 
-def covers(certificate_names: Container[str], server_name: str) -> bool:
+def covers(certificate_names: tuple[str, ...], server_name: str) -> bool:
     """Return whether names of a certificate cover *server_name*; a wildcard covers one label (RFC 9525 §6.3)."""
-    if server_name in certificate_names:
-        return True
+    return server_name in certificate_names or wildcard_for(server_name) in certificate_names
+
+
+def wildcard_for(server_name: str) -> str:
+    """Return the one wildcard that covers *server_name* too, or the name itself where it has but one label."""
     _, dot, parent = server_name.partition(".")
-    return bool(dot) and f"*.{parent}" in certificate_names
+    return f"*.{parent}" if dot else server_name
 
 
 _FREE_TO_CHANGE: Final = frozenset(
