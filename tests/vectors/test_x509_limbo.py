@@ -184,7 +184,7 @@ def run(case: dict[str, Any]) -> Result:
     )
 
 
-@pytest.fixture(scope="module", autouse=True)
+@pytest.fixture(autouse=True)  # for each test: pytest has its own filters for each, after those of a module
 def old_serial_numbers() -> Iterator[None]:
     """Some cases have serial numbers that upstream warns of while parsing."""
     with warnings.catch_warnings():
