@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import datetime
 import itertools
@@ -14,6 +15,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
+from pellucid.config import ClientConfig
 from pellucid.crypto.certificates import parse_certificate
 from pellucid.verify.leaf import leaf_facts
 from pellucid.verify.report import Failure
@@ -177,6 +179,21 @@ def test_clients_and_long_chains_are_judged_by_ours() -> None:
     assert one.verify(request(client, purpose=Purpose.CLIENT_AUTH, server_name=None)).accepted
     assert one.verify(request(leaf(), MIDDLE, *[ROOT] * 3)).accepted
     assert len(asked) == 2
+
+
+@pytest.mark.parametrize("used", [False, True])
+def test_copy_of_a_configuration_verifies_as_it_does(used: bool) -> None:
+    """Programs copy their settings whole; upstream's objects in them cannot be."""
+    config = ClientConfig(trust=TrustStore.from_der([der(ROOT)]))
+    asked = request(leaf())
+    one = config.peer_verifier
+    assert isinstance(one, WebPKIVerifier)
+    assert not used or one.verify(asked).accepted
+    copied = copy.deepcopy(config)
+    assert copied.trust is config.trust
+    other = copied.peer_verifier
+    assert isinstance(other, WebPKIVerifier)
+    assert other.verify(asked).accepted
 
 
 # ---- what is read of a leaf ------------------------------------------------------------------------------------------

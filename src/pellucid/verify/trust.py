@@ -163,6 +163,9 @@ class TrustStore:
             self._derived.members = frozenset(self.roots)
         return der in self._derived.members
 
+    def __deepcopy__(self, memo: object) -> TrustStore:
+        return self  # nothing in it changes, and upstream's Store cannot be copied
+
     def __repr__(self) -> str:
         skipped = f", {len(self.skipped)} skipped" if self.skipped else ""
         limited = f", {len(self.limits)} of them for some names only" if self.limits else ""

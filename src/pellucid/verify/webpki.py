@@ -162,6 +162,9 @@ class WebPKIVerifier:
         other._verdicts = Verdicts(self._verdicts.seconds)
         return other
 
+    def __deepcopy__(self, memo: object) -> WebPKIVerifier:
+        return self  # it is to be shared, and upstream's builders cannot be copied
+
     @property
     def trust(self) -> TrustStore:
         """The roots."""
