@@ -472,3 +472,47 @@ def test_connection_that_is_over_leaves_no_circle_to_be_collected(loop: str) -> 
         run_on(loop, main)
     finally:
         gc.enable()
+
+
+# ---- interrupted in the middle ---------------------------------------------------------------------------------------
+
+
+class Interrupted(asyncio.Protocol):
+    """Is interrupted at each piece of the first megabyte, as by Ctrl-C."""
+
+    got = b""
+
+    def data_received(self, data: bytes) -> None:
+        self.got += data
+        if len(self.got) < 2**20:
+            raise KeyboardInterrupt
+
+
+def test_interrupt_in_the_middle_of_bulk_data_loses_none_of_it() -> None:
+    """At a prompt the loop runs on with the next line."""
+    bulk = bytes(range(256)) * 2**14
+
+    async def send(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(bulk)
+        await reader.read()
+
+    async def main() -> None:
+        async with serving(send) as port:
+            transport, end = await pellucid.asyncio.create_connection(
+                Interrupted, "127.0.0.1", port, client_config(), server_hostname="localhost"
+            )
+            while len(end.got) < len(bulk) and not transport.is_closing():
+                await asyncio.sleep(0.001)
+            assert end.got == bulk
+            transport.close()
+
+    with contextlib.closing(asyncio.new_event_loop()) as loop:
+        running = loop.create_task(asyncio.wait_for(main(), 30))
+        interrupted = 0
+        while not running.done():
+            try:
+                loop.run_until_complete(running)
+            except KeyboardInterrupt:
+                interrupted += 1
+        assert interrupted > 3
+        running.result()

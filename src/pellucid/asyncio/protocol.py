@@ -165,22 +165,18 @@ class Wire(Outgoing, asyncio.BufferedProtocol):
         if self.state >= FLUSHING:
             self._thrown_away(nbytes)
             return
-        connection, buffer = self.connection, self._buffer
+        connection = self.connection
         try:
             if nbytes <= FULL_RECORD:
-                data = bytes(buffer.room[:nbytes])
+                data = bytes(self._buffer.room[:nbytes])
                 listening = self.state == OPEN and not self._paused and not self._asked
                 plaintext = connection.open_record(data) if listening else None
                 if plaintext is not None:
                     self._deliver(plaintext)  # as `_work` would, and nothing of ours is to be sent
                     return
                 connection.receive_data(data)
-            else:
-                end = RECEIVE_HEADROOM + nbytes
-                start = self._deliver_bulk(RECEIVE_HEADROOM, end)
-                if start == end:
-                    return
-                connection.receive_from(buffer.data, start, end)
+            elif not self._receive_bulk(RECEIVE_HEADROOM, RECEIVE_HEADROOM + nbytes):
+                return
         except TLSError as error:
             self.failed(error)
             return
@@ -189,23 +185,25 @@ class Wire(Outgoing, asyncio.BufferedProtocol):
             self._ahead += nbytes
             self._mind_reading()
 
-    def _deliver_bulk(self, start: int, end: int) -> int:
-        """Open and deliver the application data that came, piece by piece; return where what is left begins.
+    def _receive_bulk(self, start: int, end: int) -> bool:
+        """Open and deliver the application data that came, piece by piece; return whether there is more to tell.
 
         As `receive_from` and `_work` would, which open all before any is delivered: 3 % more of a transfer. Nothing of
         ours is to be sent after application data.
         """
-        buffer, open_bulk = self._buffer, self.connection.open_bulk
+        buffer, connection = self._buffer, self.connection
         buffer.busy = True
         try:
             while start < end and self.state == OPEN and not (self._paused or self._asked):
-                plaintext, start = open_bulk(buffer.data, start, end)
+                plaintext, start = connection.open_bulk(buffer.data, start, end)
                 if not plaintext:
                     break
                 self._deliver(plaintext)
         finally:
             buffer.busy = False
-        return start
+            if start < end:  # also where the program was interrupted: its loop may run on
+                connection.receive_from(buffer.data, start, end)
+        return start < end
 
     def eof_received(self) -> bool:
         """The transport ended: truncated, unless the peer has closed before. It is closed by us if it can stay open."""
