@@ -20,6 +20,7 @@ from pellucid.crypto.certificates import parse_certificate
 from pellucid.verify.leaf import leaf_facts
 from pellucid.verify.report import Failure
 from pellucid.verify.request import Purpose, VerificationRequest
+from pellucid.verify.revocation import RevocationPolicy
 from pellucid.verify.strictness import Strictness
 from pellucid.verify.trust import TrustStore
 from pellucid.verify.webpki import WebPKIVerifier
@@ -83,7 +84,7 @@ def der(certificate: x509.Certificate) -> bytes:
 def verifier(*, usual: bool, root: x509.Certificate = ROOT, **options: Any) -> WebPKIVerifier:
     made = WebPKIVerifier(TrustStore.from_der([der(root)]), verdict_cache_seconds=0, **options)
     if not usual:
-        made._usual = None
+        made._usual = False
     return made
 
 
@@ -150,16 +151,16 @@ def test_chain_of_ones_own_ca_ends_it_and_is_taken() -> None:
     """A root as `openssl req -x509` makes them without a configuration: nothing in it but that it is a CA."""
     bare = issued("root", ROOT_KEY, "root", ROOT_KEY, [(x509.BasicConstraints(ca=True, path_length=None), False)])
     one = verifier(usual=True, root=bare)
-    assert one._usual is not None
+    assert one._usual
     assert one.verify(request(leaf())).accepted
-    assert one._usual is None
+    assert not one._usual
     assert one.verify(request(leaf())).accepted
 
 
 def test_refusal_does_not_end_it() -> None:
     one = verifier(usual=True)
     assert not one.verify(request(leaf(), server_name="other.test")).accepted
-    assert one._usual is not None
+    assert one._usual
 
 
 @pytest.mark.parametrize(
@@ -167,7 +168,14 @@ def test_refusal_does_not_end_it() -> None:
     [{"allow_ca_leaf": True}, {"dangerous_skip_name_check": True}, {"min_scts": 1}, {"allow_any_purpose_leaf": True}],
 )
 def test_other_strictness_is_never_judged_by_upstreams_rules(changes: dict[str, Any]) -> None:
-    assert verifier(usual=True, strictness=Strictness(**changes))._usual is None
+    assert not verifier(usual=True, strictness=Strictness(**changes))._usual
+
+
+def test_where_a_crl_may_be_of_one_path_alone_ours_say_which() -> None:
+    crl = x509.CertificateRevocationListBuilder().issuer_name(named("middle")).last_update(NOW - DAY)
+    crl = crl.next_update(NOW + DAY)
+    text = crl.sign(MIDDLE_KEY, hashes.SHA256()).public_bytes(Encoding.PEM)
+    assert not verifier(usual=True, revocation=RevocationPolicy(crls=(text,)))._usual
 
 
 def test_clients_and_long_chains_are_judged_by_ours() -> None:

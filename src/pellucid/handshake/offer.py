@@ -318,9 +318,11 @@ def retried_offer(
     try:
         hello, raw = bound_hello(hello, psks, transcript) if psks else (hello, handshake_message(hello))
     except UsageError:
+        if cookie is None:
+            raise
         # Without the cookie it fitted: what does not is the server's.
         raise IllegalParameter(
-            f"a cookie of {len(cookie or b'')} bytes does not fit into the ClientHello",
+            f"a cookie of {len(cookie)} bytes does not fit into the ClientHello",
             rfc="9846 §4.3.2",
             code="TLS-BAD-RETRY",
         ) from None

@@ -145,9 +145,10 @@ class WebPKIVerifier:
         self._revocation = revocation
         self._strictness = strictness
         self._builders: dict[Purpose, PolicyBuilder] = {}
-        self._usual: PolicyBuilder | None = None
-        if strictness == DEFAULT_STRICTNESS and trust.store is not None:
-            self._usual = PolicyBuilder().store(trust.store).max_chain_depth(max_path_depth)
+        # Of several paths upstream's rules may take another, and a CRL may be of one of them alone.
+        self._usual = strictness == DEFAULT_STRICTNESS and not revocation.crls
+        """whether chains are asked about by upstream's own rules first"""
+        self._usual_builder: PolicyBuilder | None = None
         self._supplied = supplied_intermediates(intermediates, "given here")
         # Where dates are given up there is none to end with.
         self._verdicts = Verdicts(0.0 if strictness.dangerous_skip_dates else verdict_cache_seconds)
@@ -295,20 +296,24 @@ class WebPKIVerifier:
         chain that only ours take ends it: one with a CA of one's own would be asked about twice each time. Nor are long
         chains, which may be made to take long.
         """
-        usual = self._usual
+        store = case.trust.store
         if (
-            usual is None
+            not self._usual
+            or store is None
             or case.reference is None
             or case.trust is not self._trust
             or len(case.presented) > _USUAL_INTERMEDIATES
         ):
             return self._verdict(case)
-        verdict = _ask(usual, case, [one.certificate for one in case.presented], case.when)
+        builder = self._usual_builder
+        if builder is None:
+            builder = self._usual_builder = PolicyBuilder().store(store).max_chain_depth(self._max_path_depth)
+        verdict = _ask(builder, case, [one.certificate for one in case.presented], case.when)
         if verdict.path and not _has_large_key(case, verdict):
             return verdict
         verdict = self._verdict(case)
         if verdict.path:
-            self._usual = None
+            self._usual = False
         return verdict
 
     def _verdict(self, case: Case) -> _Verdict:
